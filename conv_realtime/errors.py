@@ -1,0 +1,70 @@
+"""What can go wrong, by what the caller can do about it.
+
+    ConvRealtimeError
+    ├── ConfigError        set or correct something and start again
+    ├── SourceError        a transcript or its folder cannot be read
+    ├── StoreError         the database refused or could not be reached
+    ├── FeedError          Realtime refused a topic or its connection
+    └── MigrationError     the schema is missing, older, or not ours
+
+A bad line of a transcript is no exception but a value: `conv_realtime.models.Skipped`.
+"""
+
+from __future__ import annotations
+
+
+class ConvRealtimeError(Exception):
+    """The root of every error that this library raises on purpose."""
+
+
+class ConfigError(ConvRealtimeError):
+    """A setting is missing or wrong; `name` is the setting, the message says what to do."""
+
+    def __init__(self, name: str, advice: str) -> None:
+        self.name = name
+        self.advice = advice
+        super().__init__(f"{name}: {advice}")
+
+
+class SourceError(ConvRealtimeError):
+    """The transcript file or folder `path` cannot be read."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class StoreError(ConvRealtimeError):
+    """The database did not take a request.
+
+    Attributes:
+        table: the table or function that was asked for.
+        code: PostgreSQL's SQLSTATE, PostgREST's `PGRST…` code, or the name of the network error.
+        retryable: whether the same request may succeed later without anybody's help.
+    """
+
+    def __init__(self, table: str, code: str, reason: str, *, retryable: bool) -> None:
+        self.table = table
+        self.code = code
+        self.reason = reason
+        self.retryable = retryable
+        super().__init__(f"{table}: {code}: {reason}")
+
+
+class FeedError(ConvRealtimeError):
+    """Realtime refused `topic`, or its connection cannot be had."""
+
+    def __init__(self, topic: str, reason: str) -> None:
+        self.topic = topic
+        self.reason = reason
+        super().__init__(f"{topic}: {reason}")
+
+
+class MigrationError(ConvRealtimeError):
+    """The schema in the database is missing, older than this library, or not ours."""
+
+    def __init__(self, name: str, advice: str) -> None:
+        self.name = name
+        self.advice = advice
+        super().__init__(f"{name}: {advice}")

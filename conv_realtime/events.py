@@ -1,0 +1,312 @@
+"""The frames of `/ws`: what the server says, and what a client may ask.
+
+Every server frame is an `Event`: exactly `{"type", "data"}`, and `event.to_json()` is its text.
+Times are RFC 3339 in UTC unless the name ends in `_ms`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, TypeAdapter
+
+from conv_realtime.models import (
+    Activity,
+    ConversationSummary,
+    ProjectStatus,
+    Role,
+    Status,
+)
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> str:
+        """Return the text frame."""
+        return self.model_dump_json()
+
+
+# What changed ------------------------------------------------------------------------------
+
+
+class ConversationData(_Data):
+    id: UUID
+    revision: int
+    title: str | None
+    status: Status
+    activity: Activity
+    message_count: int
+    tool_usage_count: int
+    created_at: datetime | None
+    started_at: datetime | None
+    updated_at: datetime | None
+    source: str
+    session_id: str
+    project_id: UUID | None
+    project_name: str | None
+    cwd: str | None
+    git_branch: str | None
+    model: str | None
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    parent_id: UUID | None
+    machine: str
+    cursor: str
+
+
+class MessageData(_Data):
+    id: UUID
+    conversation_id: UUID
+    seq: int
+    revision: int
+    role: Role
+    text: str
+    content: Any
+    model: str | None
+    created_at: datetime | None
+    usage: dict[str, int] | None
+    truncated: bool = False
+    cursor: str
+    conversation: ConversationSummary | None
+
+
+class DeletedData(_Data):
+    id: UUID
+    conversation_id: UUID
+    revision: int
+    cursor: str
+
+
+class ProjectData(_Data):
+    id: UUID
+    name: str
+    path: str
+    conversation_count: int
+    status: ProjectStatus
+    updated_at: datetime | None
+    cursor: str
+
+
+class FileData(_Data):
+    path: str
+    change: Literal["created", "modified", "deleted"]
+    size: int
+
+
+class NewConversation(_Event):
+    type: Literal["new_conversation"] = "new_conversation"
+    data: ConversationData
+
+
+class ConversationUpdate(_Event):
+    type: Literal["conversation_update"] = "conversation_update"
+    data: ConversationData
+
+
+class NewMessage(_Event):
+    type: Literal["new_message"] = "new_message"
+    data: MessageData
+
+
+class MessageUpdate(_Event):
+    type: Literal["message_update"] = "message_update"
+    data: MessageData
+
+
+class MessageDeleted(_Event):
+    type: Literal["message_deleted"] = "message_deleted"
+    data: DeletedData
+
+
+class ProjectUpdate(_Event):
+    type: Literal["project_update"] = "project_update"
+    data: ProjectData
+
+
+class FileUpdate(_Event):
+    type: Literal["file_update"] = "file_update"
+    data: FileData
+
+
+# The connection ----------------------------------------------------------------------------
+
+
+class Filter(_Data):
+    """Which rows a client wants; None is unrestricted, ids are ANDed across the keys."""
+
+    conversations: list[UUID] | None = None
+    projects: list[UUID] | None = None
+
+
+class ConnectionData(_Data):
+    client_id: str
+    subscriptions: list[str]
+    filter: Filter
+    server_time: datetime
+    cursor: str
+    heartbeat_seconds: float
+
+
+class SnapshotData(_Data):
+    conversations: list[ConversationData]
+    messages: list[MessageData]
+    more: bool
+    cursor: str
+
+
+class SubscriptionData(_Data):
+    subscriptions: list[str]
+    filter: Filter
+
+
+class PongData(_Data):
+    timestamp: Any = None
+
+
+class PingData(_Data):
+    timestamp: datetime
+    cursor: str
+
+
+class ResyncData(_Data):
+    reason: str
+    cursor: str
+
+
+class ErrorData(_Data):
+    code: str
+    message: str
+
+
+class ShutdownData(_Data):
+    reconnect_after_ms: int
+
+
+class ConnectionEstablished(_Event):
+    type: Literal["connection_established"] = "connection_established"
+    data: ConnectionData
+
+
+class Snapshot(_Event):
+    type: Literal["snapshot"] = "snapshot"
+    data: SnapshotData
+
+
+class Subscribed(_Event):
+    type: Literal["subscribed"] = "subscribed"
+    data: SubscriptionData
+
+
+class Unsubscribed(_Event):
+    type: Literal["unsubscribed"] = "unsubscribed"
+    data: SubscriptionData
+
+
+class Pong(_Event):
+    type: Literal["pong"] = "pong"
+    data: PongData
+
+
+class Ping(_Event):
+    type: Literal["ping"] = "ping"
+    data: PingData
+
+
+class Resync(_Event):
+    type: Literal["resync"] = "resync"
+    data: ResyncData
+
+
+class ErrorEvent(_Event):
+    type: Literal["error"] = "error"
+    data: ErrorData
+
+
+class ServerShutdown(_Event):
+    type: Literal["server_shutdown"] = "server_shutdown"
+    data: ShutdownData
+
+
+DataEvent = (
+    NewConversation
+    | ConversationUpdate
+    | NewMessage
+    | MessageUpdate
+    | MessageDeleted
+    | ProjectUpdate
+    | FileUpdate
+)
+
+Event = Annotated[
+    DataEvent
+    | ConnectionEstablished
+    | Snapshot
+    | Subscribed
+    | Unsubscribed
+    | Pong
+    | Ping
+    | Resync
+    | ErrorEvent
+    | ServerShutdown,
+    Field(discriminator="type"),
+]
+
+DATA_TYPES: tuple[str, ...] = (
+    "new_conversation",
+    "conversation_update",
+    "new_message",
+    "message_update",
+    "message_deleted",
+    "project_update",
+    "file_update",
+)
+"""What a client can subscribe to."""
+
+DEFAULT_TYPES: frozenset[str] = frozenset(DATA_TYPES) - {"file_update"}
+"""What a new client gets."""
+
+_events: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(frame: str | bytes) -> Event:
+    """Return the event that a server frame holds.
+
+    Raises:
+        pydantic.ValidationError: the frame is not one of this protocol.
+    """
+    return _events.validate_json(frame)
+
+
+# What a client may ask ---------------------------------------------------------------------
+
+
+class SubscribeRequest(BaseModel):
+    """The data of `subscribe`: it replaces the whole filter; an absent key is unrestricted."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    types: list[str] | None = None
+    conversations: list[UUID] | None = None
+    projects: list[UUID] | None = None
+    since: str | None = None
+    snapshot: bool | StrictInt | None = None
+
+
+class UnsubscribeRequest(BaseModel):
+    """The data of `unsubscribe`: nothing stops data events, ids are excluded."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    types: list[str] | None = None
+    conversations: list[UUID] | None = None
+    projects: list[UUID] | None = None

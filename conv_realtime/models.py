@@ -1,0 +1,198 @@
+"""The rows: what a transcript says, as it stands in Postgres.
+
+Ids are UUIDv5 of what identifies a thing, so any process on any machine computes the same id
+for the same line and writing it twice is writing it once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+NAMESPACE = uuid5(NAMESPACE_URL, "conv_realtime")
+
+Role = Literal["user", "assistant", "tool", "system", "other"]
+Status = Literal["active", "completed", "error"]
+Activity = Literal["working", "waiting", "ended"]
+ProjectStatus = Literal["active", "inactive"]
+Table = Literal["projects", "conversations", "messages"]
+
+TOKEN_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+
+
+def _id(*parts: str) -> UUID:
+    return uuid5(NAMESPACE, json.dumps(parts, separators=(",", ":")))
+
+
+def project_id(owner: UUID | str, machine: str, path: str) -> UUID:
+    """Return the id of the project at `path` on `machine`."""
+    return _id("project", str(owner).lower(), machine, path)
+
+
+def conversation_id(
+    owner: UUID | str, source: str, machine: str, session: str, agent: str | None = None
+) -> UUID:
+    """Return the id of a session, or of the subagent `agent` within it."""
+    return _id("conversation", str(owner).lower(), source, machine, session, agent or "")
+
+
+def message_id(conversation: UUID | str, native: str) -> UUID:
+    """Return the id of a message; `native` is the transcript's own id, or `"@"` + position."""
+    return _id("message", str(conversation).lower(), native)
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    table: ClassVar[Table]
+    joined: ClassVar[frozenset[str]]  # shown in events, no column of the table
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the columns as JSON values: one key set for every row of the table."""
+        return self.model_dump(mode="json", exclude=set(self.joined))
+
+
+class Project(_Row):
+    """A working directory on one machine.
+
+    `updated_at` is the newest record time of its conversations; `conversation_count` and
+    `status` are computed when a row is read, never stored.
+    """
+
+    table: ClassVar[Table] = "projects"
+    joined: ClassVar[frozenset[str]] = frozenset({"conversation_count", "status"})
+
+    id: UUID
+    owner_id: UUID
+    machine: str
+    path: str
+    name: str
+    metadata: dict[str, Any] = {}
+    updated_at: datetime | None = None
+    conversation_count: int = 0
+    status: ProjectStatus = "inactive"
+
+
+class Conversation(_Row):
+    """One session, or one subagent of a session.
+
+    Times are record times: `started_at` and `created_at` the first record's, `updated_at` the
+    newest. Tokens are the sum over messages of each message's maximum; `input_tokens` counts
+    no cache. `revision` rises with every change.
+    """
+
+    table: ClassVar[Table] = "conversations"
+    joined: ClassVar[frozenset[str]] = frozenset({"project_name"})
+
+    id: UUID
+    owner_id: UUID
+    project_id: UUID | None
+    parent_id: UUID | None = None
+    source: str
+    machine: str
+    session_id: str
+    agent_id: str | None = None
+    title: str | None = None
+    status: Status = "active"
+    activity: Activity = "working"
+    model: str | None = None
+    cwd: str | None = None
+    git_branch: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    message_count: int = 0
+    tool_usage_count: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    revision: int
+    metadata: dict[str, Any] = {}
+    deleted_at: datetime | None = None
+    project_name: str | None = None
+
+
+class ConversationSummary(BaseModel):
+    """What a message event says of its conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: UUID
+    title: str | None
+    source: str
+    project_name: str | None
+    status: Status
+    activity: Activity
+    message_count: int
+
+    @classmethod
+    def of(cls, row: Conversation) -> ConversationSummary:
+        """Return the summary of a conversation's row."""
+        return cls.model_construct(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class Message(_Row):
+    """One prompt, response, tool result or shown system record.
+
+    `seq` is the position of its first record in the file and orders a conversation; `revision`
+    rises with each record merged into it. `content` is a list of blocks as the transcript has
+    them, `text` their readable text. `usage` has the keys of `TOKEN_FIELDS` that were stated.
+    """
+
+    table: ClassVar[Table] = "messages"
+    joined: ClassVar[frozenset[str]] = frozenset({"conversation"})
+
+    id: UUID
+    owner_id: UUID
+    conversation_id: UUID
+    seq: int
+    revision: int
+    role: Role
+    text: str = ""
+    content: Any = None
+    model: str | None = None
+    created_at: datetime | None = None
+    usage: dict[str, int] | None = None
+    metadata: dict[str, Any] = {}
+    deleted_at: datetime | None = None
+    conversation: ConversationSummary | None = None
+
+
+Row = Project | Conversation | Message
+
+ROW_TYPES: Mapping[Table, type[Project] | type[Conversation] | type[Message]] = {
+    "projects": Project,
+    "conversations": Conversation,
+    "messages": Message,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row as it now stands; `created` when it first appeared since the position read from."""
+
+    row: Row
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, or a line at byte `offset` of it, that made no row; `reason` is for a person."""
+
+    path: str
+    reason: str
+    offset: int | None = None

@@ -1,0 +1,129 @@
+"""Where the rivers touch the world: small protocols, each with a real thing and a fake."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+from conv_realtime.models import Change, Conversation, Message, Row, Table
+
+FeedState = Literal["connecting", "live", "polling", "down", "stopped"]
+
+
+class Store(Protocol):
+    """A database that takes rows: idempotent, in order, acknowledged by returning."""
+
+    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> None:
+        """Upsert `rows`, all of `table` and no id twice; return when the database has them.
+
+        `history` marks rows that are no news, so that they are not broadcast one by one.
+
+        Raises:
+            StoreError: nothing of the batch was taken; `retryable` says whether to try again.
+        """
+        ...
+
+    async def revision(self, conversation: UUID) -> int | None:
+        """Return the highest revision that the database knows of `conversation`, or None."""
+        ...
+
+
+class Sink(Protocol):
+    """What hears of changes at once, before the database has them."""
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Take changes in the order in which they happened. Never blocks, never raises."""
+        ...
+
+    def file_changed(self, path: str, change: str, size: int) -> None:
+        """Hear that a transcript file was `created`, `modified` or `deleted`."""
+        ...
+
+
+class Transcripts(Protocol):
+    """The state of all watched files, which a local snapshot is made from."""
+
+    async def conversations(self) -> Sequence[Conversation]:
+        """Return every conversation that the files state, newest `updated_at` last."""
+        ...
+
+    async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
+        """Return the last `last` live messages of `conversation`, by `seq`; 0 means none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Changes in stream order, and the cursor behind the last of them.
+
+    `more` when reading on from `cursor` gives more at once. `resync` when the cursor that was
+    asked for is not covered: `changes` is empty and `cursor` the head to go on from.
+    """
+
+    changes: Sequence[Change]
+    cursor: str
+    more: bool = False
+    resync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPart:
+    """Rows as they stand at or after `cursor`; reading on from there loses nothing."""
+
+    conversations: Sequence[Conversation]
+    messages: Sequence[Message]
+    cursor: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHealth:
+    """What `/healthz` says of a feed."""
+
+    kind: Literal["local", "supabase"]
+    state: FeedState
+    last_event_at: datetime | None
+
+
+class PageHandler(Protocol):
+    """What a feed calls with news, on the loop; it neither blocks nor raises."""
+
+    def __call__(self, page: Page) -> None: ...
+
+
+class Feed(Protocol):
+    """A stream of changes with cursors: the files of this process, or a Supabase."""
+
+    async def run(self, on_page: PageHandler) -> None:
+        """Call `on_page` with every change from the head on, without a gap, until cancelled.
+
+        The first call is a page without changes whose cursor is the head. A page with `resync`
+        says that the stream has a gap. Trouble of the source is waited out, not raised.
+        """
+        ...
+
+    async def since(self, cursor: str, limit: int = 500) -> Page:
+        """Return what came after `cursor`, at most `limit` changes.
+
+        Raises:
+            StoreError: the source cannot be asked now.
+        """
+        ...
+
+    async def snapshot(
+        self,
+        *,
+        owner: UUID | None,
+        conversations: Collection[UUID] | None,
+        projects: Collection[UUID] | None,
+        messages: int,
+    ) -> Sequence[SnapshotPart]:
+        """Return the selected conversations with the last `messages` messages of each."""
+        ...
+
+    def health(self) -> FeedHealth:
+        """Return the state of the feed, from memory."""
+        ...

@@ -1,0 +1,138 @@
+"""Every knob: explicit argument > environment > default.
+
+The environment is read when a `Settings` is made, which `Bridge`, `Ingest` and `Relay` do when
+they are entered, never at import. Secrets are `SecretStr` and masked wherever they are shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from conv_realtime.errors import ConfigError
+
+
+def _alias(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Settings of ingest, relay and bridge, by keyword or environment variable.
+
+    Variables begin with `CONV_REALTIME_`, except Supabase's own names.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CONV_REALTIME_",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    supabase_url: str | None = Field(
+        None, validation_alias=_alias("supabase_url", "SUPABASE_URL"), description="Project URL."
+    )
+    supabase_key: SecretStr | None = Field(
+        None,
+        validation_alias=_alias(
+            "supabase_key", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_KEY"
+        ),
+        description="Secret key of a server, or publishable key of a signed-in user.",
+    )
+    supabase_jwt_secret: SecretStr | None = Field(
+        None,
+        validation_alias=_alias("supabase_jwt_secret", "SUPABASE_JWT_SECRET"),
+        description="Checks the HS256 tokens of /ws clients.",
+    )
+    supabase_jwks: str | None = Field(
+        None,
+        validation_alias=_alias("supabase_jwks", "SUPABASE_JWKS"),
+        description="JSON Web Key Set that checks asymmetric tokens of /ws clients.",
+    )
+    paths: Annotated[list[Path] | None, NoDecode] = Field(
+        None, description="Files and folders to watch; default: every assistant's usual place."
+    )
+    state_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_state_dir("conv_realtime", False)),
+        description="Checkpoints, machine id and local data.",
+    )
+    owner_id: UUID | None = Field(
+        None, description="User id that owns the rows; needed with a secret key."
+    )
+    machine: str | None = Field(
+        None, description="Name of this machine in ids; default: kept in the state directory."
+    )
+    redact: bool = Field(True, description="Replace likely secrets by a marker before sending.")
+    rest_seconds: float = Field(
+        2.0, ge=0, description="A file untouched for so many seconds has come to rest."
+    )
+    sweep_seconds: float = Field(
+        30.0, gt=0, description="Seconds between sweeps that guarantee what the watcher missed."
+    )
+    live_window: float = Field(
+        300.0, ge=0, description="Records older than so many seconds are history, not news."
+    )
+    max_line_bytes: int = Field(
+        64 * 2**20, gt=0, description="Longer lines are skipped and counted, in bytes."
+    )
+    batch_rows: int = Field(500, gt=0, le=5000, description="Rows a request at most.")
+    batch_bytes: int = Field(2 * 2**20, gt=0, description="Bytes of rows a request, about.")
+    concurrency: int = Field(4, gt=0, description="Files sent at the same time.")
+    request_timeout: float = Field(30.0, gt=0, description="Seconds before a request is retried.")
+    realtime_messages_per_second: float = Field(
+        80.0, gt=0, description="Realtime messages a second, above which hints replace rows."
+    )
+    reconcile_interval: float = Field(
+        15.0, gt=0, description="Seconds between reads of the database without a wake-up."
+    )
+    replay_events: int = Field(
+        10_000, gt=0, description="Events kept in memory for clients that come back."
+    )
+    client_queue_bytes: int = Field(
+        2**20, gt=0, description="Bytes waiting for a slow client before it gets resync."
+    )
+    client_queue_events: int = Field(
+        5_000, gt=0, description="Events waiting for a slow client before it gets resync."
+    )
+    heartbeat_seconds: float = Field(
+        20.0, gt=0, description="Seconds between pings; two unanswered end a connection."
+    )
+    allowed_origins: Annotated[list[str], NoDecode] = Field(
+        [], description='Origins beside loopback that may connect, such as "https://app.example".'
+    )
+    ws_token: SecretStr | None = Field(
+        None, description="Static bearer token that lets a client of any address connect."
+    )
+    ws_timestamp: bool = Field(
+        False, description="Add the older top-level timestamp (ms) to every frame."
+    )
+    ws_path: str = Field("/ws", description="Path of the WebSocket endpoint.")
+    health_path: str | None = Field("/healthz", description="Path of the health endpoint, or none.")
+
+    @field_validator("paths", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Take a comma-separated string from the environment."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @classmethod
+    def load(cls, **values: Any) -> Settings:
+        """Return the settings; keywords that are None are left to the environment.
+
+        Raises:
+            ConfigError: a value does not fit; it names the setting, not a secret's value.
+        """
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            raise ConfigError(name, first["msg"]) from None
