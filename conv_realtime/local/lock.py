@@ -1,0 +1,77 @@
+"""One local Supabase per folder: a lock that the operating system frees, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from conv_realtime.errors import ConfigError
+
+_PATIENCE_SECONDS = 15.0
+_RETRY_SECONDS = 0.05
+
+
+class FolderLock:
+    """Holds `path` locked between entering and leaving.
+
+    The guard of PostgreSQL inherits `fileno()`, and with it the lock, so that after a `kill -9` the
+    folder stays locked until PostgreSQL has ended. Entering waits for that; a holder that is alive
+    is an error at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def fileno(self) -> int:
+        """Gives the locked file's descriptor."""
+        return self._fd
+
+    async def __aenter__(self) -> Self:
+        """Locks the folder.
+
+        Raises:
+            ConfigError: another process uses it; its pid is in the message.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            await self._acquire()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        os.close(self._fd)
+
+    async def _acquire(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(self._fd, 32, 0).decode()
+            late = asyncio.get_running_loop().time() > deadline
+            if late or (holder.isdigit() and _alive(int(holder))):
+                raise ConfigError(
+                    "--state-dir",
+                    f"{self._path.parent} is in use by process {holder or 'unknown'}; "
+                    "stop it or choose another state directory",
+                )
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,92 @@
+"""Ends what an earlier run left of PostgreSQL, by the rules of `postmaster.pid`.
+
+Removing the pid file while a backend of the dead postmaster lives would let two servers write one
+data directory. So every process on the directory is waited for first; a pid file is removed only
+when its process is something else that was given the same pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_STEP_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+
+
+def stop_orphan(data: Path) -> None:
+    """Stops the postmaster of `data` if one runs, and waits for its backends; blocks."""
+    pid = _postmaster_pid(data)
+    if pid is None:
+        return
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        if not _is_postmaster_of(pid, data):
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        _wait_until_free(data)
+    _wait_until_free(data)
+    if _postmaster_pid(data) == pid and _exists(pid):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def is_ready(data: Path, pid: int | None) -> bool:
+    """Says whether postmaster `pid` takes connections: line 8 of its pid file tells."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _postmaster_pid(data: Path) -> int | None:
+    try:
+        first = (data / "postmaster.pid").read_text().splitlines()[0]
+    except (FileNotFoundError, IndexError):
+        return None
+    return int(first) if first.isdigit() else None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_postmaster_of(pid: int, data: Path) -> bool:
+    """Says whether `pid` is a PostgreSQL on `data`, whose processes all work in that folder."""
+    if sys.platform.startswith("linux"):
+        return _works_in(pid, data)
+    listed = subprocess.run(
+        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return str(data) in listed.stdout
+
+
+def _works_in(pid: int, data: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == str(data.resolve())
+    except OSError:
+        return False
+
+
+def _wait_until_free(data: Path) -> None:
+    deadline = time.monotonic() + _STEP_SECONDS
+    while _is_used(data) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_used(data: Path) -> bool:
+    if not sys.platform.startswith("linux"):
+        pid = _postmaster_pid(data)
+        return pid is not None and _is_postmaster_of(pid, data)
+    return any(_works_in(int(name), data) for name in os.listdir("/proc") if name.isdigit())

@@ -1,0 +1,318 @@
+"""A PostgreSQL of our own: made on first use, supervised while entered, gone when we are gone.
+
+Rules that the code below keeps:
+
+* A data directory is whole or absent: it is initialised aside and renamed.
+* One folder, one instance: the lock is held until the last process of PostgreSQL has ended.
+* A postmaster left behind by an earlier run is stopped before a new one starts.
+* `synchronous_commit` stays on: without it the change stream waits up to 200 ms for the WAL writer.
+* No statement, value or row is ever written to the server's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Generator
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, urlencode
+
+from conv_realtime.errors import ConfigError
+from conv_realtime.local import guard
+from conv_realtime.local.lock import FolderLock
+from conv_realtime.local.orphans import is_ready, stop_orphan
+from conv_realtime.local.placement import Placement, place
+
+_log = logging.getLogger("conv_realtime.local.postgres")
+
+SUPERUSER = "supabase_admin"
+
+_SETTINGS = {
+    "wal_level": "logical",
+    "synchronous_commit": "on",
+    "max_connections": "100",
+    "max_wal_senders": "20",
+    "max_replication_slots": "20",
+    "max_wal_size": "512MB",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_permissions": "0700",
+    "log_destination": "stderr",
+    "logging_collector": "off",
+    # Errors repeat values of rows, and rows are conversations: only the server's own news is kept.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_checkpoints": "off",
+}
+
+_ACCESS = """\
+# Written by conv_realtime at every start. The socket's folder is closed to other accounts.
+local all all trust
+local replication all trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+_POLL_SECONDS = 0.005
+_RESTART_SECONDS = 0.2
+_MAX_LOG_BYTES = 1 << 20
+
+
+class Postgres:
+    """A supervised PostgreSQL child, as an async context manager.
+
+    Args:
+        folder: where its data, lock and socket live; under root the data may have to live
+            elsewhere, see `placement`.
+        port: the TCP port on 127.0.0.1 that is tried first; a taken one is replaced by a free one.
+        on_restart: called, in the event loop, each time PostgreSQL was found dead and runs again.
+
+    Attributes:
+        port: the TCP port in use, stable between restarts within one entering.
+    """
+
+    def __init__(
+        self, folder: Path, *, port: int = 0, on_restart: Callable[[], None] | None = None
+    ) -> None:
+        self.port = port
+        self._folder = folder
+        self._on_restart = on_restart
+        self._stack = contextlib.AsyncExitStack()
+        self._placement: Placement | None = None
+        self._child: _Child | None = None
+
+    def dsn(self, dbname: str = "postgres", user: str = SUPERUSER) -> str:
+        """Gives a URL for the Unix socket, on which our account may be any role."""
+        if self._placement is None:
+            raise RuntimeError("PostgreSQL has not been started")
+        query = urlencode({"host": str(self._placement.sockets), "port": self.port})
+        return f"postgresql://{quote(user)}@/{quote(dbname)}?{query}"
+
+    async def __aenter__(self) -> Self:
+        """Starts PostgreSQL and returns when it takes connections.
+
+        Raises:
+            ConfigError: the folder is in use or unusable, or PostgreSQL does not start.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
+            self._placement = await asyncio.to_thread(place, self._folder)
+            await asyncio.to_thread(_prepare, self._placement)
+            self.port = _usable_port(self.port)
+            self._child = await _Child.start(self._placement, self.port, lock.fileno())
+            stack.push_async_callback(self._stop)
+            await stack.enter_async_context(self._supervised(lock))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Stops PostgreSQL; close every replication stream first, it would hold the stop up."""
+        await self._stack.aclose()
+
+    async def _stop(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+
+    @contextlib.asynccontextmanager
+    async def _supervised(self, lock: FolderLock) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._supervise(lock), name="conv_realtime.local.postgres")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _supervise(self, lock: FolderLock) -> None:
+        """Starts PostgreSQL again whenever it ends, for as long as it takes."""
+        assert self._placement is not None
+        while True:
+            assert self._child is not None
+            await self._child.ended.wait()
+            _log.warning("postgres_ended", extra={"restarting": True})
+            while self._child.ended.is_set():
+                try:
+                    await asyncio.to_thread(stop_orphan, self._placement.data)
+                    self._child = await _Child.start(self._placement, self.port, lock.fileno())
+                except ConfigError:
+                    _log.exception("postgres_restart_failed")
+                    await asyncio.sleep(_RESTART_SECONDS)
+            if self._on_restart is not None:
+                self._on_restart()
+
+
+class _Child:
+    """One run of PostgreSQL under its guard."""
+
+    def __init__(self, process: subprocess.Popen[bytes], data: Path) -> None:
+        self.ended = asyncio.Event()
+        self._process = process
+        self._data = data
+        self._pid: int | None = None
+        assert process.stdout is not None
+        self._status = process.stdout.fileno()
+        asyncio.get_running_loop().add_reader(self._status, self._on_status)
+
+    @classmethod
+    async def start(cls, placement: Placement, port: int, lock: int) -> Self:
+        """Starts it and waits until it takes connections.
+
+        Raises:
+            ConfigError: it ended instead; the last line of its log is in the message.
+        """
+        child = cls(_spawn(placement, port, lock), placement.data)
+        try:
+            await child._until_ready()
+        except BaseException:
+            await child.stop()
+            raise
+        return child
+
+    async def stop(self) -> None:
+        """Cuts the guard's lifeline and waits until PostgreSQL has ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self.ended.wait()
+        if not self.ended.is_set():
+            asyncio.get_running_loop().remove_reader(self._status)
+        self._process.stdout.close()
+
+    def _on_status(self) -> None:
+        """The guard tells PostgreSQL's pid; it closes its output when both have ended."""
+        if told := os.read(self._status, 64):
+            self._pid = int(told)
+            return
+        asyncio.get_running_loop().remove_reader(self._status)
+        self._process.wait()
+        self.ended.set()
+
+    async def _until_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not is_ready(self._data, self._pid):
+            if self.ended.is_set() or time.monotonic() > deadline:
+                raise ConfigError("local Supabase", f"PostgreSQL: {_last_words(self._data)}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _spawn(placement: Placement, port: int, lock: int) -> subprocess.Popen[bytes]:
+    settings = _SETTINGS | {
+        "port": str(port),
+        "unix_socket_directories": str(placement.sockets),
+        "hba_file": str(placement.data / "pg_hba.conf"),
+    }
+    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+    account = placement.account
+    uid, gid = (account.uid, account.gid) if account else (-1, -1)
+    command: list[str | Path] = [placement.binaries / "postgres", "-D", placement.data, *options]
+    prefix = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(uid), str(gid)]
+    with _open_log(placement.data) as log:
+        return subprocess.Popen(
+            [*prefix, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(),
+            pass_fds=(lock,),
+            start_new_session=True,  # the terminal's Ctrl-C is ours to order
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the user's PG* variables or locale reaches the server."""
+    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+
+
+def _prepare(placement: Placement) -> None:
+    """Makes the data directory if there is none, and clears what an earlier run left."""
+    if not placement.data.exists():
+        _initialise(placement)
+    stop_orphan(placement.data)
+    (placement.data / "pg_hba.conf").write_text(_ACCESS)
+
+
+def _initialise(placement: Placement) -> None:
+    fresh = placement.data.with_name(f"{placement.data.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    account = placement.account
+    if account is not None:
+        os.chown(fresh, account.uid, account.gid)
+    program = placement.binaries / "initdb"
+    locale = ["--locale=C"]
+    if _major_version(placement.binaries) >= 17:
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    made = subprocess.run(
+        [program, "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "trust", *locale],
+        env=_environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    )
+    if made.returncode != 0:
+        raise ConfigError("local Supabase", f"initdb: {_last_line(made.stderr or made.stdout)}")
+    fresh.rename(placement.data)
+
+
+def _major_version(binaries: Path) -> int:
+    told = subprocess.run(
+        [binaries / "postgres", "--version"], capture_output=True, text=True, check=False
+    )
+    digits = told.stdout.rpartition(" ")[2].partition(".")[0].strip()
+    return int(digits) if digits.isdigit() else 0
+
+
+def _usable_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise ConfigError("local Supabase", "no free TCP port on 127.0.0.1")
+
+
+def _log_path(data: Path) -> Path:
+    return data.with_name("postgres.log")
+
+
+@contextlib.contextmanager
+def _open_log(data: Path) -> Generator[int]:
+    path = _log_path(data)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > _MAX_LOG_BYTES:
+            path.unlink()
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _last_words(data: Path) -> str:
+    with contextlib.suppress(OSError):
+        return _last_line(_log_path(data).read_text(errors="replace"))
+    return "ended without a word"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
