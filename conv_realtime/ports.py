@@ -16,8 +16,10 @@ FeedState = Literal["connecting", "live", "polling", "down", "stopped"]
 class Store(Protocol):
     """A database that takes rows: idempotent, in order, acknowledged by returning."""
 
-    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> None:
+    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
         """Upsert `rows`, all of `table` and no id twice; return when the database has them.
+
+        The number returned is that of rows written: what was there already does not count.
 
         `history` marks rows that are no news, so that they are not broadcast one by one.
 
