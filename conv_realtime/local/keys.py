@@ -1,0 +1,193 @@
+"""The local project's secrets: made once, kept in a file of mode 0600, the same ever after."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import os
+import secrets
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+from jwt.types import Options
+
+from conv_realtime.errors import ConfigError, ConvRealtimeError
+
+_ISSUER = "conv_realtime-local"
+_KEY_SECONDS = 10 * 365 * 86400
+_SKEW_SECONDS = 30.0
+"""Clocks may differ by so much before a token counts as expired or not yet valid (PostgREST)."""
+
+
+class TokenError(ConvRealtimeError):
+    """A JWT is refused; `code`, `message` and `details` are PostgREST's.
+
+    `code` is `PGRST301` for a token that cannot be read or has another signature and `PGRST303`
+    for one whose claims do not hold.
+    """
+
+    def __init__(self, code: str, message: str, details: str | None = None) -> None:
+        self.code = code
+        self.message = message
+        self.details = details
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The secrets of one local project; both keys are HS256 JWTs signed with `jwt_secret`."""
+
+    owner_id: str
+    jwt_secret: str
+    publishable_key: str
+    secret_key: str
+    db_password: str
+
+    def __repr__(self) -> str:
+        """Names the owner only: a secret has no place in a log."""
+        return f"Keys(owner_id={self.owner_id!r}, …)"
+
+    def token(
+        self,
+        sub: UUID | str | None = None,
+        role: str = "authenticated",
+        expires_in: float = 3600.0,
+        **claims: Any,
+    ) -> str:
+        """Gives a JWT for user `sub` (the owner if None) that expires in so many seconds."""
+        return mint(self.jwt_secret, role, expires_in, sub=str(sub or self.owner_id), **claims)
+
+    def verify(self, token: str) -> dict[str, Any]:
+        """Gives the claims of `token`.
+
+        Raises:
+            TokenError: it is malformed, signed by another, expired or not yet valid.
+        """
+        return check_claims(signed_claims(token, self.jwt_secret))
+
+
+def load_keys(path: Path, owner_id: UUID | str | None = None) -> Keys:
+    """Reads the secrets at `path`, or makes them; `owner_id` replaces the kept owner.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    try:
+        kept = json.loads(path.read_text())
+        keys = Keys(**kept | ({"owner_id": str(owner_id)} if owner_id else {}))
+    except FileNotFoundError:
+        keys = _make(str(owner_id or uuid4()))
+        kept = None
+    except (ValueError, TypeError):
+        raise ConfigError(
+            "--state-dir", f"{path} is damaged; restore or remove it (new keys are made then)"
+        ) from None
+    if asdict(keys) != kept:
+        _save(path, keys)
+    return keys
+
+
+def mint(secret: str, role: str, expires_in: float, **claims: Any) -> str:
+    """Gives a JWT of `role` that expires in so many seconds; a user's also names its audience."""
+    now = int(time.time())
+    audience = {"aud": "authenticated"} if role == "authenticated" else {}
+    body = {"iss": _ISSUER, "role": role, "iat": now, "exp": now + int(expires_in)}
+    return jwt.encode(body | audience | claims, secret, algorithm="HS256")
+
+
+@functools.lru_cache(maxsize=512)
+def signed_claims(token: str, secret: str) -> str:
+    """Gives the signed claims as JSON text; the same few tokens come with every request.
+
+    Raises:
+        TokenError: `PGRST301`, the token cannot be read or has another signature.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise TokenError("PGRST301", f"Expected 3 parts in JWT; got {len(parts)}")
+    try:
+        jwt.decode(token, secret, algorithms=["HS256"], options=_SIGNATURE_ONLY)
+    except jwt.InvalidAlgorithmError:
+        raise TokenError("PGRST301", "Wrong or unsupported encoding algorithm") from None
+    except jwt.InvalidSignatureError:
+        raise TokenError(
+            "PGRST301",
+            "No suitable key or wrong key type",
+            "None of the keys was able to decode the JWT",
+        ) from None
+    except jwt.InvalidTokenError:
+        raise TokenError("PGRST301", "JWT cryptographic operation failed") from None
+    return _decoded(parts[1])
+
+
+_SIGNATURE_ONLY: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+def _decoded(part: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise TokenError("PGRST301", "JWT cryptographic operation failed") from None
+
+
+def check_claims(text: str, now: float | None = None) -> dict[str, Any]:
+    """Gives the claims in `text` if they hold at `now` (Unix seconds; default: the clock).
+
+    Raises:
+        TokenError: `PGRST303`, a time claim does not hold or is no number.
+    """
+    claims: dict[str, Any] = json.loads(text)
+    now = time.time() if now is None else now
+    exp, nbf, iat = (_time_claim(claims, name) for name in ("exp", "nbf", "iat"))
+    if exp is not None and now - _SKEW_SECONDS >= exp:
+        raise TokenError("PGRST303", "JWT expired")
+    if nbf is not None and now + _SKEW_SECONDS < nbf:
+        raise TokenError("PGRST303", "JWT not yet valid")
+    if iat is not None and now + _SKEW_SECONDS < iat:
+        raise TokenError("PGRST303", "JWT issued at future")
+    return claims
+
+
+def _time_claim(claims: dict[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TokenError("PGRST303", f"The JWT '{name}' claim must be a number")
+    return float(value)
+
+
+def _make(owner_id: str) -> Keys:
+    secret = secrets.token_urlsafe(48)
+    return Keys(
+        owner_id=owner_id,
+        jwt_secret=secret,
+        publishable_key=mint(secret, "anon", _KEY_SECONDS),
+        secret_key=mint(secret, "service_role", _KEY_SECONDS),
+        db_password=secrets.token_urlsafe(24),
+    )
+
+
+def _save(path: Path, keys: Keys) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, scratch = tempfile.mkstemp(prefix=".keys-", dir=path.parent)  # made with mode 0600
+    with os.fdopen(fd, "w") as file:
+        json.dump(asdict(keys), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)

@@ -1,0 +1,70 @@
+"""What every test may ask for: one local Supabase a run, and an owner of its own a test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conv_realtime.local import LocalSupabase
+
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user of the local Supabase that no other test knows: isolation by owner."""
+
+    id: str
+    token: str
+
+
+@pytest.fixture(scope="session")
+def local_supabase() -> Iterator[LocalSupabase]:
+    """A running local Supabase, in a thread and an event loop of its own."""
+    # Not pytest's folder: that one is closed, so under root the data would move elsewhere.
+    folder = Path(tempfile.mkdtemp(prefix="conv_rt_test-"))
+    folder.chmod(0o755)
+    running: Future[tuple[LocalSupabase, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = threading.Thread(
+        target=lambda: asyncio.run(_run(folder, running)), name="local_supabase", daemon=True
+    )
+    thread.start()
+    try:
+        local, loop, stop = running.result(_START_SECONDS)
+        yield local
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(_START_SECONDS)
+        assert not thread.is_alive(), "the local Supabase did not stop"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _run(
+    folder: Path, running: Future[tuple[LocalSupabase, asyncio.AbstractEventLoop, asyncio.Event]]
+) -> None:
+    stop = asyncio.Event()
+    try:
+        async with LocalSupabase(folder, port=0) as local:
+            running.set_result((local, asyncio.get_running_loop(), stop))
+            await stop.wait()
+    except BaseException as error:
+        if not running.done():
+            running.set_exception(error)
+            return
+        raise
+
+
+@pytest.fixture
+def owner(local_supabase: LocalSupabase) -> Owner:
+    """A fresh user with a token that is good for the test."""
+    user = str(uuid.uuid4())
+    return Owner(user, local_supabase.token(sub=user))
