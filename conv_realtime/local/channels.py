@@ -1,0 +1,104 @@
+"""Channels: who is on which topic, and what they may do there.
+
+A topic is joined as a public or as a private channel; the two of one name never hear each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from conv_realtime.local.channels_access import Access
+from conv_realtime.local.frames import Outgoing, Ref, Version, Wire
+from conv_realtime.local.realtime_tokens import Token
+
+PREFIX = "realtime:"
+
+
+class Subscriber(Protocol):
+    """The socket behind a channel."""
+
+    @property
+    def version(self) -> Version:
+        """The protocol version that it speaks."""
+
+    def push(self, wire: Wire) -> None:
+        """Queues one encoded frame."""
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """One topic that one socket has joined.
+
+    Attributes:
+        topic: as on the wire, with its ``realtime:`` prefix.
+        join_ref: of the join that made it; frames of an earlier join are stale.
+        subscriber: the socket.
+        private: whether it is the private channel of that name.
+        token: what its holder showed last.
+        access: what the policies allow; a public channel allows everything.
+        ack: whether the client wants its broadcasts acknowledged.
+        echo: whether the client wants its own broadcasts back.
+    """
+
+    topic: str
+    join_ref: Ref
+    subscriber: Subscriber
+    private: bool
+    token: Token
+    access: Access = field(default_factory=lambda: Access(read=True, write=True))
+    ack: bool = False
+    echo: bool = False
+
+    @property
+    def name(self) -> str:
+        """The topic as policies and `realtime.send` know it."""
+        return self.topic.removeprefix(PREFIX)
+
+
+class Topics:
+    """All joined channels by topic, and the way to reach them."""
+
+    def __init__(self) -> None:
+        # A dict as an ordered set: delivery in the order of joining.
+        self._channels: dict[tuple[str, bool], dict[Channel, None]] = {}
+
+    def add(self, channel: Channel) -> None:
+        """Lets a channel hear its topic from now on."""
+        self._channels.setdefault((channel.topic, channel.private), {})[channel] = None
+
+    def discard(self, channel: Channel) -> None:
+        """Takes a channel off its topic, if it is there."""
+        key = (channel.topic, channel.private)
+        members = self._channels.get(key, {})
+        members.pop(channel, None)
+        if not members:
+            self._channels.pop(key, None)
+
+    def listeners(self, topic: str, *, private: bool) -> int:
+        """Returns how many channels a broadcast would reach."""
+        return len(self._channels.get((topic, private), ()))
+
+    def publish(
+        self, topic: str, message: Outgoing, *, private: bool, besides: Channel | None = None
+    ) -> int:
+        """Queues a message on every channel of a topic, encoded once per protocol version.
+
+        Args:
+            topic: with its ``realtime:`` prefix.
+            message: what to send.
+            private: of which of the two channels of that name.
+            besides: a channel that is left out: the sender's own.
+
+        Returns:
+            On how many sockets it was queued.
+        """
+        queued = 0
+        for channel in self._channels.get((topic, private), ()):
+            if channel is besides:
+                continue
+            wire = message.wire(channel.subscriber.version)
+            if wire is not None:
+                channel.subscriber.push(wire)
+                queued += 1
+        return queued

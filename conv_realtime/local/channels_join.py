@@ -1,0 +1,91 @@
+"""What a client asks for when it joins a channel, read from the payload of its ``phx_join``."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+
+class JoinRefused(Exception):
+    """A join that is answered with an error; `reason` is the reply's, code first."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.reason = f"{code}: {message}"
+        super().__init__(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """A well-formed join.
+
+    Attributes:
+        private: only true and the string "true" make a channel private, as on real servers.
+        ack: acknowledge the client's broadcasts.
+        echo: send the client its own broadcasts.
+        replication_ready: tell when broadcasts from the database are certain to arrive.
+        replays: asks for past messages.
+        bindings: the ``postgres_changes`` that it asks for, each with the id that we give it.
+        access_token: None where the key of the connection speaks for it.
+    """
+
+    private: bool
+    ack: bool
+    echo: bool
+    replication_ready: bool
+    replays: bool
+    bindings: tuple[dict[str, Any], ...]
+    access_token: object
+
+
+def read_join(name: str, payload: object) -> JoinRequest:
+    """Reads the payload of a join.
+
+    Args:
+        name: the topic without its prefix; without ``config`` it is a legacy ``schema:table``.
+        payload: any JSON value.
+
+    Raises:
+        JoinRefused: the topic is empty or the payload is not an object of objects.
+    """
+    if not name:
+        raise JoinRefused("TopicNameRequired", "You must provide a topic name")
+    if not isinstance(payload, dict):
+        shown = orjson.dumps(payload).decode()
+        raise JoinRefused("UnknownErrorOnChannel", f"expected params to be a :map, got: `{shown}`")
+    config = payload.get("config")
+    if config is not None and not isinstance(config, dict):
+        raise JoinRefused("UnknownErrorOnChannel", "config must be an object")
+    if config is None:
+        config = {"postgres_changes": _legacy_changes(name)}
+    broadcast = config.get("broadcast")
+    if not isinstance(broadcast, dict):
+        broadcast = {}
+    private = config.get("private")
+    return JoinRequest(
+        private=private is True or private == "true",
+        ack=broadcast.get("ack") is True,
+        echo=broadcast.get("self") is True,
+        replication_ready=broadcast.get("replication_ready") is True,
+        replays=isinstance(broadcast.get("replay"), dict),
+        bindings=tuple(_binding(item) for item in _objects(config.get("postgres_changes"))),
+        access_token=payload.get("access_token"),
+    )
+
+
+def _legacy_changes(name: str) -> list[dict[str, str]]:
+    schema, _, table = name.partition(":")
+    return [{"schema": schema, "table": table}] if table else [{"schema": schema}]
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _binding(asked: dict[str, Any]) -> dict[str, Any]:
+    """Returns what was asked for with an id that is the same for the same binding everywhere."""
+    keys = ("event", "filter", "schema", "select", "table")
+    binding = {key: asked[key] for key in keys if key in asked}
+    return {"id": zlib.crc32(orjson.dumps(binding)) >> 4, **binding}

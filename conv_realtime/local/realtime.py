@@ -1,0 +1,225 @@
+"""The local Realtime server: Supabase's WebSocket and HTTP endpoints on our own PostgreSQL.
+
+Broadcasts, private channels authorised by the policies on ``realtime.messages``, and broadcasts
+from the database. `postgres_changes` is refused by name and presence is ignored.
+
+Differences from a hosted server, on purpose: no rate limits, no delay before a refusal (see
+`Rules`), and after a restart of PostgreSQL broadcasts from the database go on by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+import orjson
+from psycopg_pool import AsyncConnectionPool
+from starlette.routing import BaseRoute, WebSocketRoute
+
+from conv_realtime.local.broadcast import PUBLICATION, publish_transaction
+from conv_realtime.local.broadcast_http import BroadcastApi
+from conv_realtime.local.channels import Topics
+from conv_realtime.local.channels_access import AccessChecker
+from conv_realtime.local.frames import Version
+from conv_realtime.local.realtime_outbox import Send, outbox
+from conv_realtime.local.realtime_session import Rules, Session, Surroundings
+from conv_realtime.local.realtime_tokens import Token, TokenRefused, Verify, read_token
+from conv_realtime.local.wal import WalSource
+from conv_realtime.local.wal_pgoutput import Transaction
+
+log = logging.getLogger("conv_realtime.local.realtime")
+
+WEBSOCKET_PATH = "/realtime/v1/websocket"
+REPLICATION_SECONDS = 10.0
+NORMAL_CLOSURE = 1000
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Any]
+
+
+class RealtimeServer:
+    """The endpoints under ``/realtime/v1``, alive between entering and leaving.
+
+    Args:
+        dsn: of a superuser-like role: it replicates, writes ``realtime.messages`` past its
+            policies, and becomes any role that a token names.
+        verify: checks a JWT; see `realtime_tokens.Verify`.
+        rules: limits and delays.
+        now: the clock by which tokens expire, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        verify: Verify,
+        rules: Rules | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._rules = rules or Rules()
+        self._verify = verify
+        self._now = now
+        self._dsn = dsn
+        self._topics = Topics()
+        self._replicating = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._around: Surroundings | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connects; returns when broadcasts from the database are certain to be seen.
+
+        If replication does not start within some seconds it returns anyway and keeps trying.
+        """
+        async with AsyncExitStack() as stack:
+            pool = AsyncConnectionPool[Any](
+                self._dsn,
+                min_size=1,
+                max_size=4,
+                open=False,
+                name="conv_realtime.local.realtime",
+                timeout=5.0,
+                check=AsyncConnectionPool.check_connection,
+                kwargs={"application_name": "conv_realtime_policies"},
+            )
+            await stack.enter_async_context(pool)
+            await stack.enter_async_context(self._replication())
+            self._around = Surroundings(
+                self._topics,
+                AccessChecker(pool),
+                self._verify,
+                self._rules,
+                self._now,
+                self._replicating.is_set,
+            )
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPLICATION_SECONDS):
+                    await self._replicating.wait()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Frees the walsender and every connection to the database.
+
+        Sockets belong to the web server in front, which closes them before.
+        """
+        await self._stack.aclose()
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """The WebSocket endpoint and both HTTP broadcast endpoints, at their full paths."""
+        around = self._surroundings()
+        return [WebSocketRoute(WEBSOCKET_PATH, _Endpoint(around)), *BroadcastApi(around).routes]
+
+    @property
+    def replicating(self) -> bool:
+        """Whether broadcasts from the database are being seen right now."""
+        return self._replicating.is_set()
+
+    def _surroundings(self) -> Surroundings:
+        if self._around is None:
+            raise RuntimeError("the Realtime server has not been started")
+        return self._around
+
+    @asynccontextmanager
+    async def _replication(self) -> AsyncIterator[None]:
+        source = WalSource(self._dsn, [PUBLICATION], self._deliver, connected=self._on_replication)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(source.run(), name="conv_realtime.local.wal")
+            try:
+                yield
+            finally:
+                task.cancel()
+
+    def _on_replication(self, connected: bool) -> None:
+        if connected:
+            self._replicating.set()
+        else:
+            self._replicating.clear()
+
+    def _deliver(self, transaction: Transaction) -> None:
+        try:
+            publish_transaction(transaction, self._topics)
+        except Exception:  # one odd row must not end everybody's stream
+            log.exception("a transaction's broadcasts could not be published")
+
+
+class _Endpoint:
+    """The WebSocket endpoint as a plain ASGI app, so that nothing wraps the server's ``send``."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        query = parse_qs(scope["query_string"].decode("ascii", "replace"))
+        version = Version.of(query.get("vsn", [""])[0])
+        if version is None:
+            await _refuse(scope, send, 403, b"")
+            return
+        try:
+            token = self._key(scope, query)
+        except TokenRefused as refusal:
+            await asyncio.sleep(self._around.rules.connect_error_seconds)
+            await _refuse(scope, send, 401, orjson.dumps({"error": refusal.at_connect}))
+            return
+        await send({"type": "websocket.accept"})
+        await self._converse(receive, send, version, token)
+
+    def _key(self, scope: Scope, query: dict[str, list[str]]) -> Token:
+        """Reads the API key that speaks for the connection.
+
+        Raises:
+            TokenRefused: it is missing or does not hold.
+        """
+        headers = dict(scope["headers"])
+        header = headers.get(b"apikey") or headers.get(b"x-api-key") or b""
+        key = query.get("apikey", [header.decode("latin-1")])[0]
+        if not key:
+            raise TokenRefused("API key is missing", "", "")
+        return read_token(key, self._around.verify, self._around.now())
+
+    async def _converse(self, receive: Receive, send: Send, version: Version, token: Token) -> None:
+        loop = asyncio.get_running_loop()
+        idle_seconds = self._around.rules.idle_seconds
+        out = outbox(send, self._around.rules.max_buffered_bytes)
+        session = Session(out, version, token, self._around)
+        try:
+            # One deadline for both reasons to give a client up: it says nothing, it reads nothing.
+            async with asyncio.timeout(idle_seconds) as deadline:
+
+                def give_up() -> None:
+                    if not deadline.expired():
+                        deadline.reschedule(loop.time())
+
+                async with out.writing(give_up):
+                    while (message := await receive())["type"] != "websocket.disconnect":
+                        deadline.reschedule(loop.time() + idle_seconds)
+                        text = message.get("text")
+                        await session.receive(message["bytes"] if text is None else text)
+            return
+        except TimeoutError:
+            if out.full:
+                log.debug("a socket that does not read was dropped")
+                return
+        finally:
+            session.end()
+        await out.drain()
+        await send({"type": "websocket.close", "code": NORMAL_CLOSURE})
+
+
+async def _refuse(scope: Scope, send: Send, status: int, body: bytes) -> None:
+    """Answers the upgrade with an HTTP status, or just refuses where the server cannot."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

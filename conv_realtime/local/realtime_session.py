@@ -1,0 +1,305 @@
+"""One WebSocket connection: the frames that a client sends, and what they do.
+
+Frames of one socket are handled one after the other, so a reply never overtakes the reply to an
+earlier frame. What does not parse, what nobody knows, and what carries a stale ``join_ref`` is
+ignored without an answer, as on a real server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from conv_realtime.local.channels import PREFIX, Channel, Topics
+from conv_realtime.local.channels_access import Access, AccessChecker, AccessUnknown
+from conv_realtime.local.channels_join import JoinRefused, JoinRequest, read_join
+from conv_realtime.local.frames import (
+    Frame,
+    Outgoing,
+    Push,
+    Ref,
+    TextBroadcast,
+    UserBroadcast,
+    Version,
+    Wire,
+    decode,
+    encode,
+)
+from conv_realtime.local.realtime_outbox import Outbox
+from conv_realtime.local.realtime_tokens import Token, TokenRefused, Verify, expired, read_token
+
+_DATABASE_AWAY = "Realtime was unable to connect to the project database"
+_NO_POSTGRES_CHANGES = (
+    "Unable to subscribe to changes with given parameters. "
+    "postgres_changes is not supported by the local Realtime server"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a server holds its sockets to; sizes in bytes, times in seconds.
+
+    A real server delays a refused join by 5 s and a refused connection by 2 s so that a client
+    that repeats itself does not hurt it. On loopback that only hurts, so both default to none.
+    """
+
+    idle_seconds: float = 60.0
+    max_channels: int = 100
+    max_payload_bytes: int = 3_000_500
+    max_buffered_bytes: int = 16 * 1024 * 1024
+    join_error_seconds: float = 0.0
+    connect_error_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all sockets of a server share."""
+
+    topics: Topics
+    access: AccessChecker
+    verify: Verify
+    rules: Rules
+    now: Callable[[], float]
+    replicating: Callable[[], bool]
+
+
+class Session:
+    """The state of one socket: its protocol version, its key, its channels."""
+
+    def __init__(
+        self, outbox: Outbox, version: Version, token: Token, surroundings: Surroundings
+    ) -> None:
+        self._outbox = outbox
+        self._version = version
+        self._token = token
+        self._around = surroundings
+        self._channels: dict[str, Channel] = {}
+        self._expiries: dict[Channel, asyncio.TimerHandle] = {}
+
+    @property
+    def version(self) -> Version:
+        """The protocol version of this socket."""
+        return self._version
+
+    def push(self, wire: Wire) -> None:
+        """Queues one encoded frame for this socket."""
+        self._outbox.push(wire)
+
+    def end(self) -> None:
+        """Takes the socket off all its topics; nothing is delivered to it from here on."""
+        for channel in list(self._channels.values()):
+            self._forget(channel)
+
+    async def receive(self, data: str | bytes) -> None:
+        """Handles one frame of the client.
+
+        Cancelling it leaves no channel half joined.
+        """
+        message = decode(self._version, data)
+        if message is None:
+            return
+        channel = self._channels.get(message.topic)
+        if isinstance(message, Frame) and message.event == "phx_join":
+            await self._join(message, channel)
+        elif channel is None:
+            self._answer_unjoined(message)
+        elif message.join_ref not in (None, channel.join_ref):
+            return
+        elif isinstance(message, Push):
+            body = UserBroadcast(
+                message.topic, message.event, message.payload, message.is_json, message.metadata
+            )
+            self._broadcast(channel, message.ref, body, len(data))
+        else:
+            await self._handle(message, channel, len(data))
+
+    async def _handle(self, frame: Frame, channel: Channel, size: int) -> None:
+        match frame.event:
+            case "broadcast":
+                body = TextBroadcast(frame.topic, orjson.dumps(frame.payload))
+                self._broadcast(channel, frame.ref, body, size)
+            case "access_token":
+                await self._refresh(channel, frame.payload)
+            case "phx_leave":
+                self._forget(channel)
+                self._reply(frame.topic, frame.ref, channel.join_ref, "ok", {})
+                self._close(channel)
+            case _:
+                pass  # presence and what no server knows
+
+    def _answer_unjoined(self, message: Frame | Push) -> None:
+        heartbeat = message.topic == "phoenix" and message.event == "heartbeat"
+        if isinstance(message, Frame) and (heartbeat or message.event == "phx_leave"):
+            self._reply(message.topic, message.ref, None, "ok", {})
+        else:
+            self._reply(message.topic, message.ref, None, "error", {"reason": "unmatched topic"})
+
+    async def _join(self, frame: Frame, earlier: Channel | None) -> None:
+        if not frame.topic.startswith(PREFIX):
+            self._answer_unjoined(frame)
+            return
+        try:
+            request, channel = await self._admit(frame)
+        except (JoinRefused, TokenRefused, AccessUnknown) as refusal:
+            await asyncio.sleep(self._around.rules.join_error_seconds)
+            reason = _reason(refusal)
+            self._reply(frame.topic, frame.ref, frame.join_ref, "error", {"reason": reason})
+        else:
+            if earlier is not None:
+                self._forget(earlier)
+            self._remember(channel)
+            response = {"postgres_changes": list(request.bindings)}
+            self._reply(frame.topic, frame.ref, frame.join_ref, "ok", response)
+            self._tell_extras(request, channel)
+        # The new join is answered first. A client that matches topics instead of refs would now
+        # take its new channel for closed: so it is on real servers.
+        if earlier is not None:
+            self._forget(earlier)
+            self._close(earlier)
+
+    async def _admit(self, frame: Frame) -> tuple[JoinRequest, Channel]:
+        """Raises JoinRefused, TokenRefused or AccessUnknown where a join is refused."""
+        rules = self._around.rules
+        name = frame.topic.removeprefix(PREFIX)
+        if len(self._channels) >= rules.max_channels and frame.topic not in self._channels:
+            raise JoinRefused("ChannelRateLimitReached", "Too many channels")
+        request = read_join(name, frame.payload)
+        token = self._token_of(request.access_token)
+        if request.replays and not request.private:
+            raise JoinRefused("UnableToReplayMessages", "Replay is not allowed for public channels")
+        channel = Channel(
+            frame.topic,
+            frame.join_ref,
+            self,
+            request.private,
+            token,
+            await self._access(name, token) if request.private else Access(read=True, write=True),
+            request.ack,
+            request.echo,
+        )
+        if not channel.access.read:
+            raise JoinRefused("Unauthorized", _forbidden(name))
+        return request, channel
+
+    def _token_of(self, asked: object) -> Token:
+        """Returns the token of a join; without one, or with an API key, the connection's."""
+        if asked is None or (isinstance(asked, str) and asked.startswith("sb_")):
+            if self._token.expires_at <= self._around.now():
+                raise expired(self._token.expires_at, self._around.now())
+            return self._token
+        return read_token(asked, self._around.verify, self._around.now())
+
+    async def _access(self, name: str, token: Token) -> Access:
+        return await self._around.access.check(name, token)
+
+    def _tell_extras(self, request: JoinRequest, channel: Channel) -> None:
+        if request.bindings:
+            self._system(channel, "postgres_changes", "error", _NO_POSTGRES_CHANGES)
+        if request.replication_ready and self._around.replicating():
+            self._system(channel, "system", "ok", "Replication connection established")
+
+    async def _refresh(self, channel: Channel, payload: Any) -> None:
+        """Takes a new token; a bad one, or one that may no longer read, closes the channel."""
+        text = payload.get("access_token") if isinstance(payload, dict) else None
+        if not isinstance(text, str) or text.startswith("sb_") or text == channel.token.text:
+            return
+        try:
+            token = read_token(text, self._around.verify, self._around.now())
+            if channel.private:
+                channel.access = await self._access(channel.name, token)
+        except TokenRefused as refusal:
+            self._shut(channel, refusal.in_channel)
+            return
+        except AccessUnknown:
+            self._shut(channel, _DATABASE_AWAY)
+            return
+        if not channel.access.read:
+            self._shut(channel, _forbidden(channel.name))
+            return
+        channel.token = token
+        self._watch_expiry(channel)
+
+    def _broadcast(self, channel: Channel, ref: Ref, message: Outgoing, size: int) -> None:
+        if size > self._around.rules.max_payload_bytes:
+            if channel.ack:
+                # A bare string where every other response is an object: as captured.
+                self._reply(channel.topic, ref, channel.join_ref, "error", "payload_size_exceeded")
+            return
+        if not channel.access.write:
+            return  # without a word, even where an acknowledgement was asked for
+        besides = None if channel.echo else channel
+        self._around.topics.publish(
+            channel.topic, message, private=channel.private, besides=besides
+        )
+        if channel.ack:
+            self._reply(channel.topic, ref, channel.join_ref, "ok", {})
+
+    def _remember(self, channel: Channel) -> None:
+        self._channels[channel.topic] = channel
+        self._around.topics.add(channel)
+        self._watch_expiry(channel)
+
+    def _forget(self, channel: Channel) -> None:
+        self._around.topics.discard(channel)
+        if self._channels.get(channel.topic) is channel:
+            del self._channels[channel.topic]
+        timer = self._expiries.pop(channel, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _watch_expiry(self, channel: Channel) -> None:
+        timer = self._expiries.pop(channel, None)
+        if timer is not None:
+            timer.cancel()
+        # asyncio refuses timers beyond its horizon; a key that lives for years is looked at daily
+        delay = min(max(0.0, channel.token.expires_at - self._around.now()), 86_400.0)
+        loop = asyncio.get_running_loop()
+        self._expiries[channel] = loop.call_later(delay, self._on_expiry, channel)
+
+    def _on_expiry(self, channel: Channel) -> None:
+        now = self._around.now()
+        if channel.token.expires_at > now:
+            self._watch_expiry(channel)
+        else:
+            self._shut(channel, expired(channel.token.expires_at, now).in_channel)
+
+    def _shut(self, channel: Channel, message: str) -> None:
+        """Ends a channel from our side; the socket lives on."""
+        self._forget(channel)
+        self._system(channel, "system", "error", message)
+        self._close(channel)
+
+    def _reply(self, topic: str, ref: Ref, join_ref: Ref, status: str, response: Any) -> None:
+        payload = {"status": status, "response": response}
+        self._send(Frame(topic, "phx_reply", payload, ref, join_ref))
+
+    def _system(self, channel: Channel, extension: str, status: str, message: str) -> None:
+        payload = {
+            "message": message,
+            "status": status,
+            "extension": extension,
+            "channel": channel.name,
+        }
+        self._send(Frame(channel.topic, "system", payload, None, channel.join_ref))
+
+    def _close(self, channel: Channel) -> None:
+        self._send(Frame(channel.topic, "phx_close", {}, channel.join_ref, channel.join_ref))
+
+    def _send(self, frame: Frame) -> None:
+        self.push(encode(self._version, frame))
+
+
+def _reason(refusal: Exception) -> str:
+    if isinstance(refusal, JoinRefused):
+        return refusal.reason
+    if isinstance(refusal, TokenRefused):
+        return refusal.at_join
+    return f"UnableToConnectToProject: {_DATABASE_AWAY}"
+
+
+def _forbidden(name: str) -> str:
+    return f"You do not have permissions to read from this Channel topic: {name}"
