@@ -1,0 +1,96 @@
+"""Content blocks of one message: merging what its lines say, and the readable text.
+
+One response of Claude Code is written as several lines, each with the blocks that came since
+(seen in every current version) or with all blocks so far (seen with gateways). Both merge to
+the same list; a line written twice adds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Block = dict[str, Any]
+
+
+def as_blocks(content: Any) -> list[Block]:
+    """Return a message's content as a list of blocks; a plain string is one text block."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return []
+    return [
+        item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in content
+    ]
+
+
+def merge(known: list[Block], more: list[Block]) -> list[Block]:
+    """Return the blocks of earlier lines and of one more line, in order of first appearance."""
+    merged = list(known)
+    for block in more:
+        place = next((i for i, old in enumerate(known) if _same_block(old, block)), None)
+        if place is None:
+            merged.append(block)
+        elif _extent(block) >= _extent(merged[place]):
+            merged[place] = block
+    return merged
+
+
+def _same_block(old: Block, new: Block) -> bool:
+    if old.get("type") != new.get("type"):
+        return False
+    for name in ("id", "tool_use_id"):
+        if name in old or name in new:
+            return bool(old.get(name) == new.get(name))
+    if old == new:
+        return True
+    key = _growing(old)
+    if key is None or key != _growing(new) or old.get("signature") or not old[key]:
+        return False
+    return str(new[key]).startswith(str(old[key])) or str(old[key]).startswith(str(new[key]))
+
+
+def _growing(block: Block) -> str | None:
+    """Return the key of the text that a cumulative snapshot extends."""
+    return next((key for key in ("text", "thinking") if isinstance(block.get(key), str)), None)
+
+
+def _extent(block: Block) -> int:
+    key = _growing(block)
+    return len(block[key]) if key else len(block)
+
+
+def text_of(blocks: list[Block]) -> str:
+    """Return what a person would read: text blocks, and the text that tools gave back."""
+    parts = [part for block in blocks if (part := _text_of_block(block))]
+    return "\n\n".join(parts)
+
+
+def _text_of_block(block: Block) -> str:
+    match block.get("type"):
+        case "text" | "input_text" | "output_text":
+            text = block.get("text")
+            return text if isinstance(text, str) else ""
+        case "tool_result":
+            return text_of(as_blocks(block.get("content")))
+        case _:
+            return ""
+
+
+def tool_calls(blocks: list[Block]) -> list[str]:
+    """Return the ids of the tools that these blocks call."""
+    return [
+        str(block["id"])
+        for block in blocks
+        if block.get("type") in ("tool_use", "server_tool_use", "mcp_tool_use") and block.get("id")
+    ]
+
+
+def tool_results(blocks: list[Block]) -> list[str]:
+    """Return the ids of the calls that these blocks answer."""
+    return [
+        str(block["tool_use_id"])
+        for block in blocks
+        if str(block.get("type", "")).endswith("tool_result") and block.get("tool_use_id")
+    ]

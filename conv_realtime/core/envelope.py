@@ -1,0 +1,136 @@
+"""From a change to the frame that tells of it: `{"type", "data"}` as UTF-8 JSON.
+
+`Event.to_json()` is the whole frame. What goes out is the same up to `MAX_FRAME_BYTES`; a longer
+message loses its `content`, then the end of its `text`, and says `truncated`.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from conv_realtime.core.selection import Subject
+from conv_realtime.events import (
+    ConversationData,
+    ConversationUpdate,
+    DataEvent,
+    DeletedData,
+    Event,
+    MessageData,
+    MessageDeleted,
+    MessageUpdate,
+    NewConversation,
+    NewMessage,
+    ProjectData,
+    ProjectUpdate,
+)
+from conv_realtime.models import Change, Conversation, Message, Project
+
+MAX_FRAME_BYTES = 512 * 1024
+_TIMESTAMP_BYTES = 32
+
+
+def subject_of(change: Change, project: UUID | None = None) -> Subject:
+    """Return what the event of `change` is about; `project` is that of a message."""
+    row = change.row
+    if isinstance(row, Message):
+        return Subject(_type_of(change), row.owner_id, row.conversation_id, project)
+    if isinstance(row, Conversation):
+        return Subject(_type_of(change), row.owner_id, row.id, row.project_id)
+    return Subject("project_update", row.owner_id, None, row.id)
+
+
+def subject_of_event(event: Event) -> Subject | None:
+    """Return what a ready-made event is about; None if it is for every client."""
+    data = event.data
+    if isinstance(data, ConversationData):
+        return Subject(event.type, None, data.id, data.project_id)
+    if isinstance(data, MessageData | DeletedData):
+        return Subject(event.type, None, data.conversation_id)
+    if isinstance(data, ProjectData):
+        return Subject(event.type, None, None, data.id)
+    return Subject("file_update") if event.type == "file_update" else None
+
+
+def event_of(change: Change, cursor: str) -> DataEvent:
+    """Return the event that tells of `change`."""
+    row, name = change.row, _type_of(change)
+    if isinstance(row, Project):
+        return ProjectUpdate(data=project_data(row, cursor))
+    if isinstance(row, Conversation):
+        data = conversation_data(row, cursor)
+        return NewConversation(data=data) if change.created else ConversationUpdate(data=data)
+    if name == "message_deleted":
+        return MessageDeleted(
+            data=DeletedData(
+                id=row.id,
+                conversation_id=row.conversation_id,
+                revision=row.revision,
+                cursor=cursor,
+            )
+        )
+    message = message_data(row, cursor)
+    return NewMessage(data=message) if change.created else MessageUpdate(data=message)
+
+
+def project_data(row: Project, cursor: str) -> ProjectData:
+    """Return what events say of a project."""
+    return ProjectData.model_construct(**_fields(row, ProjectData), cursor=cursor)
+
+
+def conversation_data(row: Conversation, cursor: str) -> ConversationData:
+    """Return what events say of a conversation."""
+    return ConversationData.model_construct(**_fields(row, ConversationData), cursor=cursor)
+
+
+def message_data(row: Message, cursor: str) -> MessageData:
+    """Return what events say of a message, uncut."""
+    return MessageData.model_construct(**_fields(row, MessageData), cursor=cursor)
+
+
+def encode(event: Event, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
+    """Return the text of the frame, at most about `max_bytes` of UTF-8 if it is a message."""
+    payload = to_json(event)
+    if len(payload) <= max_bytes - _TIMESTAMP_BYTES or not isinstance(event.data, MessageData):
+        return payload
+    data = cut(event.data, max_bytes - _TIMESTAMP_BYTES - 64)
+    return to_json(event.model_copy(update={"data": data}))
+
+
+def cut(data: MessageData, max_bytes: int) -> MessageData:
+    """Return `data` in at most `max_bytes` of JSON: no content, then as much text as fits."""
+    data = data.model_copy(update={"content": None, "truncated": True})
+    spare = max_bytes - len(to_json(data)) + len(to_json(data.text))
+    text = data.text
+    while (length := len(to_json(text))) > max(spare, 2):
+        # Escapes make characters up to six bytes long, so the share is only a guess.
+        text = text[: min(len(text) - 1, len(text) * spare // length)]
+    return data if text is data.text else data.model_copy(update={"text": text})
+
+
+def with_timestamp(payload: bytes, at_ms: int) -> bytes:
+    """Return the frame in the older form, with a top-level `timestamp` in milliseconds."""
+    return b'%b,"timestamp":%d}' % (payload[:-1], at_ms)
+
+
+def _type_of(change: Change) -> str:
+    row = change.row
+    if isinstance(row, Project):
+        return "project_update"
+    if isinstance(row, Conversation):
+        return "new_conversation" if change.created else "conversation_update"
+    if row.deleted_at is not None:
+        return "message_deleted"
+    return "new_message" if change.created else "message_update"
+
+
+def _fields(
+    row: Project | Conversation | Message,
+    data: type[ProjectData] | type[ConversationData] | type[MessageData],
+) -> dict[str, object]:
+    return {
+        name: getattr(row, name)
+        for name in data.model_fields
+        if name not in ("cursor", "truncated")
+    }

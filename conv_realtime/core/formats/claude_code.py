@@ -1,0 +1,271 @@
+"""Claude Code: one append-only JSONL file is one session, or one subagent of a session.
+
+What a record's conversation, message id and place are follows from the bytes up to its own
+end and is never revised, so any split of the file into reads gives the same rows.
+
+* The session is the file's stem if that is a UUID, else the first `sessionId` in the file.
+* A file named `agent-<id>` is the subagent `<id>`; older versions write subagents inline, as
+  lines marked `isSidechain`, each chain of them a subagent named by its first line's uuid.
+* The lines of one response share `message.id` and may lie apart: they are one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from conv_realtime.core import blocks as content
+from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.formats import claude_records as claude
+from conv_realtime.core.records import Record
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.models import Role
+
+SOURCE = "claude_code"
+_TITLE_TYPES = {
+    "custom-title": ("custom", "customTitle"),
+    "ai-title": ("ai", "aiTitle"),
+    "agent-name": ("agent", "agentName"),
+}
+_TITLE_CHARS = 100
+_FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
+_FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
+_PENDING_SUMMARIES = 1_000
+
+
+def is_uuid(name: str) -> bool:
+    """Return whether `name` is a UUID in its usual form."""
+    try:
+        return len(name) == 36 and str(UUID(name)) == name.lower()
+    except ValueError:
+        return False
+
+
+class FileName:
+    """What a transcript's path says: `session` and `agent` where it names them, and `slug`."""
+
+    __slots__ = ("agent", "fallback_session", "session", "slug")
+
+    def __init__(self, path: PurePath) -> None:
+        stem = path.stem
+        folders = list(path.parts[:-1])
+        enclosing = None
+        if "subagents" in folders:
+            folders = folders[: len(folders) - 1 - folders[::-1].index("subagents")]
+            enclosing = folders.pop() if folders else None
+        self.slug = folders[-1] if folders else ""
+        self.agent = stem.removeprefix("agent-") if stem.startswith("agent-") else None
+        self.session = stem if is_uuid(stem) else None
+        self.fallback_session = enclosing or stem
+
+
+def belongs(record: Mapping[str, Any]) -> bool | None:
+    """Return whether a record is Claude Code's, None when it could be anybody's."""
+    if "payload" in record or "resourceSpans" in record:
+        return False
+    kind = record.get("type")
+    if not isinstance(kind, str):
+        return False
+    if kind in ("user", "assistant"):
+        return "message" in record
+    if kind in ("summary", "system", "attachment", "file-history-snapshot", "queue-operation"):
+        return True
+    return True if "sessionId" in record and "parentUuid" in record else None
+
+
+class ClaudeTranscript:
+    """The fold of one file: push records in order, read totals and places at any time.
+
+    Attributes:
+        session: the session id, None until a record fixes it.
+        conversations: by agent id, `None` for the session itself.
+        log: for each record that is part of a message: its end, conversation and message, in
+            file order. A message is as new as its last place in the log.
+    """
+
+    source = SOURCE
+
+    def __init__(self, path: PurePath, sanitizer: Sanitizer) -> None:
+        self.name = FileName(path)
+        self.session = self.name.session
+        self.conversations: dict[str | None, ConversationFold] = {}
+        self.log: list[tuple[int, str | None, str]] = []
+        self._sanitizer = sanitizer
+        self._roots: dict[str, str] = {}  # uuid of a sidechain line → uuid of its first ancestor
+        self._uuids: set[int] = set()
+        self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
+        self._cwd: str | None = None
+
+    @property
+    def agent(self) -> str | None:
+        """The subagent that the whole file is, None for a session's file."""
+        return self.name.agent
+
+    def add(self, record: Record) -> None:
+        """Take the next record of the file."""
+        fields = record.fields
+        if self.session is None:
+            self.session = claude.text(fields.get("sessionId"))
+        fold = self._conversation(fields, record.start)
+        self._note_place(fold, fields)
+        fold.saw_record(record.end, claude.when(fields))
+        self._note_title(fold, fields)
+        if claude.makes_message(fields):
+            self._add_message(fold, record)
+        else:
+            self._note_state(fold, fields)
+
+    def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what a message's records say together, as columns of its row.
+
+        `records` are those at the entry's `spans`, in order.
+        """
+        merged: list[content.Block] = []
+        seen: set[str] = set()
+        for fields in records:
+            uuid = claude.text(fields.get("uuid"))
+            if uuid is None or uuid not in seen:
+                merged = content.merge(merged, claude.blocks(fields))
+            if uuid is not None:
+                seen.add(uuid)
+        clean = self._sanitizer.value(merged)
+        extra = claude.metadata(records[0])
+        if "stop_reason" in (last := claude.metadata(records[-1])):
+            extra["stop_reason"] = last["stop_reason"]
+        return {
+            "role": entry.role,
+            "text": content.text_of(clean) if entry.role != "other" else "",
+            "content": clean,
+            "model": self._model(records[-1]),
+            "created_at": next((t for r in records if (t := claude.when(r))), None),
+            "usage": dict(entry.usage) or None,
+            "metadata": self._sanitizer.value(extra),
+        }
+
+    # Where a record belongs ----------------------------------------------------------------
+
+    def _conversation(self, fields: Mapping[str, Any], start: int) -> ConversationFold:
+        uuid = claude.text(fields.get("uuid"))
+        agent = self.agent
+        if agent is None and fields.get("isSidechain") is True:
+            parent = claude.text(fields.get("parentUuid"))
+            agent = self._roots.get(parent or "") or uuid or f"@{start}"
+            if uuid is not None:
+                self._roots[uuid] = agent
+        if uuid is not None:
+            self._uuids.add(hash(uuid))
+        fold = self.conversations.get(agent)
+        if fold is None:
+            fold = self.conversations[agent] = ConversationFold(agent)
+        return fold
+
+    def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
+        if cwd := claude.text(fields.get("cwd")):
+            self._cwd = fold.cwd = self._sanitizer.text(cwd)
+        if branch := claude.text(fields.get("gitBranch")):
+            fold.git_branch = self._sanitizer.text(branch)
+
+    # Titles --------------------------------------------------------------------------------
+
+    def _note_title(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
+        kind, key = _TITLE_TYPES.get(str(fields.get("type")), ("", ""))
+        if stated := claude.text(fields.get(key)):
+            fold.titles[kind] = self._shortened(stated)
+        if fields.get("type") == "summary":
+            self._note_summary(fold, fields)
+        if self._summaries and (uuid := claude.text(fields.get("uuid"))):
+            waiting = self._summaries.pop(hash(uuid), None)
+            if waiting is not None:
+                fold.titles["summary"] = waiting
+
+    def _note_summary(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
+        """Take a summary as title only if it speaks of a line of this file: most do not."""
+        leaf, summary = claude.text(fields.get("leafUuid")), claude.text(fields.get("summary"))
+        if leaf is None or summary is None:
+            return
+        if hash(leaf) in self._uuids:
+            fold.titles["summary"] = self._shortened(summary)
+        elif len(self._summaries) < _PENDING_SUMMARIES:
+            self._summaries[hash(leaf)] = self._shortened(summary)
+
+    def _note_prompt(self, fold: ConversationFold, fields: Mapping[str, Any], role: Role) -> None:
+        if role != "user" or "prompt" in fold.titles:
+            return
+        prompt = claude.prompt(fields)
+        if prompt.strip() and not prompt.lstrip().startswith("<command-"):
+            fold.titles["prompt"] = self._shortened(prompt)
+
+    def _shortened(self, title: str) -> str:
+        # Cleaned before it is cut: half a secret would not be recognised.
+        line = " ".join(self._sanitizer.text(title).split())
+        return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1].rstrip() + "…"
+
+    # Messages and state --------------------------------------------------------------------
+
+    def _add_message(self, fold: ConversationFold, record: Record) -> None:
+        fields = record.fields
+        if self.session is None:
+            self.session = self.name.fallback_session
+        if fold.project_path is None:
+            fold.project_path = fold.cwd or self._cwd or self.name.slug
+        role = claude.role(fields)
+        native = self._sanitizer.text(claude.native_id(fields, record.start))
+        entry = fold.put(native, role, (record.start, record.end, record.crc))
+        self.log.append((record.end, fold.agent, native))
+        fold.count_tokens(entry, claude.usage(fields))
+        found = claude.blocks(fields)
+        fold.call_tools(content.tool_calls(found), content.tool_results(found))
+        if (model := self._model(fields)) and fields.get("type") == "assistant":
+            fold.model = model
+        self._note_prompt(fold, fields, role)
+        self._note_turn(fold, fields, entry.role, found)
+
+    def _model(self, fields: Mapping[str, Any]) -> str | None:
+        if fields.get("type") != "assistant" or claude.is_synthetic(fields):
+            return None
+        model = claude.text(claude.mapping(fields.get("message")).get("model"))
+        return self._sanitizer.text(model) if model else None
+
+    def _note_turn(
+        self,
+        fold: ConversationFold,
+        fields: Mapping[str, Any],
+        role: Role,
+        found: list[content.Block],
+    ) -> None:
+        """Read from a message whose turn it is."""
+        if fields.get("isApiErrorMessage") is True:
+            fold.is_at("error", "waiting")
+        elif role == "assistant":
+            self._note_answer(fold, fields, found)
+        elif role in ("user", "tool"):
+            left = role == "user" and claude.prompt(fields).lstrip().startswith(_FAREWELLS)
+            fold.is_at(*(("completed", "ended") if left else ("active", "working")))
+        elif claude.is_synthetic(fields) or claude.prompt(fields).startswith("[Request interr"):
+            fold.is_at("active", "waiting")
+            fold.open_tools.clear()
+
+    def _note_answer(
+        self, fold: ConversationFold, fields: Mapping[str, Any], found: list[content.Block]
+    ) -> None:
+        stop = claude.mapping(fields.get("message")).get("stop_reason")
+        spoke = bool(found) and found[-1].get("type") == "text"
+        if stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
+            fold.is_at("active", "working")
+        elif fold.agent is not None:  # a subagent answers once
+            fold.is_at("completed", "ended")
+        else:
+            fold.is_at("active", "waiting")
+
+    def _note_state(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
+        if fields.get("type") == "system" and fields.get("subtype") == "turn_duration":
+            if fold.activity == "working":
+                fold.is_at(fold.status, "waiting")
+
+
+def newest_time(folds: Sequence[ConversationFold]) -> datetime | None:
+    """Return the newest record time of several conversations."""
+    return max((fold.last_time for fold in folds if fold.last_time), default=None)

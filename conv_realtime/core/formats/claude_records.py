@@ -1,0 +1,175 @@
+"""What one record of a Claude Code transcript says, whatever version wrote it.
+
+The entry format is internal to Claude Code and changes between versions, so nothing here
+trusts a field: a missing or odd one reads as absent, an unknown type is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from conv_realtime.core.blocks import Block, as_blocks
+from conv_realtime.models import TOKEN_FIELDS, Role
+
+SYNTHETIC = "<synthetic>"
+
+Kind = Literal["message", "title", "state"]
+
+# Bookkeeping of the client: it says nothing that a person or a model said.
+_STATE_TYPES = frozenset(
+    {
+        "progress", "summary", "custom-title", "ai-title", "agent-name", "agent-setting",
+        "file-history-snapshot", "file-history-delta", "queue-operation", "last-prompt",
+        "mode", "permission-mode", "pr-link", "bridge-session", "relocated",
+        "worktree-state", "frame-link",
+    }
+)  # fmt: skip
+_HIDDEN_SYSTEM = frozenset({"turn_duration", "stop_hook_summary"})
+# Lines of type "user" that the client wrote: nobody typed them.
+_CLIENT_MADE = (
+    "<local-command-",
+    "<system-reminder>",
+    "<task-notification>",
+    "<bash-stdout>",
+    "<bash-stderr>",
+    "Caveat:",
+    "[Request interrupted",
+)
+_USAGE_KEYS = dict(
+    zip(
+        ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+        TOKEN_FIELDS,
+        strict=False,
+    )
+)
+
+
+def text(value: Any) -> str | None:
+    """Return a non-empty string, or None."""
+    return value if isinstance(value, str) and value else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return an object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def when(record: Mapping[str, Any]) -> datetime | None:
+    """Return the record's time in UTC, or None where it states none that can be read."""
+    stated = record.get("timestamp")
+    try:
+        if isinstance(stated, int | float) and not isinstance(stated, bool):
+            return datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
+        if not isinstance(stated, str):
+            return None
+        moment = datetime.fromisoformat(stated)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def makes_message(record: Mapping[str, Any]) -> bool:
+    """Return whether the record has a row of its own, alone or merged with others."""
+    kind = record.get("type")
+    if kind in ("user", "assistant"):
+        return True
+    if kind == "system":
+        shown = text(record.get("content")) or record.get("subtype") == "api_error"
+        return bool(shown) and record.get("subtype") not in _HIDDEN_SYSTEM
+    if kind == "attachment":
+        return mapping(record.get("attachment")).get("type") == "queued_command"
+    return kind not in _STATE_TYPES and text(record.get("uuid")) is not None
+
+
+def native_id(record: Mapping[str, Any], start: int) -> str:
+    """Return what identifies the message: its own id, or `"@"` and its position."""
+    if record.get("type") == "assistant":
+        stated = text(mapping(record.get("message")).get("id"))
+        if stated:
+            return stated
+    return text(record.get("uuid")) or f"@{start}"
+
+
+def role(record: Mapping[str, Any]) -> Role:
+    """Return who speaks; see `conv_realtime.models.Role`."""
+    kind = record.get("type")
+    if kind == "assistant":
+        return "system" if is_synthetic(record) else "assistant"
+    if kind == "system":
+        return "system"
+    if kind == "attachment":
+        return "system" if _is_client_made(prompt(record)) else "user"
+    if kind != "user":
+        return "other"
+    if record.get("isMeta") is True or record.get("isCompactSummary") is True:
+        return "system"
+    found = blocks(record)
+    if found and all(block.get("type") == "tool_result" for block in found):
+        return "tool"
+    return "system" if _is_client_made(prompt(record)) else "user"
+
+
+def is_synthetic(record: Mapping[str, Any]) -> bool:
+    """Return whether the client made this response itself: an API error, an interruption."""
+    return mapping(record.get("message")).get("model") == SYNTHETIC
+
+
+def _is_client_made(prompted: str) -> bool:
+    return prompted.lstrip().startswith(_CLIENT_MADE)
+
+
+def blocks(record: Mapping[str, Any]) -> list[Block]:
+    """Return the content of the record as blocks."""
+    kind = record.get("type")
+    if kind in ("user", "assistant"):
+        message = record.get("message")
+        return as_blocks(message.get("content") if isinstance(message, dict) else message)
+    if kind == "system":
+        shown = text(record.get("content")) or _api_error(record)
+        return as_blocks(shown)
+    if kind == "attachment":
+        return as_blocks(mapping(record.get("attachment")).get("prompt"))
+    return [dict(record)]
+
+
+def _api_error(record: Mapping[str, Any]) -> str:
+    error = mapping(record.get("error"))
+    inner = mapping(mapping(error.get("error")).get("error"))
+    said = text(error.get("message")) or text(inner.get("message")) or text(record.get("error"))
+    return said or f"API error {error.get('status') or ''}".strip()
+
+
+def prompt(record: Mapping[str, Any]) -> str:
+    """Return the first text of the record, or an empty string."""
+    return next(
+        (str(b.get("text") or "") for b in blocks(record) if b.get("type") == "text"),
+        "",
+    )
+
+
+def usage(record: Mapping[str, Any]) -> dict[str, int]:
+    """Return the tokens that the record states, by our names; a synthetic one states none."""
+    if is_synthetic(record):
+        return {}
+    stated = mapping(mapping(record.get("message")).get("usage"))
+    return {
+        ours: value
+        for theirs, ours in _USAGE_KEYS.items()
+        if isinstance(value := stated.get(theirs), int) and not isinstance(value, bool)
+    }
+
+
+def metadata(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else of the record is worth keeping beside its message."""
+    stated: dict[str, Any] = {
+        "type": record.get("type"),
+        "subtype": record.get("subtype"),
+        "uuid": record.get("uuid"),
+        "parent_uuid": record.get("parentUuid"),
+        "request_id": record.get("requestId"),
+        "stop_reason": mapping(record.get("message")).get("stop_reason"),
+        "version": record.get("version"),
+    }
+    return {key: value for key, value in stated.items() if isinstance(value, str) and value}

@@ -1,0 +1,180 @@
+"""The shared log: every event once, in order, encoded once for all who want it.
+
+Readers hold an index and read on from it; the log knows none of them. Its rules:
+
+* An index never changes its meaning; `first` to `head` are kept, older ones are gone for good.
+* A mark says which index lies behind a cursor. A page of changes has one cursor, behind its
+  last change, so only pages have marks, and within a page events carry the cursor before it:
+  who goes on from there hears some events twice and misses none.
+* A gap in the stream drops all marks: no cursor from before it leads anywhere.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from uuid import UUID
+
+from conv_realtime.core.cursor import parse_cursor
+from conv_realtime.core.envelope import encode, event_of, with_timestamp
+from conv_realtime.core.selection import Selection, Subject
+from conv_realtime.events import Event
+from conv_realtime.models import Change, Message
+
+
+class Entry:
+    """One event of the log, made and encoded when somebody first wants it.
+
+    Attributes:
+        subject: what it is about; None if it is for every client.
+        cursor: the place in the stream that who has read it may go on from.
+        superseded: whether the log has a newer update of the same conversation.
+        weight: its size in bytes, about.
+    """
+
+    __slots__ = ("_at_ms", "_change", "_event", "_payload", "_stamped", "cursor", "subject",
+                 "superseded", "weight")  # fmt: skip
+
+    def __init__(
+        self,
+        subject: Subject | None,
+        cursor: str,
+        at_ms: int,
+        *,
+        change: Change | None = None,
+        event: Event | None = None,
+    ) -> None:
+        self.subject = subject
+        self.cursor = cursor
+        self.superseded = False
+        self.weight = 1024 + (_text_bytes(change) if change is not None else 0)
+        self._at_ms = at_ms
+        self._change = change
+        self._event = event
+        self._payload: bytes | None = None
+        self._stamped: bytes | None = None
+
+    @property
+    def event(self) -> Event:
+        """The event, whole."""
+        if self._event is None:
+            assert self._change is not None
+            self._event = event_of(self._change, self.cursor)
+        return self._event
+
+    def payload(self, stamped: bool) -> bytes:
+        """Return the frame's text; `stamped` in the older form with a timestamp."""
+        if self._payload is None:
+            self._payload = encode(self.event)
+        if not stamped:
+            return self._payload
+        if self._stamped is None:
+            self._stamped = with_timestamp(self._payload, self._at_ms)
+        return self._stamped
+
+    def is_for(self, selection: Selection) -> bool:
+        """Return whether a client with `selection` gets this event."""
+        return self.subject is None or selection.wants(self.subject)
+
+
+class Log:
+    """The last events and where cursors lie among them.
+
+    Args:
+        max_entries: events kept.
+        max_bytes: bytes kept, about; rows of megabytes shorten the log.
+    """
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self.max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: list[Entry] = []
+        self._offset = 0  # index of _entries[0]
+        self._first = 0
+        self._stream: str | None = None
+        self._marks: list[tuple[tuple[int, ...], int]] = []
+        self._updates: dict[UUID, Entry] = {}
+        self.cursor = ""
+
+    @property
+    def first(self) -> int:
+        """The oldest index that is kept."""
+        return self._first
+
+    @property
+    def head(self) -> int:
+        """The index that the next event will have."""
+        return self._offset + len(self._entries)
+
+    def append(self, entry: Entry) -> None:
+        """Add an event."""
+        self._entries.append(entry)
+        self._bytes += entry.weight
+        if entry.subject is not None and entry.subject.type == "conversation_update":
+            self._supersede(entry.subject.conversation, entry)
+        self._trim()
+
+    def mark(self, cursor: str) -> None:
+        """Say that everything before `cursor` is in the log or older than it."""
+        self.cursor = cursor
+        place = parse_cursor(cursor)
+        if place is None:
+            return
+        if place.stream != self._stream:
+            self._stream, self._marks = place.stream, []
+        if not self._marks or self._marks[-1][0] <= place.position:
+            self._marks.append((place.position, self.head))
+
+    def forget_marks(self) -> None:
+        """Say that the stream has a gap here."""
+        self._marks.clear()
+
+    def find(self, cursor: str) -> int | None:
+        """Return the index to read on from behind `cursor`; None if that is not known here."""
+        place = parse_cursor(cursor)
+        if place is None or place.stream != self._stream or not self._marks:
+            return None
+        if place.position > self._marks[-1][0]:
+            return None
+        at = bisect_right(self._marks, (place.position, self.head)) - 1
+        if at < 0 or self._marks[at][1] < self._first:
+            return None
+        return self._marks[at][1]
+
+    def read(self, start: int, stop: int) -> Sequence[Entry]:
+        """Return the events from index `start`, kept, up to `stop`."""
+        return self._entries[start - self._offset : stop - self._offset]
+
+    def _supersede(self, conversation: UUID | None, entry: Entry) -> None:
+        if conversation is None:
+            return
+        older = self._updates.get(conversation)
+        if older is not None:
+            older.superseded = True
+        self._updates[conversation] = entry
+
+    def _trim(self) -> None:
+        while self.head - self._first > self.max_entries or (
+            self._bytes > self._max_bytes and self.head - self._first > 1
+        ):
+            self._drop(self._entries[self._first - self._offset])
+            self._first += 1
+        dead = self._first - self._offset
+        if dead > 1024 and dead * 2 > len(self._entries):
+            del self._entries[:dead]
+            self._offset = self._first
+            at = bisect_right(self._marks, self._first - 1, key=lambda mark: mark[1])
+            del self._marks[:at]
+
+    def _drop(self, entry: Entry) -> None:
+        self._bytes -= entry.weight
+        subject = entry.subject
+        if subject is not None and subject.conversation is not None:
+            if self._updates.get(subject.conversation) is entry:
+                del self._updates[subject.conversation]
+
+
+def _text_bytes(change: Change) -> int:
+    # Content is mostly the same text again; images in it are rare enough to be guessed wrong.
+    return 3 * len(change.row.text) if isinstance(change.row, Message) else 0

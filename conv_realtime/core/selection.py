@@ -1,0 +1,139 @@
+"""What a client wants to hear: decided per event from a handful of ids, never from its text.
+
+The rules of `subscribe` and `unsubscribe`: the first replaces everything, an absent key is
+unrestricted, keys are ANDed; the second takes away. The owner is no wish but a limit, and no
+request changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from conv_realtime.events import (
+    DATA_TYPES,
+    DEFAULT_TYPES,
+    Filter,
+    SubscribeRequest,
+    SubscriptionData,
+    UnsubscribeRequest,
+)
+
+_NONE: frozenset[UUID] = frozenset()
+
+
+class UnknownType(ValueError):
+    """A request names an event type that does not exist; `args[0]` is that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an event is about; None where it is about no such thing."""
+
+    type: str
+    owner: UUID | None = None
+    conversation: UUID | None = None
+    project: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A client's filter. Hashable: clients with equal selections share what is encoded."""
+
+    types: frozenset[str] = DEFAULT_TYPES
+    conversations: frozenset[UUID] | None = None
+    projects: frozenset[UUID] | None = None
+    owner: UUID | None = None
+    without_conversations: frozenset[UUID] = _NONE
+    without_projects: frozenset[UUID] = _NONE
+
+    def wants(self, subject: Subject) -> bool:
+        """Return whether an event about `subject` is for this client.
+
+        A `file_update` is about no row: it reaches who asks for the type, whatever ids they
+        list, and nobody who is limited to another owner.
+        """
+        if subject.type not in self.types:
+            return False
+        if self.owner is not None and subject.owner != self.owner:
+            return False
+        if subject.type == "file_update":
+            return True
+        if self.conversations is not None and subject.conversation not in self.conversations:
+            return False
+        if self.projects is not None and subject.project not in self.projects:
+            return False
+        return (
+            subject.conversation not in self.without_conversations
+            and subject.project not in self.without_projects
+        )
+
+    def subscribe(self, request: SubscribeRequest) -> Selection:
+        """Return the selection that `request` puts in this one's place.
+
+        Raises:
+            UnknownType: `request` names a type that does not exist.
+        """
+        return Selection(
+            types=DEFAULT_TYPES if request.types is None else _known(request.types),
+            conversations=_ids(request.conversations),
+            projects=_ids(request.projects),
+            owner=self.owner,
+        )
+
+    def unsubscribe(self, request: UnsubscribeRequest) -> Selection:
+        """Return this selection without what `request` names; naming nothing ends all events.
+
+        Raises:
+            UnknownType: `request` names a type that does not exist.
+        """
+        if request.types is None and request.conversations is None and request.projects is None:
+            return replace(self, types=frozenset())
+        conversations = frozenset(request.conversations or ())
+        projects = frozenset(request.projects or ())
+        return replace(
+            self,
+            types=self.types - _known(request.types or ()),
+            conversations=_less(self.conversations, conversations),
+            projects=_less(self.projects, projects),
+            without_conversations=self.without_conversations | conversations,
+            without_projects=self.without_projects | projects,
+        )
+
+    def describe(self) -> SubscriptionData:
+        """Return the selection as `subscribed` and `connection_established` show it."""
+        return SubscriptionData(
+            subscriptions=[name for name in DATA_TYPES if name in self.types],
+            filter=Filter(
+                conversations=_listed(self.conversations), projects=_listed(self.projects)
+            ),
+        )
+
+
+def select_types(names: Iterable[str] | None, owner: UUID | None) -> Selection:
+    """Return a new client's selection: the types `names`, or the default ones.
+
+    Raises:
+        UnknownType: a name is no event type.
+    """
+    return Selection(types=DEFAULT_TYPES if names is None else _known(names), owner=owner)
+
+
+def _known(names: Iterable[str]) -> frozenset[str]:
+    for name in names:
+        if name not in DATA_TYPES:
+            raise UnknownType(name)
+    return frozenset(names)
+
+
+def _ids(listed: list[UUID] | None) -> frozenset[UUID] | None:
+    return None if listed is None else frozenset(listed)
+
+
+def _less(listed: frozenset[UUID] | None, taken: frozenset[UUID]) -> frozenset[UUID] | None:
+    return None if listed is None else listed - taken
+
+
+def _listed(ids: frozenset[UUID] | None) -> list[UUID] | None:
+    return None if ids is None else sorted(ids)
