@@ -1,0 +1,300 @@
+"""Both rivers in one process: transcripts into Supabase, and the same changes out on `/ws`.
+
+Under several workers or `--reload` more than one `Bridge` may be entered on a state directory.
+The one that gets its lock ingests and serves its own changes at once (local feed). The others
+serve what the database says (supabase feed) and wait for the lock: when it frees, one of them
+ingests too. Nobody fails because of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+from conv_realtime.errors import ConfigError
+from conv_realtime.ingest import Ingest
+from conv_realtime.ports import Feed, FeedHealth, Page, PageHandler, SnapshotPart, Store
+from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
+from conv_realtime.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from conv_realtime.events import Event
+
+logger = logging.getLogger("conv_realtime.bridge")
+
+RESTART_SECONDS = 5.0
+LOCK_SECONDS = 1.0
+"""How often a bridge that does not ingest looks whether it may."""
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[None]])
+
+
+class Bridge:
+    """Watches transcripts, writes them to Supabase and serves their changes.
+
+    Args:
+        paths: files and folders to watch; default: every assistant's usual place.
+        store: takes the rows instead of Supabase; it stays the caller's to close.
+        settings: ready-made settings; otherwise keywords over the environment, which is read
+            when the bridge is entered.
+        **keywords: fields of `Settings`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path] | None = None,
+        *,
+        store: Store | None = None,
+        settings: Settings | None = None,
+        **keywords: Any,
+    ) -> None:
+        if paths is not None:
+            keywords["paths"] = [Path(path) for path in paths]
+        self._store = store
+        self._given = settings
+        self._keywords = keywords
+        self._feed = _ChosenFeed()
+        self._relay = Relay(
+            feed=self._feed, settings=settings, ingest_health=self._ingest_health, **keywords
+        )
+        self._ingest: Ingest | None = None
+        self._stack: AsyncExitStack | None = None
+
+    # What a host mounts ---------------------------------------------------------------------
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """`/ws` and `/healthz`, for a Starlette or FastAPI application."""
+        return self._relay.routes
+
+    @property
+    def app(self) -> ASGIApp:
+        """The same as an ASGI application, to mount under a path of the host's."""
+        return self._relay.app
+
+    @property
+    def manager(self) -> ConnectionManager:
+        """The connected clients, and how to broadcast to them."""
+        return self._relay.manager
+
+    @property
+    def ingesting(self) -> bool:
+        """Whether this bridge is the one of its state directory that ingests."""
+        return self._ingest is not None
+
+    def on(self, type: str, **match: Any) -> Callable[[_Handler], _Handler]:
+        """Register a coroutine for live events of `type` whose data has the given values.
+
+        Each handler has a bounded queue of its own; its errors are logged and counted.
+        """
+        return self._relay.on(type, **match)
+
+    def events(self, since: str | None = None) -> AsyncIterator[Event]:
+        """Iterate over events from `since` on, or from now on."""
+        return self._relay.events(since)
+
+    def health(self) -> Mapping[str, Any]:
+        """Return what ingest and feed are doing, from memory."""
+        feed = self._feed.health()
+        return {"ingest": self._ingest_health(), "feed": {"kind": feed.kind, "state": feed.state}}
+
+    # Life -----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Run the bridge while a host application runs: `FastAPI(lifespan=bridge.lifespan)`."""
+        async with self:
+            yield
+
+    async def __aenter__(self) -> Self:
+        """Start watching and serving.
+
+        Raises:
+            ConfigError: no Supabase is configured, or a setting does not fit.
+            StoreError: the database refuses what the settings say.
+        """
+        settings = self._given or Settings.load(**self._keywords)
+        if self._store is None:
+            _require_supabase(settings)
+        async with AsyncExitStack() as stack:
+            lock = stack.enter_context(StateLock(settings.state_dir))
+            if lock.take():
+                await self._enter_as_holder(stack, settings)
+            else:
+                await self._enter_beside_holder(stack, settings, lock)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop reading, close the clients with `server_shutdown`, then release the lock."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def _enter_as_holder(self, stack: AsyncExitStack, settings: Settings) -> None:
+        feed = LocalFeed(settings)
+        self._feed.choose(feed)
+        ingest = Ingest(store=self._store, sink=feed, settings=settings)
+        feed.attach(ingest.transcripts)
+        await self._enter_ingest(stack, ingest)
+        await stack.enter_async_context(self._relay)
+        await stack.enter_async_context(_background(_kept_up(ingest), "ingest"))
+
+    async def _enter_beside_holder(
+        self, stack: AsyncExitStack, settings: Settings, lock: StateLock
+    ) -> None:
+        from conv_realtime.edges.feed import SupabaseFeed
+
+        logger.info("another bridge ingests; serving from Supabase", extra={"pid": os.getpid()})
+        self._feed.choose(SupabaseFeed(settings))
+        await stack.enter_async_context(self._relay)
+        takeover = self._take_over(settings, lock)
+        await stack.enter_async_context(_background(takeover, "ingest takeover"))
+
+    async def _take_over(self, settings: Settings, lock: StateLock) -> None:
+        """Ingest as soon as the lock is free. Clients keep their cursors: the feed stays."""
+        await lock.wait()
+        logger.info("the other bridge has gone; ingesting")
+        async with AsyncExitStack() as stack:
+            ingest = Ingest(store=self._store, settings=settings)
+            await self._enter_ingest(stack, ingest)
+            await _kept_up(ingest)
+
+    async def _enter_ingest(self, stack: AsyncExitStack, ingest: Ingest) -> None:
+        await stack.enter_async_context(ingest)
+        self._ingest = ingest
+        stack.callback(setattr, self, "_ingest", None)
+
+    def _ingest_health(self) -> Mapping[str, Any] | None:
+        return None if self._ingest is None else self._ingest.health()
+
+
+class StateLock:
+    """The right to ingest for a state directory; held until left, or until the process ends."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / "ingest.lock"
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Take the lock if it is free; return whether it is held now. Never waits."""
+        if self._descriptor is not None:
+            return True
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    async def wait(self) -> None:
+        """Return when the lock is held. Cancelling leaves it free."""
+        while True:
+            if self.take():
+                return
+            await asyncio.sleep(LOCK_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class _ChosenFeed:
+    """A feed whose kind is known only when the bridge is entered: routes exist before that."""
+
+    def __init__(self) -> None:
+        self._feed: Feed | None = None
+
+    def choose(self, feed: Feed) -> None:
+        self._feed = feed
+
+    @property
+    def _chosen(self) -> Feed:
+        if self._feed is None:
+            raise RuntimeError("the bridge has not been entered: async with bridge")
+        return self._feed
+
+    async def run(self, on_page: PageHandler) -> None:
+        await self._chosen.run(on_page)
+
+    async def since(self, cursor: str, limit: int = 500) -> Page:
+        return await self._chosen.since(cursor, limit)
+
+    async def snapshot(
+        self,
+        *,
+        owner: UUID | None,
+        conversations: Collection[UUID] | None,
+        projects: Collection[UUID] | None,
+        messages: int,
+    ) -> Sequence[SnapshotPart]:
+        return await self._chosen.snapshot(
+            owner=owner, conversations=conversations, projects=projects, messages=messages
+        )
+
+    def health(self) -> FeedHealth:
+        if self._feed is None:
+            return FeedHealth(kind="local", state="stopped", last_event_at=None)
+        return self._feed.health()
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run `work` beside the body and end it with it; what it raises is logged, not raised."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s failed", task.get_name(), exc_info=error)
+
+
+async def _kept_up(ingest: Ingest) -> None:
+    """Run `ingest`; should it fail in a way nobody foresaw, run it again: the files are there."""
+    while True:
+        try:
+            return await ingest.run()
+        except Exception:
+            logger.exception("ingest failed; starting again in %s s", RESTART_SECONDS)
+        await asyncio.sleep(RESTART_SECONDS)
+
+
+def _require_supabase(settings: Settings) -> None:
+    if settings.supabase_url is None or settings.supabase_key is None:
+        missing = "SUPABASE_URL" if settings.supabase_url is None else "SUPABASE_SECRET_KEY"
+        raise ConfigError(
+            missing,
+            "set SUPABASE_URL and SUPABASE_SECRET_KEY; to have a Supabase on this machine run "
+            "conv-realtime local, which prints both",
+        )

@@ -1,0 +1,93 @@
+"""The command line: `conv-realtime COMMAND`.
+
+Commands are looked up by name and imported when they are called, so that `--help` costs nothing.
+Exit codes: 0 done, 1 failed, 2 usage or settings, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from conv_realtime.errors import ConfigError, ConvRealtimeError
+
+_HOMES = {
+    "up": "serving",
+    "serve": "serving",
+    "demo": "serving",
+    "backfill": "reading",
+    "tail": "following",
+    "local": "database",
+    "token": "database",
+    "migrations": "database",
+}
+
+
+class _Failure(click.ClickException):
+    """One of our errors, shown in one line."""
+
+    def __init__(self, error: ConvRealtimeError) -> None:
+        super().__init__(" ".join(str(error).split()))
+
+
+class _Refusal(_Failure):
+    """A setting of the user's that does not do."""
+
+    exit_code = click.UsageError.exit_code
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = _HOMES.get(cmd_name)
+        if home is None:
+            return None
+        command = getattr(import_module(f"conv_realtime.cli.{home}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        try:
+            code = super().invoke(ctx)
+        except ConvRealtimeError as error:
+            kind = _Refusal if isinstance(error, ConfigError) else _Failure
+            raise kind(error) from error
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(130)
+        except BrokenPipeError:
+            # Whoever read our output has gone, as `| head` does; the rest has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(0)
+        ctx.exit(code or 0)
+
+
+def _read_dotenv(path: Path) -> None:
+    """Take our variables and Supabase's from a `.env` file; what is set already stays."""
+    if not path.is_file():
+        return
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(path).items():
+        if value and name.startswith(("CONV_REALTIME_", "SUPABASE_")):
+            os.environ.setdefault(name, value)
+
+
+@click.command(
+    cls=_Commands,
+    name="conv-realtime",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="conv_realtime")
+def main() -> None:
+    """Watch AI-assistant transcripts, upsert them into Supabase, and follow them live.
+
+    Settings come from options, environment variables and a .env file in this directory.
+    Without SUPABASE_URL everything runs on a local Supabase of its own.
+    """
+    _read_dotenv(Path(".env"))

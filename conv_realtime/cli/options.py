@@ -1,0 +1,190 @@
+"""What the commands share: options, output, logging and the way they are run and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from conv_realtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from conv_realtime.settings import Settings
+
+_Found = TypeVar("_Found")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+STOP_SECONDS = 20.0
+"""After a signal a command has so long to finish in order; then the process ends all the same."""
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def option(
+    name: str, variable: str, *parameter: str, **attributes: Any
+) -> Callable[[_Command], _Command]:
+    """Declare an option that can also be set by the environment, and says so in --help."""
+    attributes.setdefault("show_default", "default" in attributes)
+    return click.option(
+        name, *parameter, envvar=f"CONV_REALTIME_{variable}", show_envvar=True, **attributes
+    )
+
+
+json_option = option(
+    "--json",
+    "JSON",
+    "as_json",
+    is_flag=True,
+    help="One JSON object a line on stdout.",
+    show_default=False,
+)
+state_dir_option = option(
+    "--state-dir",
+    "STATE_DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Checkpoints, machine id and local data; default: the user's state directory.",
+)
+owner_option = option("--owner-id", "OWNER_ID", type=click.UUID, help="User id that owns the rows.")
+machine_option = option("--machine", "MACHINE", help="Name of this machine in ids.")
+local_port_option = option(
+    "--local-port",
+    "LOCAL_PORT",
+    type=click.IntRange(0, 65535),
+    default=54321,
+    help="Port of the local Supabase; 0 takes a free one.",
+)
+paths_argument = click.argument(
+    "paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path)
+)
+
+
+def log_level_option(command: _Command) -> _Command:
+    """Add --log-level and set logging up, on stderr, before the command runs."""
+
+    def configure(ctx: click.Context, param: click.Parameter, value: str) -> None:
+        configure_logging(value)
+
+    return option(
+        "--log-level",
+        "LOG_LEVEL",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="warning",
+        help="What to log on stderr.",
+        callback=configure,
+        expose_value=False,
+    )(command)
+
+
+def common_options(command: _Command) -> _Command:
+    """Add what every command takes."""
+    return state_dir_option(log_level_option(json_option(command)))
+
+
+def configure_logging(level: str) -> None:
+    """Log to stderr; other people's libraries only when something is wrong.
+
+    The Realtime and HTTP clients log addresses that hold keys, so they never go below WARNING.
+    """
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    logging.getLogger("conv_realtime").setLevel(level.upper())
+
+
+def load_settings(**values: Any) -> Settings:
+    """Return the settings: options that were given over the environment.
+
+    Raises:
+        ConfigError: a value does not fit.
+    """
+    from conv_realtime.settings import Settings
+
+    settings = Settings.load(**{name: value for name, value in values.items() if value != ()})
+    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """Print one JSON object as a line on stdout, at once."""
+    sys.stdout.write(json.dumps(value, separators=(",", ":"), default=str) + "\n")
+    sys.stdout.flush()
+
+
+def run(command: Coroutine[Any, Any, None]) -> int:
+    """Run a command in an event loop; the first SIGINT or SIGTERM cancels it.
+
+    It has STOP_SECONDS to end in order after that; a second SIGINT does not wait.
+
+    Returns:
+        0, or 130 after SIGINT. SIGTERM is how a supervisor says that all is well: 0.
+    """
+    received: list[int] = []
+
+    async def supervised() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(command, name="command")
+
+        def on_signal(number: int) -> None:
+            if received and number == signal.SIGINT:
+                os._exit(INTERRUPTED)
+            if not received:
+                # A hard end is safe: PostgreSQL sees its parent go and stops by itself.
+                loop.call_later(STOP_SECONDS, os._exit, 1)
+                task.cancel()
+            received.append(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal, number)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not received:
+                raise
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(supervised())
+    return INTERRUPTED if received[:1] == [signal.SIGINT] else 0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def until(look: Callable[[], _Found | None], seconds: float) -> _Found:
+    """Return what `look` finds; it looks every so many seconds until that is true of something.
+
+    For what other processes do: there is no event to wait on.
+    """
+    while True:
+        found = look()
+        if found:
+            return found
+        await asyncio.sleep(seconds)
+
+
+def require_local() -> None:
+    """Make sure that what the local Supabase needs is installed.
+
+    Raises:
+        ConfigError: the extra `local` is missing.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("psycopg", "psycopg_pool") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            "local",
+            "the local Supabase needs: pip install 'conv_realtime[local]' "
+            "(or set SUPABASE_URL and SUPABASE_SECRET_KEY)",
+        )

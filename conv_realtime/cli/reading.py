@@ -1,0 +1,108 @@
+"""`backfill`: reading transcripts once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+from click.termui import progressbar
+
+from conv_realtime.cli.instance import Instance
+from conv_realtime.cli.options import (
+    common_options,
+    emit,
+    load_settings,
+    local_port_option,
+    machine_option,
+    owner_option,
+    paths_argument,
+    run,
+)
+
+if TYPE_CHECKING:
+    from conv_realtime.ingest import Progress, Summary
+    from conv_realtime.settings import Settings
+
+
+@click.command()
+@paths_argument
+@common_options
+@local_port_option
+@owner_option
+@machine_option
+def backfill(
+    paths: Sequence[Path],
+    as_json: bool,
+    state_dir: Path | None,
+    local_port: int,
+    owner_id: UUID | None,
+    machine: str | None,
+) -> int:
+    """Read transcripts once, then exit.
+
+    PATHs are files and folders; default: every assistant found in its usual place.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise click.BadParameter(f"{missing[0]} does not exist", param_hint="PATH")
+    settings = load_settings(paths=paths, state_dir=state_dir, owner_id=owner_id, machine=machine)
+
+    async def read() -> None:
+        summary = await _read(settings, local_port)
+        _tell(summary, as_json=as_json)
+
+    return run(read())
+
+
+async def _read(settings: Settings, local_port: int) -> Summary:
+    from conv_realtime.cli.target import target
+    from conv_realtime.edges.disk import default_paths
+    from conv_realtime.ingest import Ingest
+
+    with Instance(settings.state_dir) as instance:
+        async with target(settings, instance, local_port=local_port) as found:
+            paths = found.settings.paths or default_paths()
+            async with Ingest(settings=found.settings) as ingest:
+                with _ProgressBar() as bar:
+                    return await ingest.backfill(paths, on_progress=bar.show)
+
+
+def _tell(summary: Summary, *, as_json: bool) -> None:
+    for skip in summary.skips:
+        place = skip.path if skip.offset is None else f"{skip.path} at byte {skip.offset}"
+        click.echo(f"skipped {place}: {skip.reason}", err=True)
+    facts = {name: value for name, value in asdict(summary).items() if name != "skips"}
+    if as_json:
+        emit({"event": "summary", **facts})
+    else:
+        click.echo(
+            "{conversations} conversations and {messages} messages in {files} files: "
+            "{changed} rows changed, {skipped} skipped, {seconds:.1f} s".format(**facts)
+        )
+
+
+class _ProgressBar:
+    """A bar of bytes on stderr, silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = progressbar(
+            length=0, label="Reading", file=click.get_text_stream("stderr"), show_pos=False
+        )
+        self._done = 0
+
+    def __enter__(self) -> _ProgressBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.render_finish()
+
+    def show(self, progress: Progress) -> None:
+        self._bar.length = progress.total_bytes
+        self._bar.label = f"Reading {progress.done_files}/{progress.total_files} files"
+        self._bar.update(progress.done_bytes - self._done)
+        self._done = progress.done_bytes

@@ -1,0 +1,153 @@
+"""Running a bridge or a relay behind a server until interrupted, and saying when it is live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import websockets
+from starlette.applications import Starlette
+
+from conv_realtime import viewer
+from conv_realtime.cli.instance import Instance
+from conv_realtime.cli.options import emit, until
+from conv_realtime.cli.server import Server
+from conv_realtime.cli.target import Target, succession, target
+from conv_realtime.errors import FeedError
+
+if TYPE_CHECKING:
+    from conv_realtime.bridge import Bridge
+    from conv_realtime.relay import Relay
+    from conv_realtime.settings import Settings
+
+_LIVE_SECONDS = 60.0
+_LOOK_SECONDS = 0.02
+
+
+class Serving:
+    """`up`, `serve` and `demo`: what they have in common.
+
+    `ready` is set when everything is live: files are watched, the feed runs, /ws answers.
+    """
+
+    def __init__(
+        self, settings: Settings, host: str, port: int, local_port: int, *, as_json: bool
+    ) -> None:
+        self._settings = settings
+        self._address = (host, port)
+        self._local_port = local_port
+        self._as_json = as_json
+        self.ready = asyncio.Event()
+
+    async def up(self) -> None:
+        """Ingest and serve until cancelled."""
+
+        def bridge(found: Target) -> Bridge:
+            from conv_realtime.bridge import Bridge
+
+            return Bridge(settings=found.settings)
+
+        await self._serve(bridge)
+
+    async def relay(self) -> None:
+        """Serve from Supabase until cancelled."""
+
+        def relay(found: Target) -> Relay:
+            from conv_realtime.relay import Relay
+
+            return Relay(settings=found.settings)
+
+        await self._serve(relay)
+
+    async def _serve(self, make: Callable[[Target], Bridge | Relay]) -> None:
+        # Left in reverse: clients are told first, then the port closes, then the database.
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(Server(*self._address))
+            instance = stack.enter_context(Instance(self._settings.state_dir))
+            found = await stack.enter_async_context(
+                target(self._settings, instance, local_port=self._local_port)
+            )
+            served = make(found)
+            stack.push_async_callback(server.stop)
+            await stack.enter_async_context(served)
+            await server.start(
+                Starlette(routes=[*served.routes, *viewer.routes(self._settings.ws_path)])
+            )
+            facts = self._facts(server, found)
+            await _live(served.health, facts["ws"])
+            async with _announced(self._settings, instance, found, facts):
+                self._say_ready(facts)
+                await asyncio.Event().wait()
+
+    def _facts(self, server: Server, found: Target) -> dict[str, Any]:
+        return {
+            "ws": f"ws://{server.address}{self._settings.ws_path}",
+            "viewer": f"http://{server.address}/",
+            **found.facts(),
+        }
+
+    def _say_ready(self, facts: Mapping[str, Any]) -> None:
+        if self._as_json:
+            emit({"event": "ready", **facts})
+        else:
+            click.echo("ready")
+            for name in ("viewer", "ws", "supabase_url", "owner_id"):
+                click.echo(f"  {name:<14} {facts[name]}")
+        self.ready.set()
+
+
+@asynccontextmanager
+async def _announced(
+    settings: Settings, instance: Instance, found: Target, facts: Mapping[str, Any]
+) -> AsyncIterator[None]:
+    """Let other commands find this process; if another one is the instance, once that has gone."""
+    private = {**found.private_facts(), **facts}
+    if instance.mine:
+        instance.announce(private)
+        yield
+        return
+
+    async def succeed() -> None:
+        async with succession(settings, instance, found):
+            instance.announce(private)
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(succeed(), name="succession")
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
+
+async def _live(health: Callable[[], Mapping[str, Any]], ws: str) -> None:
+    """Wait until files are watched, the feed runs and a client of /ws is welcomed.
+
+    Raises:
+        FeedError: that takes longer than _LIVE_SECONDS.
+    """
+    try:
+        async with asyncio.timeout(_LIVE_SECONDS):
+            await until(lambda: _is_live(health()), _LOOK_SECONDS)
+            await _welcomed(ws)
+    except TimeoutError:
+        raise FeedError(ws, f"not live after {_LIVE_SECONDS:.0f} s: {dict(health())}") from None
+
+
+def _is_live(health: Mapping[str, Any]) -> bool:
+    ingest = health.get("ingest")
+    watching = ingest is None or ingest.get("watcher") == "running"
+    return watching and health["feed"]["state"] in ("live", "polling")
+
+
+async def _welcomed(ws: str) -> None:
+    try:
+        async with websockets.connect(ws, proxy=None) as client:
+            await client.recv()
+    except websockets.InvalidStatus as error:
+        # On another address than loopback this client is a stranger, and refusing it is right.
+        if error.response.status_code not in (401, 403):
+            raise

@@ -1,0 +1,122 @@
+"""uvicorn inside our own event loop: the port is taken first, signals stay ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+
+from conv_realtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+MAX_FRAME_BYTES = 64 * 1024
+"""A longer frame of a client ends its connection with 1009."""
+
+_CLOSE_SECONDS = 3
+
+
+class Server:
+    """Serves an ASGI application on one address.
+
+    Entering takes the port, so that a port in use is known before anything else is started;
+    connections made before `start` wait.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._server: _Quiet | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` for a URL; a server on all addresses is reached by loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        """Take the port.
+
+        Raises:
+            ConfigError: it is in use, or the address is not this machine's.
+        """
+        self._socket = _bind(self._host, self._port)
+        self._port = self._socket.getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def start(self, app: ASGIApp) -> None:
+        """Serve `app`; return when connections are accepted."""
+        assert self._socket is not None
+        self._server = _Quiet(_config(app))
+        self._task = asyncio.create_task(self._server.serve([self._socket]), name="http server")
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise RuntimeError("the HTTP server ended before it began")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Close what is open, within _CLOSE_SECONDS. Does nothing if it does not run."""
+        server, task = self._server, self._task
+        if server is not None and task is not None:
+            server.should_exit = True
+            await task
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn without signal handlers: the command line has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        # Its lines would hold the query string, and with it a client's token.
+        access_log=False,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        # The relay pings by itself, in the protocol of /ws.
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+        # A forwarded address must never make a stranger look local.
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        # Listening takes the port for good: without it a second process could bind it as well.
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError("--port", f"{port} is in use; choose another, or 0") from error
+        if error.errno == errno.EACCES:
+            raise ConfigError("--port", f"{port} needs more rights; use one above 1023") from error
+        raise ConfigError("--host", f"cannot listen on {host}: {error.strerror}") from error
+    bound.setblocking(False)
+    return bound

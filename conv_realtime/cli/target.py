@@ -1,0 +1,177 @@
+"""Which Supabase a command works on.
+
+`SUPABASE_URL` if set, else that of the running instance of the state directory, else a local
+Supabase that lives as long as the command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from conv_realtime.cli.instance import Instance, running
+from conv_realtime.cli.options import require_local, until
+from conv_realtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from conv_realtime.local import LocalSupabase
+    from conv_realtime.settings import Settings
+
+_LOOK_SECONDS = 0.2
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Supabase and how to reach it.
+
+    `secret_key`, `db_url` and `jwt_secret` are known of a local Supabase only. `borrowed` when
+    another process runs it.
+    """
+
+    settings: Settings
+    url: str
+    publishable_key: str | None = None
+    secret_key: str | None = None
+    db_url: str | None = None
+    jwt_secret: str | None = None
+    borrowed: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `ready` says of it."""
+        facts = {
+            "supabase_url": self.url,
+            "publishable_key": self.publishable_key,
+            "owner_id": str(self.settings.owner_id) if self.settings.owner_id else None,
+        }
+        if self.secret_key is not None:
+            facts["secret_key"] = self.secret_key
+        return facts
+
+    def private_facts(self) -> dict[str, Any]:
+        """Return what `instance.json` says beside that, for commands on the same state."""
+        return {**self.facts(), "db_url": self.db_url, "jwt_secret": self.jwt_secret}
+
+
+@asynccontextmanager
+async def target(
+    settings: Settings, instance: Instance, *, local_port: int
+) -> AsyncIterator[Target]:
+    """Give the Supabase to work on, started here if need be.
+
+    Raises:
+        ConfigError: SUPABASE_URL has no key beside it, or the extra `local` is missing.
+    """
+    if settings.supabase_url is not None:
+        yield _configured(settings)
+    elif instance.mine:
+        async with local_supabase(settings, port=local_port) as local:
+            found = _of_local(settings, local)
+            instance.announce(found.private_facts())
+            yield found
+    else:
+        yield _of_instance(settings, await _announced(settings))
+
+
+@asynccontextmanager
+async def succession(settings: Settings, instance: Instance, found: Target) -> AsyncIterator[None]:
+    """Wait until the other instance has gone, then be the instance in its place.
+
+    If the local Supabase went with it, it is started again here, at the same address with the
+    same keys: all that used it goes on.
+    """
+    await until(instance.claim, _LOOK_SECONDS)
+    if not found.borrowed:
+        yield
+        return
+    async with local_supabase(settings, port=urlsplit(found.url).port or 0):
+        yield
+
+
+async def _announced(settings: Settings) -> dict[str, Any]:
+    """Return what the other instance says; waits for one that is just starting.
+
+    Raises:
+        ConfigError: it does not start, or works on a Supabase that this command does not know.
+    """
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            facts = await until(lambda: running(settings.state_dir), _LOOK_SECONDS)
+    except TimeoutError:
+        raise ConfigError(
+            "--state-dir", f"{settings.state_dir} is in use by an instance that does not start"
+        ) from None
+    if not facts.get("secret_key"):
+        raise ConfigError(
+            "SUPABASE_URL",
+            f"process {facts.get('pid')} uses this state directory with another Supabase; "
+            "set the same SUPABASE_URL and key, or choose another --state-dir",
+        )
+    return facts
+
+
+@asynccontextmanager
+async def local_supabase(settings: Settings, *, port: int) -> AsyncIterator[LocalSupabase]:
+    """Run the local Supabase of the state directory.
+
+    Raises:
+        ConfigError: the extra `local` is missing.
+    """
+    require_local()
+    from conv_realtime.local import LocalSupabase
+
+    async with LocalSupabase(settings.state_dir, port=port, owner_id=settings.owner_id) as local:
+        yield local
+
+
+def _configured(settings: Settings) -> Target:
+    if settings.supabase_key is None:
+        raise ConfigError(
+            "SUPABASE_SECRET_KEY",
+            "SUPABASE_URL is set, so a key is needed too "
+            "(Supabase dashboard, Project Settings, API Keys)",
+        )
+    assert settings.supabase_url is not None
+    key = settings.supabase_key.get_secret_value()
+    publishable = key if key.startswith("sb_publishable_") else None
+    return Target(settings, settings.supabase_url, publishable_key=publishable)
+
+
+def _of_instance(settings: Settings, facts: dict[str, Any]) -> Target:
+    url, key = str(facts["supabase_url"]), str(facts["secret_key"])
+    return Target(
+        _reaching(settings, url, key, facts.get("owner_id"), facts.get("jwt_secret")),
+        url,
+        publishable_key=facts.get("publishable_key"),
+        secret_key=key,
+        db_url=facts.get("db_url"),
+        jwt_secret=facts.get("jwt_secret"),
+        borrowed=True,
+    )
+
+
+def _of_local(settings: Settings, local: LocalSupabase) -> Target:
+    return Target(
+        _reaching(settings, local.url, local.secret_key, local.owner_id, local.jwt_secret),
+        local.url,
+        publishable_key=local.publishable_key,
+        secret_key=local.secret_key,
+        db_url=local.db_url,
+        jwt_secret=local.jwt_secret,
+    )
+
+
+def _reaching(
+    settings: Settings, url: str, key: str, owner_id: object, jwt_secret: str | None
+) -> Settings:
+    """Return `settings` pointed at a local Supabase; an owner that was chosen stays."""
+    from conv_realtime.settings import Settings
+
+    values: dict[str, Any] = {name: getattr(settings, name) for name in type(settings).model_fields}
+    values |= {"supabase_url": url, "supabase_key": key, "supabase_jwt_secret": jwt_secret}
+    values["owner_id"] = settings.owner_id or owner_id
+    return Settings.load(**values)
