@@ -217,12 +217,12 @@ def captured() -> Iterator[tuple[Version, dict[str, Any]]]:
     for version, text in KEPT:
         yield version, {"dir": "in", "op": "text", "frame": text}
     for path in sorted(CAPTURES.glob("v[12]_*.jsonl")):
-        version = Version.V1 if path.name.startswith("v1") else Version.V2
         for line in path.read_text().splitlines():
             record = json.loads(line)
             cut = any(key.startswith("trunc") for key in record)
             if record["dir"] == "in" and record["op"] in ("text", "binary") and not cut:
-                yield version, record
+                # a flow of one version may hold a socket of the other
+                yield Version.V1 if record["frame"].startswith("{") else Version.V2, record
 
 
 def test_every_captured_frame_of_a_server_is_what_this_module_would_send() -> None:
