@@ -226,4 +226,4 @@ grant execute on function
   conv_realtime.conversation_summary(uuid, uuid),
   conv_realtime.message_row(public.messages)
   to authenticated, service_role;
-insert into conv_realtime.versions values ('20260101000200');
+insert into conv_realtime.versions values ('20260101000300');

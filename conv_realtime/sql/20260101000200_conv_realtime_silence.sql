@@ -264,4 +264,4 @@ create trigger change_8_project_update after update on public.conversations
   for each statement execute function conv_realtime.touch_projects();
 
 revoke all on all functions in schema conv_realtime from public, anon, authenticated, service_role;
-insert into conv_realtime.versions values ('20260101000100');
+insert into conv_realtime.versions values ('20260101000200');
