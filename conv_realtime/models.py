@@ -154,7 +154,7 @@ class Message(_Row):
     """
 
     table: ClassVar[Table] = "messages"
-    joined: ClassVar[frozenset[str]] = frozenset({"conversation"})
+    joined: ClassVar[frozenset[str]] = frozenset({"conversation", "project_id"})
 
     id: UUID
     owner_id: UUID
@@ -170,6 +170,7 @@ class Message(_Row):
     metadata: dict[str, Any] = {}
     deleted_at: datetime | None = None
     conversation: ConversationSummary | None = None
+    project_id: UUID | None = None
 
 
 Row = Project | Conversation | Message
@@ -196,3 +197,14 @@ class Skipped:
     path: str
     reason: str
     offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFault:
+    """A row that the database refused for good; `reason` holds nothing of its content."""
+
+    table: str
+    id: UUID
+    path: str
+    code: str
+    reason: str

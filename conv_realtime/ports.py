@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
+from conv_realtime.events import FileData
 from conv_realtime.models import Change, Conversation, Message, Row, Table
 
 FeedState = Literal["connecting", "live", "polling", "down", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownConversation:
+    """A conversation as the database has it: its revision, and those of its messages by id."""
+
+    revision: int
+    live: Mapping[UUID, int]
+    deleted: Mapping[UUID, int]
+
+    @property
+    def highest(self) -> int:
+        """The highest revision of all its rows."""
+        return max((self.revision, *self.live.values(), *self.deleted.values()))
 
 
 class Store(Protocol):
@@ -28,8 +43,19 @@ class Store(Protocol):
         """
         ...
 
-    async def revision(self, conversation: UUID) -> int | None:
-        """Return the highest revision that the database knows of `conversation`, or None."""
+    async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Return what the database has of those of `conversations` that it has.
+
+        Raises:
+            StoreError: it cannot be asked now.
+        """
+        ...
+
+    async def mark_deleted(self, messages: Collection[UUID], revision: int, at: datetime) -> int:
+        """Set `deleted_at` and `revision` of messages that the transcript took back.
+
+        Returns the number of rows that changed. Rows of a higher revision stay as they are.
+        """
         ...
 
 
@@ -62,13 +88,15 @@ class Page:
     """Changes in stream order, and the cursor behind the last of them.
 
     `more` when reading on from `cursor` gives more at once. `resync` when the cursor that was
-    asked for is not covered: `changes` is empty and `cursor` the head to go on from.
+    asked for is not covered: `changes` is empty and `cursor` the head to go on from. `files` are
+    what happened to transcript files; they have no place in the stream and are never replayed.
     """
 
     changes: Sequence[Change]
     cursor: str
     more: bool = False
     resync: bool = False
+    files: Sequence[FileData] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
 
 Span = tuple[int, int, int]
 """Start, end and CRC-32 of one record's bytes in the file."""
+
+
+class LogEntry(NamedTuple):
+    """A record that is part of a message: where it ends, and where its line does."""
+
+    end: int
+    agent: str | None
+    native: str
+    mark: tuple[int, int]
+
 
 _TITLE_RANK = ("custom", "ai", "agent", "summary", "prompt")
 

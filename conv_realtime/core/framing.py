@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from zlib import crc32
 
 _FILLER = b"\x00 \t\r\n"  # a crashed writer leaves runs of NUL behind
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Bytes `start` to `end` of a file, without the newline; `data` is None when too long."""
+    """Bytes `start` to `end` of a file, without the newline; `data` is None when too long.
+
+    `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there.
+    """
 
     start: int
     end: int
     data: bytes | None
+    mark: tuple[int, int]
 
 
 class LineBuffer:
@@ -28,12 +33,15 @@ class LineBuffer:
 
     Attributes:
         position: offset in the file behind the last line given out and its newline.
+        crc: CRC-32 of the file up to `position`.
     """
 
-    __slots__ = ("_held", "_held_bytes", "_limit", "_overlong", "position")
+    __slots__ = ("_held", "_held_bytes", "_held_crc", "_limit", "_overlong", "crc", "position")
 
-    def __init__(self, position: int = 0, *, max_line_bytes: int = 64 * 2**20) -> None:
-        self.position = position
+    def __init__(self, *, max_line_bytes: int = 64 * 2**20) -> None:
+        self.position = 0
+        self.crc = 0
+        self._held_crc = 0
         self._limit = max_line_bytes
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -43,6 +51,11 @@ class LineBuffer:
     def end(self) -> int:
         """Offset behind everything pushed so far."""
         return self.position + self._held_bytes
+
+    @property
+    def crc_at_end(self) -> int:
+        """CRC-32 of everything pushed so far."""
+        return self._held_crc
 
     def push(self, data: bytes) -> Iterator[Line]:
         """Take the bytes at `end`, yield the lines that they complete."""
@@ -58,26 +71,30 @@ class LineBuffer:
         """Return what follows the last newline, or None when there is nothing to read."""
         if self._overlong or not self._held:
             return None
-        return _trimmed(self.position, b"".join(self._held))
+        return _trimmed(self.position, b"".join(self._held), (self.end, self._held_crc))
 
     def take_rest(self) -> None:
         """Count what `rest` returned as read: the next line begins behind it."""
-        self.position = self.end
+        self.position, self.crc = self.end, self._held_crc
+        self._forget()
+
+    def drop_rest(self) -> None:
+        """Forget what follows the last newline: it is read again from `position`."""
         self._forget()
 
     def _complete(self, last: bytes) -> Line | None:
         start = self.position
         end = self.end + len(last)
-        self.position = end + 1
-        if self._overlong or end - start > self._limit:
-            self._forget()
-            return Line(start, end, None)
-        data = b"".join([*self._held, last]) if self._held else last
+        mark = (end, crc32(last, self._held_crc))
+        too_long = self._overlong or end - start > self._limit
+        data = b"".join([*self._held, last]) if self._held and not too_long else last
+        self.position, self.crc = end + 1, crc32(b"\n", mark[1])
         self._forget()
-        return _trimmed(start, data)
+        return Line(start, end, None, mark) if too_long else _trimmed(start, data, mark)
 
     def _hold(self, data: bytes) -> None:
         self._held_bytes += len(data)
+        self._held_crc = crc32(data, self._held_crc)
         if self._held_bytes > self._limit:
             self._overlong = True
             self._held.clear()
@@ -87,12 +104,13 @@ class LineBuffer:
     def _forget(self) -> None:
         self._held.clear()
         self._held_bytes = 0
+        self._held_crc = self.crc
         self._overlong = False
 
 
-def _trimmed(start: int, data: bytes) -> Line | None:
+def _trimmed(start: int, data: bytes, mark: tuple[int, int]) -> Line | None:
     """Return the line without filler at its ends, None when nothing else is on it."""
     body = data.lstrip(_FILLER)
     start += len(data) - len(body)
     body = body.rstrip(_FILLER)
-    return Line(start, start + len(body), body) if body else None
+    return Line(start, start + len(body), body, mark) if body else None

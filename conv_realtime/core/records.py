@@ -24,11 +24,15 @@ _MAX_STARTS = 256  # candidates tried in one torn line
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One JSON object of a file, bytes `start` to `end`; `crc` is the CRC-32 of these bytes."""
+    """One JSON object of a file, bytes `start` to `end`; `crc` is the CRC-32 of these bytes.
+
+    `mark` is the end of its line, and the CRC-32 of the file up to there.
+    """
 
     start: int
     end: int
     crc: int
+    mark: tuple[int, int]
     fields: dict[str, Any]
 
 
@@ -48,11 +52,11 @@ def read_records(line: Line) -> Iterator[Record | Torn]:
         return
     value = load(line.data)
     if isinstance(value, dict):
-        yield Record(line.start, line.end, crc32(line.data), value)
+        yield Record(line.start, line.end, crc32(line.data), line.mark, value)
     elif value is not None:
         yield Torn(line.start, line.end, f"not an object but {type(value).__name__}")
     else:
-        yield from _mend(line.start, line.data)
+        yield from _mend(line, line.data)
 
 
 def load(data: bytes) -> Any:
@@ -71,9 +75,9 @@ def load(data: bytes) -> Any:
         return None
 
 
-def _mend(start: int, data: bytes) -> Iterator[Record | Torn]:
+def _mend(line: Line, data: bytes) -> Iterator[Record | Torn]:
     """Yield the whole records within a line that is no JSON as it stands."""
-    begin = 0
+    start, begin = line.start, 0
     for at in _candidates(data):
         if at < begin:
             continue
@@ -82,7 +86,7 @@ def _mend(start: int, data: bytes) -> Iterator[Record | Torn]:
             continue
         if at > begin and data[begin:at].strip(b"\x00 \t\r"):
             yield Torn(start + begin, start + at, "torn record")
-        yield Record(start + at, start + end, crc32(data[at:end]), value)
+        yield Record(start + at, start + end, crc32(data[at:end]), line.mark, value)
         begin = end
     if data[begin:].strip(b"\x00 \t\r"):
         yield Torn(start + begin, start + len(data), "not JSON")

@@ -12,13 +12,12 @@ end and is never revised, so any split of the file into reads gives the same row
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
 from conv_realtime.core import blocks as content
-from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry
 from conv_realtime.core.formats import claude_records as claude
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
@@ -66,6 +65,8 @@ def belongs(record: Mapping[str, Any]) -> bool | None:
     """Return whether a record is Claude Code's, None when it could be anybody's."""
     if "payload" in record or "resourceSpans" in record:
         return False
+    if str(record.get("sessionId", "")).startswith("session-"):
+        return False  # iFlow writes the same lines into files of its own
     kind = record.get("type")
     if not isinstance(kind, str):
         return False
@@ -82,8 +83,8 @@ class ClaudeTranscript:
     Attributes:
         session: the session id, None until a record fixes it.
         conversations: by agent id, `None` for the session itself.
-        log: for each record that is part of a message: its end, conversation and message, in
-            file order. A message is as new as its last place in the log.
+        log: for each record that is part of a message, in file order: its end, conversation,
+            message, and mark. A message is as new as its last place in the log.
     """
 
     source = SOURCE
@@ -92,7 +93,7 @@ class ClaudeTranscript:
         self.name = FileName(path)
         self.session = self.name.session
         self.conversations: dict[str | None, ConversationFold] = {}
-        self.log: list[tuple[int, str | None, str]] = []
+        self.log: list[LogEntry] = []
         self._sanitizer = sanitizer
         self._roots: dict[str, str] = {}  # uuid of a sidechain line → uuid of its first ancestor
         self._uuids: set[int] = set()
@@ -214,7 +215,7 @@ class ClaudeTranscript:
         role = claude.role(fields)
         native = self._sanitizer.text(claude.native_id(fields, record.start))
         entry = fold.put(native, role, (record.start, record.end, record.crc))
-        self.log.append((record.end, fold.agent, native))
+        self.log.append(LogEntry(record.end, fold.agent, native, record.mark))
         fold.count_tokens(entry, claude.usage(fields))
         found = claude.blocks(fields)
         fold.call_tools(content.tool_calls(found), content.tool_results(found))
@@ -264,8 +265,3 @@ class ClaudeTranscript:
         if fields.get("type") == "system" and fields.get("subtype") == "turn_duration":
             if fold.activity == "working":
                 fold.is_at(fold.status, "waiting")
-
-
-def newest_time(folds: Sequence[ConversationFold]) -> datetime | None:
-    """Return the newest record time of several conversations."""
-    return max((fold.last_time for fold in folds if fold.last_time), default=None)

@@ -1,0 +1,185 @@
+"""Checkpoints in a SQLite file of the state directory: one row per transcript and destination.
+
+SQLite in WAL mode survives a kill at any instant. Losing the file loses no data: the database
+is asked what it has, and everything is sent once more, which changes no row.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.errors import ConfigError
+from conv_realtime.models import Conversation, StoredFault
+
+_SCHEMA = """
+create table if not exists checkpoints (
+    destination text not null, path text not null,
+    device integer, inode integer, size integer, mtime_ns integer,
+    base integer not null, part integer not null, position integer not null,
+    crc integer not null, end integer not null, rewritten integer not null,
+    primary key (destination, path)
+) without rowid;
+create table if not exists conversations (
+    destination text not null, id text not null, path text not null, row text not null,
+    primary key (destination, id)
+) without rowid;
+create table if not exists dead_letters (
+    destination text not null, table_name text not null, id text not null,
+    path text not null, code text not null, reason text not null,
+    primary key (destination, table_name, id)
+) without rowid;
+"""
+
+
+class Checkpoints:
+    """The checkpoints of one destination, such as one Supabase project and owner.
+
+    A context manager; every method is synchronous and takes well under a millisecond.
+    """
+
+    def __init__(self, state_dir: Path, destination: str) -> None:
+        self._path = state_dir / "checkpoints.sqlite3"
+        self._destination = destination
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            os.chmod(self._path, 0o600)  # it names paths and titles
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = normal")
+            connection.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                "state_dir", f"cannot keep checkpoints in {self._path}: {error}"
+            ) from error
+        self._connection = connection
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise RuntimeError("Checkpoints are used outside of their context")
+        return self._connection
+
+    def load(self) -> dict[str, Checkpoint]:
+        """Return every checkpoint by path."""
+        rows = self._db.execute(
+            "select path, device, inode, size, mtime_ns, base, part, position, crc, end, rewritten"
+            " from checkpoints where destination = ?",
+            (self._destination,),
+        )
+        return {row[0]: _checkpoint(row[1:]) for row in rows}
+
+    def save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation] = ()) -> None:
+        """Keep `checkpoint`, and the conversations of the file as they now stand."""
+        stat = checkpoint.stat
+        place = (stat.device, stat.inode, stat.size, stat.mtime_ns) if stat else (None,) * 4
+        self._db.execute("begin immediate")
+        try:
+            self._db.execute(
+                "insert or replace into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (
+                    self._destination, path, *place, checkpoint.base, checkpoint.part,
+                    checkpoint.position, checkpoint.crc, checkpoint.end, checkpoint.rewritten,
+                ),
+            )  # fmt: skip
+            self._db.executemany(
+                "insert or replace into conversations values (?,?,?,?)",
+                [(self._destination, str(row.id), path, row.model_dump_json()) for row in rows],
+            )
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def forget(self, path: str) -> None:
+        """Drop the checkpoint of a file that another one took over from."""
+        self._db.execute(
+            "delete from checkpoints where destination = ? and path = ?", (self._destination, path)
+        )
+
+    def conversations(self) -> Iterator[tuple[str, Conversation]]:
+        """Yield the path and the row of every conversation kept."""
+        with closing(self._db.cursor()) as cursor:
+            cursor.execute(
+                "select path, row from conversations where destination = ?", (self._destination,)
+            )
+            for path, row in cursor:
+                yield path, Conversation.model_validate_json(row)
+
+    def bury(self, fault: StoredFault) -> None:
+        """Note a row that the database will never take as it is."""
+        self._db.execute(
+            "insert or replace into dead_letters values (?,?,?,?,?,?)",
+            (self._destination, fault.table, str(fault.id), fault.path, fault.code, fault.reason),
+        )
+
+    def dead_letters(self) -> list[StoredFault]:
+        """Return the rows that the database refused for good."""
+        rows = self._db.execute(
+            "select table_name, id, path, code, reason from dead_letters where destination = ?",
+            (self._destination,),
+        )
+        return [StoredFault(table, UUID(id), *rest) for table, id, *rest in rows]
+
+
+def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
+    device, inode, size, mtime_ns, *rest = row
+    stat = None
+    if device is not None and inode is not None and size is not None and mtime_ns is not None:
+        stat = FileStat(device, inode, size, mtime_ns)
+    base, part, position, crc, end, rewritten = (value or 0 for value in rest)
+    return Checkpoint(stat, base, part, position, crc, end, bool(rewritten))
+
+
+def machine_id(state_dir: Path) -> str:
+    """Return the name of this machine: kept in the state directory since the first run.
+
+    The first run takes the operating system's machine id, else the host name, and remembers
+    it, so that a renamed host keeps its conversations.
+    """
+    kept = state_dir / "machine"
+    try:
+        if known := kept.read_text(encoding="utf-8").strip():
+            return known
+    except OSError:
+        pass
+    machine = _os_machine_id() or platform.node() or "localhost"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = kept.with_name(f"machine.{os.getpid()}")
+        draft.write_text(machine + "\n", encoding="utf-8")
+        draft.replace(kept)
+    except OSError as error:
+        raise ConfigError("state_dir", f"cannot be written: {error}") from error
+    return machine
+
+
+def _os_machine_id() -> str | None:
+    for place in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            if known := Path(place).read_text(encoding="ascii").strip():
+                return known
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None
