@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
-from click.termui import progressbar
 
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
@@ -24,6 +24,8 @@ from conv_realtime.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
     from conv_realtime.ingest import Progress, Summary
     from conv_realtime.settings import Settings
 
@@ -67,8 +69,9 @@ async def _read(settings: Settings, local_port: int) -> Summary:
         async with target(settings, instance, local_port=local_port) as found:
             paths = found.settings.paths or default_paths()
             async with Ingest(settings=found.settings) as ingest:
-                with _ProgressBar() as bar:
-                    return await ingest.backfill(paths, on_progress=bar.show)
+                # On stderr, and silent where that is no terminal.
+                with click.progressbar(length=0, label="Reading", file=sys.stderr) as bar:
+                    return await ingest.backfill(paths, on_progress=_shown_on(bar))
 
 
 def _tell(summary: Summary, *, as_json: bool) -> None:
@@ -85,24 +88,12 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
         )
 
 
-class _ProgressBar:
-    """A bar of bytes on stderr, silent where stderr is no terminal."""
+def _shown_on(bar: ProgressBar[int]) -> Callable[[Progress], None]:
+    """Return what shows progress on `bar`, which counts bytes."""
 
-    def __init__(self) -> None:
-        self._bar = progressbar(
-            length=0, label="Reading", file=click.get_text_stream("stderr"), show_pos=False
-        )
-        self._done = 0
+    def show(progress: Progress) -> None:
+        bar.length = progress.total_bytes
+        bar.label = f"Reading {progress.done_files}/{progress.total_files} files"
+        bar.update(progress.done_bytes - bar.pos)
 
-    def __enter__(self) -> _ProgressBar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._bar.render_finish()
-
-    def show(self, progress: Progress) -> None:
-        self._bar.length = progress.total_bytes
-        self._bar.label = f"Reading {progress.done_files}/{progress.total_files} files"
-        self._bar.update(progress.done_bytes - self._done)
-        self._done = progress.done_bytes
+    return show

@@ -1,0 +1,304 @@
+"""How long a line of a transcript takes to its readers.
+
+    python examples/latency.py
+
+Runs `conv-realtime up` on a temporary state directory, appends 200 lines to new files below new
+folders, and prints p50, p95 and p99 in milliseconds from just before the write until the line is
+seen: on /ws, readable by supabase-py, on the conversation's private topic by supabase-py and by
+@supabase/supabase-js (if Node.js and `npm ci` in tests/js are there), the last two with the
+owner's token. At the end another user's token is tried, and must be refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import websockets
+from realtime import RealtimeSubscribeStates
+from supabase import AsyncClient, acreate_client
+
+from conv_realtime import conversation_id, message_id
+from conv_realtime.testing import claude_line
+
+MACHINE = "latency"
+JS_CLIENT = Path(__file__).parent.parent / "tests" / "js" / "client.mjs"
+PATIENCE_SECONDS = 15.0
+
+
+class Clock:
+    """When each line was written, and how much later each reader saw it first (seconds)."""
+
+    def __init__(self) -> None:
+        self._written: dict[str, float] = {}
+        self._seen: dict[str, dict[str, float]] = {}
+        self._changed = asyncio.Event()
+
+    def write(self, message: str) -> None:
+        """Start the time of a message's id."""
+        self._written[message] = time.perf_counter()
+
+    def see(self, reader: str, message: str) -> None:
+        """Stop it for one reader."""
+        if message in self._written:
+            delay = time.perf_counter() - self._written[message]
+            self._seen.setdefault(reader, {}).setdefault(message, delay)
+            self._changed.set()
+
+    async def complete(self, readers: Sequence[str]) -> None:
+        """Wait until every reader has seen every line, or nothing new comes any more."""
+        while any(len(self._seen.get(name, {})) < len(self._written) for name in readers):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    def report(self, reader: str) -> dict[str, Any]:
+        """Return how many lines a reader saw and the percentiles in milliseconds."""
+        delays = sorted(self._seen.get(reader, {}).values())
+        facts: dict[str, Any] = {"reader": reader, "seen": len(delays), "of": len(self._written)}
+        for percent in (50, 95, 99) if delays else ():
+            rank = min(len(delays) - 1, len(delays) * percent // 100)
+            facts[f"p{percent}_ms"] = round(delays[rank] * 1000, 1)
+        return facts
+
+
+class Transcripts:
+    """New files below new folders; their ids are known before they exist."""
+
+    def __init__(self, root: Path, owner: str, files: int) -> None:
+        self._sessions = [str(uuid4()) for _ in range(files)]
+        self._paths = {
+            session: root / f"run-{number}" / "deeper" / f"{session}.jsonl"
+            for number, session in enumerate(self._sessions)
+        }
+        self.conversations: dict[str, UUID] = {
+            session: conversation_id(owner, "claude-code", MACHINE, session)
+            for session in self._sessions
+        }
+
+    async def append(self, clock: Clock, lines: int, rate: float) -> None:
+        """Append `lines` lines, `rate` a second, in turn to each file."""
+        for number in range(lines):
+            session = self._sessions[number % len(self._sessions)]
+            uuid = str(uuid4())
+            line = claude_line(f"line {number}", session=session, uuid=uuid)
+            clock.write(str(message_id(self.conversations[session], uuid)))
+            append(self._paths[session], line)
+            await asyncio.sleep(1 / rate)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Append to a file, made with its folders if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(line)
+
+
+# The readers -------------------------------------------------------------------------------
+
+
+async def read_ws(clock: Clock, url: str) -> None:
+    """Follow /ws."""
+    async with websockets.connect(url, max_size=None) as client:
+        async for frame in client:
+            event = json.loads(frame)
+            if event["type"] == "new_message":
+                clock.see("/ws", event["data"]["id"])
+
+
+async def read_table(clock: Clock, supabase: AsyncClient) -> None:
+    """Ask the Data API for messages again and again, the newest first."""
+    query = supabase.table("messages").select("id").order("change_seq", desc=True).limit(20)
+    while True:
+        for row in (await query.execute()).data:
+            clock.see("readable by supabase-py", row["id"])
+        await asyncio.sleep(0.002)
+
+
+async def join(supabase: AsyncClient, topic: str, on_message: Callable[[Any], None]) -> str:
+    """Join a private topic; return the state of the subscription."""
+    state: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def settle(status: RealtimeSubscribeStates, error: Exception | None) -> None:
+        if not state.done():
+            state.set_result(status.value)
+
+    channel = supabase.channel(topic, {"config": {"private": True}})
+    channel.on_broadcast("new_message", on_message)
+    await channel.subscribe(settle)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await state
+
+
+async def client_of(url: str, key: str, token: str) -> AsyncClient:
+    """Return a supabase-py client that speaks as the user of `token`."""
+    supabase = await acreate_client(url, key)
+    supabase.postgrest.auth(token)
+    await supabase.realtime.set_auth(token)
+    return supabase
+
+
+class JavaScript:
+    """@supabase/supabase-js in a Node.js process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+
+    async def listen(self, clock: Clock) -> None:
+        """Take what the process says until it ends."""
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            said = json.loads(line)
+            if "id" in said:
+                self._answers.pop(said["id"]).set_result(said)
+            elif said["event"] == "broadcast" and said["message"]["event"] == "new_message":
+                clock.see("topic by supabase-js", said["message"]["payload"]["data"]["id"])
+
+    async def ask(self, do: str, **given: Any) -> Any:
+        """Have the client do something; return its answer."""
+        number = time.monotonic_ns()
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"id": number, "do": do, **given}).encode() + b"\n")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await answer
+
+
+@asynccontextmanager
+async def javascript(url: str, key: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the JavaScript client."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(JS_CLIENT),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "SUPABASE_URL": url, "SUPABASE_KEY": key},
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+# The run -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def up(state: Path, transcripts: Path) -> AsyncIterator[dict[str, Any]]:
+    """Run `conv-realtime up` on free ports; gives its ready line."""
+    command = ["up", str(transcripts), "--json", "--port", "0", "--local-port", "0"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "conv_realtime", *command),
+        *("--state-dir", str(state), "--machine", MACHINE),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        yield json.loads(await process.stdout.readline())
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def token(state: Path, *options: str) -> str:
+    """Return what `conv-realtime token` says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "conv_realtime", "token", "--state-dir", str(state), *options),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    return out.decode().strip()
+
+
+async def measure(folder: Path, lines: int, files: int, rate: float) -> bool:
+    """Run once and print; return whether nothing was missed and the stranger was refused."""
+    root = folder / "projects"
+    root.mkdir()
+    state = folder / "state"
+    async with AsyncExitStack() as stack:
+        ready = await stack.enter_async_context(up(state, root))
+        url, key = ready["supabase_url"], ready["publishable_key"]
+        owner = await token(state)
+        transcripts = Transcripts(root, ready["owner_id"], files)
+        topics = [f"conv_realtime:conversation:{id}" for id in transcripts.conversations.values()]
+        clock = Clock()
+        readers = ["/ws", "readable by supabase-py", "topic by supabase-py"]
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+
+        supabase = await client_of(url, key, owner)
+        for topic in topics:
+            status = await join(
+                supabase,
+                topic,
+                lambda said: clock.see("topic by supabase-py", said["payload"]["data"]["id"]),
+            )
+            assert status == "SUBSCRIBED", f"{topic}: {status}"
+        if shutil.which("node") and (JS_CLIENT.parent / "node_modules").is_dir():
+            readers.append("topic by supabase-js")
+            node = JavaScript(await stack.enter_async_context(javascript(url, key)))
+            listening = tasks.create_task(node.listen(clock), name="supabase-js")
+            await node.ask("token", token=owner)
+            for topic in topics:
+                said = await node.ask("join", topic=topic, config={"private": True})
+                assert said["ok"]["status"] == "SUBSCRIBED", said
+        reading = [
+            tasks.create_task(read_ws(clock, ready["ws"]), name="/ws"),
+            tasks.create_task(read_table(clock, supabase), name="table"),
+        ]
+        await transcripts.append(clock, lines, rate)
+        await clock.complete(readers)
+        for task in reading:
+            task.cancel()
+        reports = [clock.report(reader) for reader in readers]
+        refused = await stranger_is_refused(
+            url, key, await token(state, "--sub", str(uuid4())), topics[0]
+        )
+        if len(readers) == 4:
+            listening.cancel()
+        await supabase.realtime.close()
+    for facts in reports:
+        print(json.dumps(facts))
+    print(json.dumps({"another_users_token": "refused" if refused else "ADMITTED"}))
+    return refused and all(facts["seen"] == facts["of"] for facts in reports)
+
+
+async def stranger_is_refused(url: str, key: str, other: str, topic: str) -> bool:
+    """Return whether another user can neither read the table nor join the topic."""
+    stranger = await client_of(url, key, other)
+    rows = (await stranger.table("messages").select("id").limit(1).execute()).data
+    status = await join(stranger, topic, lambda said: None)
+    await stranger.realtime.close()
+    return not rows and status != "SUBSCRIBED"
+
+
+def main() -> None:
+    """Read the options and run."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    options.add_argument("--lines", type=int, default=200)
+    options.add_argument("--files", type=int, default=20)
+    options.add_argument("--rate", type=float, default=10.0, help="lines a second")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="conv-realtime-latency-") as folder:
+        run = measure(Path(folder).resolve(), given.lines, given.files, given.rate)
+        sys.exit(0 if asyncio.run(run) else 1)
+
+
+if __name__ == "__main__":
+    main()
