@@ -1,0 +1,81 @@
+"""How commands find the instance of a state directory."""
+
+from __future__ import annotations
+
+import json
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from conv_realtime.cli.instance import Instance, running
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from conv_realtime.cli.instance import Instance
+with Instance(Path(sys.argv[1])) as instance:
+    instance.announce({"ws": "ws://127.0.0.1:1/ws"})
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def _holder(state: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    process.wait(10)
+    process.stdout.close()
+
+
+def test_nothing_runs_on_an_unknown_state_directory(tmp_path: Path) -> None:
+    """A directory that does not exist has no instance, and asking does not make it."""
+    assert running(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_an_instance_announces_is_found_while_it_lives(tmp_path: Path) -> None:
+    """Another process finds the facts, readable by the user alone, until the instance ends."""
+    process = _holder(tmp_path)
+    facts = running(tmp_path)
+    mode = stat.S_IMODE((tmp_path / "instance.json").stat().st_mode)
+    _end(process)
+    assert facts is not None
+    assert facts["ws"] == "ws://127.0.0.1:1/ws"
+    assert facts["pid"] == process.pid
+    assert mode == 0o600
+    assert running(tmp_path) is None
+    assert not (tmp_path / "instance.json").exists()
+
+
+def test_an_instance_that_was_killed_is_not_found(tmp_path: Path) -> None:
+    """What a kill -9 leaves behind is not taken for a running instance."""
+    process = _holder(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    _end(process)
+    assert (tmp_path / "instance.json").exists()
+    assert running(tmp_path) is None
+
+
+def test_there_is_one_instance_and_another_one_can_follow(tmp_path: Path) -> None:
+    """The second is not the instance, says nothing in its place, and can be it afterwards."""
+    process = _holder(tmp_path)
+    with Instance(tmp_path) as second:
+        assert not second.mine
+        second.announce({"ws": "wrong"})
+        assert json.loads((tmp_path / "instance.json").read_text())["ws"] != "wrong"
+        _end(process)
+        assert second.claim()

@@ -1,0 +1,97 @@
+"""What starting costs, and what --help says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from conv_realtime.cli import main
+
+HEAVY = ("supabase", "realtime", "starlette", "psycopg", "uvicorn", "pydantic", "httpx")
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Return which heavy packages a fresh interpreter has loaded after running `code`."""
+    code += f"\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def _commands() -> dict[str, click.Command]:
+    context = click.Context(main)
+    found = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """`import conv_realtime` is free until a name is used."""
+    assert _loaded_by("import conv_realtime") == set()
+
+
+def test_a_heavy_package_would_be_noticed() -> None:
+    """The check above sees what it looks for."""
+    assert "pydantic" in _loaded_by("from conv_realtime import Settings")
+
+
+@pytest.mark.parametrize("command", ["", "up", "backfill", "tail", "migrations"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    """Reading --help does not wait for clients and servers to be imported."""
+    arguments = [command, "--help"] if command else ["--help"]
+    code = f"from conv_realtime.cli import main\nmain({arguments!r}, standalone_mode=False)"
+    assert _loaded_by(code) == set()
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    """Nothing is missing from --help, and nothing undocumented has crept in."""
+    assert set(_commands()) == {
+        *("up", "serve", "demo", "backfill", "tail"),
+        *("local", "token", "migrations"),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(_commands()))
+def test_every_option_can_be_set_by_the_environment(name: str) -> None:
+    """Each option names its variable in --help, and every command has --json and --state-dir."""
+    command = _commands()[name]
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    text = CliRunner().invoke(main, [name, "--help"]).output
+    assert {"--json", "--state-dir"} <= {flag for option in options for flag in option.opts}
+    for option in options:
+        assert isinstance(option.envvar, str), option.name
+        assert option.envvar.startswith("CONV_REALTIME_")
+        assert option.envvar in "".join(text.split()), option.name
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    """Exit code 2 for what the user can correct on the command line."""
+    assert CliRunner().invoke(main, ["up", "--no-such-option"]).exit_code == 2
+
+
+def test_a_wrong_setting_is_told_in_one_line() -> None:
+    """An environment variable that does not fit is named, without a traceback, with exit code 2."""
+    done = CliRunner().invoke(main, ["token"], env={"CONV_REALTIME_REST_SECONDS": "soon"})
+    assert done.exit_code == 2
+    assert "rest_seconds" in done.stderr.lower()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`.env` gives what the environment does not, for our variables and Supabase's alone."""
+    folder = tmp_path_factory.mktemp("dotenv")
+    (folder / ".env").write_text("CONV_REALTIME_REST_SECONDS=bad\nPATH=/nowhere\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CONV_REALTIME_STATE_DIR", str(folder / "state"))
+    monkeypatch.setenv("CONV_REALTIME_REST_SECONDS", "1")
+    assert CliRunner().invoke(main, ["token"]).exit_code == 0
+    monkeypatch.delenv("CONV_REALTIME_REST_SECONDS")
+    assert CliRunner().invoke(main, ["token"]).exit_code == 2
+    # The command put it there for its own process; this one goes on.
+    monkeypatch.delenv("CONV_REALTIME_REST_SECONDS")
