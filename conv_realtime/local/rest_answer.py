@@ -1,0 +1,125 @@
+"""Responses of the Data API: statuses, headers and bodies as PostgREST gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import orjson
+from starlette.responses import Response
+
+from conv_realtime.local.rest_errors import ApiError
+from conv_realtime.local.rest_prefer import JSON, OBJECT, Preferences, applied
+from conv_realtime.local.rest_query import Query
+
+if TYPE_CHECKING:
+    from conv_realtime.local.rest import Asked
+    from conv_realtime.local.rest_database import Result
+
+_CHARSET = "; charset=utf-8"
+
+
+def refusal(error: ApiError) -> Response:
+    """Gives an error as a response."""
+    headers = {"Proxy-Status": f"PostgREST; error={error.code}", **error.headers}
+    return Response(orjson.dumps(error.body()), error.status, headers, JSON + _CHARSET)
+
+
+def check_single(result: Result) -> None:
+    """Refuses a result that is not exactly one row.
+
+    Raises:
+        ApiError: `PGRST116`.
+    """
+    if result.page != 1:
+        raise ApiError(
+            406,
+            "PGRST116",
+            "Cannot coerce the result to a single JSON object",
+            details=f"The result contains {result.page} rows",
+        )
+
+
+def check_affected(result: Result, prefer: Preferences) -> None:
+    """Refuses a change of more rows than the client allowed.
+
+    Raises:
+        ApiError: `PGRST124`.
+    """
+    if prefer.handling != "strict" or prefer.max_affected is None:
+        return
+    if result.page > prefer.max_affected:
+        raise ApiError(
+            400,
+            "PGRST124",
+            "Query result exceeds max-affected preference constraint",
+            details=f"The query affects {result.page} rows",
+        )
+
+
+def page_answer(asked: Asked, query: Query, result: Result) -> Response:
+    """Answers a reading: 200, 206 where more rows match than are shown, 416 past the end.
+
+    Raises:
+        ApiError: `PGRST103`, the page begins after the last row.
+    """
+    total, first = result.total, query.offset
+    partial = total is not None and result.page < total
+    shown = f"{first}-{first + result.page - 1}" if result.page else "*"
+    headers = {"Content-Range": f"{shown}/{'*' if total is None else total}"}
+    if asked.method in ("GET", "HEAD"):
+        headers["Content-Location"] = _location(asked)
+    _tell(headers, asked, "count", "handling", "timezone")
+    if total is not None and first > total:
+        raise _past_the_end(first, total, headers)
+    return _response(asked, result, 206 if partial else 200, headers)
+
+
+def _past_the_end(first: int, total: int, headers: dict[str, str]) -> ApiError:
+    return ApiError(
+        416,
+        "PGRST103",
+        "Requested range not satisfiable",
+        details=f"An offset of {first} was requested, but there are only {total} rows.",
+        headers=headers,
+    )
+
+
+def write_answer(asked: Asked, result: Result, status: int, *, upsert: bool = False) -> Response:
+    """Answers a change: with the rows if the client wanted them, else with headers alone."""
+    if asked.method == "PATCH" and result.page:
+        shown = f"0-{result.page - 1}"
+    else:
+        shown = "*"
+    total = str(result.page) if asked.prefer.count else "*"
+    headers = {"Content-Range": f"{shown}/{total}"}
+    if result.location and asked.method == "POST":
+        key = orjson.loads(result.location)
+        pairs = "&".join(f"{name}=eq.{quote(str(value), safe='')}" for name, value in key.items())
+        headers["Location"] = f"/{asked.name}?{pairs}"
+    names = ["missing", "return", "count", "handling", "timezone", "max-affected"]
+    _tell(headers, asked, *names, *(["resolution"] if upsert else []))
+    if asked.prefer.returning != "representation":
+        return Response(status_code=status, headers=headers)
+    return _response(asked, result, status, headers)
+
+
+def _response(asked: Asked, result: Result, status: int, headers: dict[str, str]) -> Response:
+    if asked.profile:
+        headers["Content-Profile"] = asked.profile
+    body = (result.body if result.body is not None else "null").encode()
+    kind = OBJECT if asked.single else JSON
+    return Response(b"" if asked.method == "HEAD" else body, status, headers, kind + _CHARSET)
+
+
+def _tell(headers: dict[str, str], asked: Asked, *names: str) -> None:
+    if told := applied(asked.prefer, *names):
+        headers["Preference-Applied"] = told
+
+
+def _location(asked: Asked) -> str:
+    merged: dict[str, list[str]] = {}
+    for key, value in asked.pairs:
+        merged.setdefault(key, []).append(quote(value, safe=""))
+    pairs = "&".join(f"{quote(key, safe='')}={','.join(merged[key])}" for key in sorted(merged))
+    return asked.path + (f"?{pairs}" if pairs else "")
