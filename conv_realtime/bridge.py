@@ -44,7 +44,14 @@ RESTART_SECONDS = 5.0
 LOCK_SECONDS = 1.0
 """How often a bridge that does not ingest looks whether it may."""
 
-_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[None]])
+_STANDBY: Mapping[str, Any] = {
+    "files": 0,
+    "lag_seconds": 0.0,
+    "queue": 0,
+    "dead_letters": 0,
+    "watcher": "standby",
+}
+_Handler = TypeVar("_Handler", bound=Callable[[Any], Awaitable[None]])
 
 
 class Bridge:
@@ -111,10 +118,9 @@ class Bridge:
         """Iterate over events from `since` on, or from now on."""
         return self._relay.events(since)
 
-    def health(self) -> Mapping[str, Any]:
-        """Return what ingest and feed are doing, from memory."""
-        feed = self._feed.health()
-        return {"ingest": self._ingest_health(), "feed": {"kind": feed.kind, "state": feed.state}}
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Return HTTP status and body of `/healthz`, from memory."""
+        return self._relay.health()
 
     # Life -----------------------------------------------------------------------------------
 
@@ -164,7 +170,7 @@ class Bridge:
         from conv_realtime.edges.feed import SupabaseFeed
 
         logger.info("another bridge ingests; serving from Supabase", extra={"pid": os.getpid()})
-        self._feed.choose(SupabaseFeed(settings))
+        self._feed.choose(SupabaseFeed(settings=settings))
         await stack.enter_async_context(self._relay)
         takeover = self._take_over(settings, lock)
         await stack.enter_async_context(_background(takeover, "ingest takeover"))
@@ -183,8 +189,8 @@ class Bridge:
         self._ingest = ingest
         stack.callback(setattr, self, "_ingest", None)
 
-    def _ingest_health(self) -> Mapping[str, Any] | None:
-        return None if self._ingest is None else self._ingest.health()
+    def _ingest_health(self) -> Mapping[str, Any]:
+        return _STANDBY if self._ingest is None else self._ingest.health()
 
 
 class StateLock:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from conv_realtime.bridge import Bridge
 from conv_realtime.errors import StoreError
 from conv_realtime.events import DATA_TYPES, DataEvent
 from conv_realtime.models import NAMESPACE, Conversation, Message, Project, Row, Table
+from conv_realtime.ports import KnownConversation
 
 SESSION = "5e551011-0000-4000-8000-000000000001"
 """The session of lines that name none."""
@@ -49,27 +50,45 @@ class MemoryStore:
             StoreError: `down` is set.
         """
         self._check(table)
-        kept: dict[UUID, Any] = getattr(self, table)
-        written = 0
-        for row in rows:
-            known = kept.get(row.id)
-            if known is None or _replaces(row, known):
-                kept[row.id] = row
-                written += 1
-        return written
+        return sum(self._keep(getattr(self, table), row) for row in rows)
 
-    async def revision(self, conversation: UUID) -> int | None:
-        """Return the highest revision known of `conversation`, or None.
+    async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Return what is there of `conversations`.
 
         Raises:
             StoreError: `down` is set.
         """
         self._check("conversations")
-        row = self.conversations.get(conversation)
-        revisions = [
-            m.revision for m in self.messages.values() if m.conversation_id == conversation
-        ]
-        return max([*revisions, *([row.revision] if row else [])], default=None)
+        return {
+            id: KnownConversation(
+                self.conversations[id].revision,
+                live={m.id: m.revision for m in self._messages(id) if m.deleted_at is None},
+                deleted={m.id: m.revision for m in self._messages(id) if m.deleted_at is not None},
+            )
+            for id in conversations
+            if id in self.conversations
+        }
+
+    async def mark_deleted(self, messages: Collection[UUID], revision: int, at: datetime) -> int:
+        """Set `deleted_at` and `revision`; return how many messages changed.
+
+        Raises:
+            StoreError: `down` is set.
+        """
+        self._check("messages")
+        update = {"deleted_at": at, "revision": revision}
+        known = [self.messages[id] for id in messages if id in self.messages]
+        return sum(self._keep(self.messages, row.model_copy(update=update)) for row in known)
+
+    def _messages(self, conversation: UUID) -> list[Message]:
+        return [row for row in self.messages.values() if row.conversation_id == conversation]
+
+    def _keep(self, kept: dict[UUID, Any], row: Row) -> bool:
+        known = kept.get(row.id)
+        if known is not None and not _replaces(row, known):
+            return False
+        kept[row.id] = row
+        return True
 
     def _check(self, table: Table) -> None:
         if self.down:

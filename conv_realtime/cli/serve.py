@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _LIVE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
+_WATCHING = (None, "running", "standby")
+"""States of the watcher that are as they should be: a relay has none, another bridge may watch."""
 
 
 class Serving:
@@ -123,7 +125,7 @@ async def _announced(
             waiting.cancel()
 
 
-async def _live(health: Callable[[], Mapping[str, Any]], ws: str) -> None:
+async def _live(health: Callable[[], tuple[int, Mapping[str, Any]]], ws: str) -> None:
     """Wait until files are watched, the feed runs and a client of /ws is welcomed.
 
     Raises:
@@ -131,16 +133,15 @@ async def _live(health: Callable[[], Mapping[str, Any]], ws: str) -> None:
     """
     try:
         async with asyncio.timeout(_LIVE_SECONDS):
-            await until(lambda: _is_live(health()), _LOOK_SECONDS)
+            await until(lambda: _is_live(health()[1]), _LOOK_SECONDS)
             await _welcomed(ws)
     except TimeoutError:
-        raise FeedError(ws, f"not live after {_LIVE_SECONDS:.0f} s: {dict(health())}") from None
+        raise FeedError(ws, f"not live after {_LIVE_SECONDS:.0f} s: {dict(health()[1])}") from None
 
 
 def _is_live(health: Mapping[str, Any]) -> bool:
-    ingest = health.get("ingest")
-    watching = ingest is None or ingest.get("watcher") == "running"
-    return watching and health["feed"]["state"] in ("live", "polling")
+    watching = health.get("ingest", {}).get("watcher") in _WATCHING
+    return watching and health.get("feed", {}).get("state") in ("live", "polling")
 
 
 async def _welcomed(ws: str) -> None:
