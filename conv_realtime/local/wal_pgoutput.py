@@ -115,7 +115,7 @@ class Decoder:
         return None
 
     def _row(self, kind: bytes, reader: _Reader) -> Change:
-        relation = self._relations[reader.take("!I")[0]]
+        relation = self._relation(reader.take("!I")[0])
         new: Row = {}
         old: Row = {}
         while not reader.at_end:
@@ -129,7 +129,12 @@ class Decoder:
     def _truncated(self, reader: _Reader) -> list[Change]:
         count, _ = reader.take("!IB")
         oids = (reader.take("!I")[0] for _ in range(count))
-        return [Change("TRUNCATE", self._relations[oid]) for oid in oids]
+        return [Change("TRUNCATE", self._relation(oid)) for oid in oids]
+
+    def _relation(self, oid: int) -> Relation:
+        if oid not in self._relations:
+            raise ValueError(f"pgoutput change of a table {oid} that it did not describe")
+        return self._relations[oid]
 
 
 class _Reader:

@@ -1,0 +1,244 @@
+"""The logical replication client against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import struct
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conv_realtime.local import LocalSupabase
+from conv_realtime.local.postgres import Postgres
+from conv_realtime.local.wal import WalSource, backoff
+from conv_realtime.local.wal_pgoutput import Decoder, Transaction
+
+PATIENCE = 30.0
+
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+
+
+class Table:
+    """A published table of one test, and its changes as they stream in."""
+
+    def __init__(self, dsn: str, db: Connection) -> None:
+        self.dsn = dsn
+        self.db = db
+        self.name = f"wal_{uuid.uuid4().hex}"
+        self.transactions: asyncio.Queue[Transaction] = asyncio.Queue()
+        self.states: asyncio.Queue[bool] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
+
+    async def execute(self, statement: str) -> None:
+        """Runs SQL in which `@` stands for the table."""
+        await self.db.execute(statement.replace("@", self.name).encode())
+
+    async def next(self) -> Transaction:
+        """Waits for the next transaction."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.transactions.get()
+
+    async def state(self) -> bool:
+        """Waits for the next change of the connection's state."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.states.get()
+
+    @asynccontextmanager
+    async def streaming(self) -> AsyncIterator[None]:
+        """Runs a source and waits until it streams."""
+        source = WalSource(
+            self.dsn,
+            [self.name],
+            self.transactions.put_nowait,
+            connected=self.states.put_nowait,
+        )
+        self.task = asyncio.create_task(source.run(), name="test.wal")
+        try:
+            assert await self.state() is True
+            yield
+        finally:
+            self.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.task
+
+
+@asynccontextmanager
+async def published(dsn: str) -> AsyncIterator[Table]:
+    """Makes a table with a publication of its own, and drops both."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db:
+        table = Table(dsn, db)
+        await table.execute("create table @ (id int primary key, v text, w text)")
+        await table.execute("alter table @ alter w set storage external")
+        await table.execute("create publication @ for table @")
+        yield table
+        with contextlib.suppress(psycopg.OperationalError):  # a test may have killed the server
+            await table.execute("drop publication @")
+            await table.execute("drop table @")
+
+
+@pytest.fixture
+async def table(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
+    """A table of the shared database."""
+    async with published(local_supabase.postgres.dsn()) as made:
+        yield made
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A place for a PostgreSQL of this test's own, which any account may reach."""
+    path = Path(tempfile.mkdtemp(prefix="conv_rt_wal-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+async def test_a_committed_transaction_arrives_whole_and_in_order(table: Table) -> None:
+    """Every row with its text values, nulls, the transaction's id and its time."""
+    async with table.streaming():
+        async with table.db.transaction():
+            for number in range(3):
+                await table.execute(f"insert into @ values ({number}, 'é{number}', null)")
+            cursor = await table.db.execute("select pg_current_xact_id()::text")
+            row = await cursor.fetchone()
+        transaction = await table.next()
+    assert [dict(change.new) for change in transaction.changes] == [
+        {"id": str(number), "v": f"é{number}", "w": None} for number in range(3)
+    ]
+    assert {change.kind for change in transaction.changes} == {"INSERT"}
+    assert row is not None
+    assert str(transaction.xid) == row[0]
+    assert abs(transaction.committed_at - time.time()) < 60
+
+
+async def test_what_is_rolled_back_never_arrives(table: Table) -> None:
+    """Neither a transaction nor the part of one after a savepoint."""
+    async with table.streaming():
+        async with table.db.transaction(force_rollback=True):
+            await table.execute("insert into @ values (1)")
+        async with table.db.transaction():
+            await table.execute("insert into @ values (2)")
+            async with table.db.transaction(force_rollback=True):
+                await table.execute("insert into @ values (3)")
+        transaction = await table.next()
+    assert [change.new["id"] for change in transaction.changes] == ["2"]
+
+
+async def test_transactions_arrive_in_the_order_of_their_commits(table: Table) -> None:
+    """The one that began first and commits last comes last."""
+    slow = await psycopg.AsyncConnection.connect(table.dsn)
+    async with table.streaming(), slow:
+        await slow.execute(f"insert into {table.name} values (1)".encode())
+        await table.execute("insert into @ values (2)")
+        await slow.commit()
+        arrived = [(await table.next()).changes[0].new["id"] for _ in range(2)]
+    assert arrived == ["2", "1"]
+
+
+async def test_updates_deletes_and_truncates_are_told(table: Table) -> None:
+    """An unchanged TOASTed value is left out, and a delete names the key."""
+    async with table.streaming():
+        await table.execute("insert into @ values (1, 'a', repeat('x', 20000))")
+        await table.execute("update @ set v = null")
+        await table.execute("delete from @")
+        await table.execute("truncate @")
+        inserted, updated, deleted, truncated = [(await table.next()).changes[0] for _ in range(4)]
+    assert len(inserted.new["w"] or "") == 20000
+    assert (updated.kind, dict(updated.new)) == ("UPDATE", {"id": "1", "v": None})
+    assert (deleted.kind, deleted.old["id"], dict(deleted.new)) == ("DELETE", "1", {})
+    assert (truncated.kind, truncated.relation.name) == ("TRUNCATE", table.name)
+    assert [column.name for column in inserted.relation.columns if column.is_key] == ["id"]
+
+
+async def test_a_column_added_while_streaming_is_seen(table: Table) -> None:
+    """The relation is described anew after DDL."""
+    async with table.streaming():
+        await table.execute("insert into @ values (1)")
+        await table.execute("alter table @ add n numeric")
+        await table.execute("insert into @ values (2, null, null, 1.50)")
+        await table.next()
+        assert (await table.next()).changes[0].new["n"] == "1.50"
+
+
+async def test_cancelling_frees_the_walsender_and_the_slot(table: Table) -> None:
+    """Nothing of ours is left to hold WAL or a shutdown up."""
+
+    async def slots() -> set[object]:
+        cursor = await table.db.execute("select slot_name from pg_replication_slots")
+        return {row[0] for row in await cursor.fetchall()}
+
+    before = await slots()
+    async with table.streaming():
+        mine = await slots() - before
+        assert mine
+    async with asyncio.timeout(PATIENCE):
+        while mine & await slots():
+            await table.execute("select pg_sleep(0.01)")
+
+
+async def test_streaming_goes_on_after_postgresql_died(folder: Path) -> None:
+    """The loss and the return are told, and changes after the return arrive."""
+    async with Postgres(folder) as postgres:
+        async with published(postgres.dsn()) as table, table.streaming():
+            await table.execute("insert into @ values (1)")
+            await table.next()
+            pid = int(await first(table.db, "select pg_backend_pid()"))
+            postmaster = parent_of(pid)
+            os.kill(postmaster, signal.SIGKILL)
+            assert await table.state() is False
+            assert await table.state() is True
+            async with await psycopg.AsyncConnection.connect(
+                postgres.dsn(), autocommit=True
+            ) as again:
+                await again.execute(f"insert into {table.name} values (2)".encode())
+                assert (await table.next()).changes[0].new["id"] == "2"
+
+
+async def test_a_fast_shutdown_is_not_held_up_by_a_live_stream(folder: Path) -> None:
+    """The client confirms what the server sends on its way out."""
+    async with contextlib.AsyncExitStack() as streams:
+        async with Postgres(folder) as postgres:
+            async with published(postgres.dsn()) as table:
+                await streams.enter_async_context(table.streaming())
+                await table.execute("insert into @ values (1)")
+                await table.next()
+            started = time.monotonic()
+        assert time.monotonic() - started < 8
+        assert await table.state() is False
+
+
+def test_the_waits_between_attempts_double_up_to_a_limit() -> None:
+    """Retry as data."""
+    delays = backoff(0.5, 3.0)
+    assert [next(delays) for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "message", [b"?", b"S" + struct.pack("!IB", 1, 1), b"I" + struct.pack("!I", 99)]
+)
+def test_a_message_that_protocol_1_does_not_know_ends_the_stream(message: bytes) -> None:
+    """Unknown kinds, streamed transactions that nobody asked for, and undescribed tables."""
+    with pytest.raises(ValueError, match="pgoutput"):
+        Decoder().feed(message)
+
+
+async def first(db: Connection, query: str) -> str:
+    """Gives the first value of the first row as text."""
+    row = await (await db.execute(query.encode())).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def parent_of(pid: int) -> int:
+    """Gives the parent process: a backend's is the postmaster."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
