@@ -143,6 +143,7 @@ class Postgres:
             assert self._child is not None
             await self._child.ended.wait()
             _log.warning("postgres_ended", extra={"restarting": True})
+            await self._child.stop()  # it has ended: only its pipes are left to close
             while self._child.ended.is_set():
                 try:
                     await asyncio.to_thread(stop_orphan, self._placement.data)
