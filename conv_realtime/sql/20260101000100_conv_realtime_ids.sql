@@ -128,7 +128,13 @@ create trigger change_1_proof before insert on public.conversations
   for each row when (new.id::text ~ '^.{14}5.{4}[89ab]')
   execute function conv_realtime.prove_id();
 
-revoke all on all functions in schema conv_realtime from public, anon, authenticated, service_role;
+revoke all on function
+  conv_realtime.sha1(bytea),
+  conv_realtime.ascii_json(text),
+  conv_realtime.conversation_id(uuid, text, text, text, text),
+  conv_realtime.prove_id()
+  from public, anon, authenticated, service_role;
+-- prove_id() runs as the writer.
 grant execute on function
   conv_realtime.sha1(bytea),
   conv_realtime.ascii_json(text),

@@ -142,7 +142,7 @@ begin
     new.cache_read_tokens := 0;
     new.cache_write_tokens := 0;
     new.reasoning_tokens := 0;
-    new.deleted_at := coalesce(new.deleted_at, new.updated_at, new.created_at, '-infinity');
+    new.deleted_at := coalesce(new.deleted_at, new.updated_at, new.created_at, 'epoch');
   end if;
   return new;
 end
@@ -157,7 +157,7 @@ begin
     new.content := null;
     new.model := null;
     new.usage := null;
-    new.deleted_at := coalesce(new.deleted_at, new.created_at, '-infinity');
+    new.deleted_at := coalesce(new.deleted_at, new.created_at, 'epoch');
   end if;
   return new;
 end
@@ -263,5 +263,18 @@ create trigger change_8_project_update after update on public.conversations
   referencing new table as fresh
   for each statement execute function conv_realtime.touch_projects();
 
-revoke all on all functions in schema conv_realtime from public, anon, authenticated, service_role;
+revoke all on function
+  conv_realtime.fingerprint(),
+  conv_realtime.begin_epoch(),
+  conv_realtime.stamp(),
+  conv_realtime.refuse_new_identity(),
+  conv_realtime.keep_newest(),
+  conv_realtime.keep_newest_time(),
+  conv_realtime.drop_equal(),
+  conv_realtime.forget_conversation(),
+  conv_realtime.forget_message(),
+  conv_realtime.drop_forgotten(),
+  conv_realtime.forget_messages(),
+  conv_realtime.touch_projects()
+  from public, anon, authenticated, service_role;
 insert into conv_realtime.versions values ('20260101000200');

@@ -77,8 +77,12 @@ $$;
 create function conv_realtime.message_row(message public.messages) returns jsonb
 language sql stable set search_path = '' as $$
   select to_jsonb(message) - '{change_tx,change_seq,change_created_tx}'::text[]
-    || jsonb_build_object('conversation',
-      conv_realtime.conversation_summary(message.conversation_id, message.owner_id))
+    || jsonb_build_object(
+      'project_id', (
+        select c.project_id from public.conversations c
+        where c.id = message.conversation_id and c.owner_id = message.owner_id),
+      'conversation',
+        conv_realtime.conversation_summary(message.conversation_id, message.owner_id))
 $$;
 
 -- Up to max_rows rows (1 to 1000) that changed after the cursor, each once and as it is now, in
@@ -217,7 +221,15 @@ revoke all on function public.changes_since(text, int), public.conversation_dige
 grant execute on function public.changes_since(text, int), public.conversation_digests(uuid[])
   to authenticated, service_role;
 
-revoke all on all functions in schema conv_realtime from public, anon, authenticated, service_role;
+revoke all on function
+  conv_realtime.head(),
+  conv_realtime.parse_position(text),
+  conv_realtime.project_row(public.projects),
+  conv_realtime.conversation_row(public.conversations),
+  conv_realtime.conversation_summary(uuid, uuid),
+  conv_realtime.message_row(public.messages)
+  from public, anon, authenticated, service_role;
+-- changes_since() runs as its caller.
 grant execute on function
   conv_realtime.head(),
   conv_realtime.parse_position(text),
