@@ -25,6 +25,7 @@ from conv_realtime.local.postgres import Postgres
 
 _GRACE_SECONDS = 2
 _BACKLOG = 2048
+_MAX_HEADER_BYTES = 1 << 18
 
 
 class Gateway:
@@ -98,7 +99,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
     if not _is_loopback(host):
         raise ConfigError("host", f"the local Supabase listens on loopback only, not on {host}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # asyncio turns Nagle's delay off only where the protocol is named: 40 ms an answer otherwise.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
@@ -136,6 +138,10 @@ async def _serving(app: Starlette, listener: socket.socket) -> AsyncIterator[Non
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        # Clients keep idle connections for some seconds; the server must not be the first to close.
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,

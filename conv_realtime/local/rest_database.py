@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import psycopg
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from conv_realtime.local.rest_catalog import Catalog, read_catalog
@@ -166,15 +167,11 @@ async def _transact(
     read_only: bool,
     check: Callable[[Result], None],
 ) -> Result:
-    places = (f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
-    values = [text for pair in settings for text in pair]
     done = False
     try:
-        async with connection.pipeline():  # one trip for the beginning, the settings and the work
-            await connection.execute(b"begin read only" if read_only else b"begin")
-            await connection.execute(f"select {', '.join(places)}".encode(), values)
-            cursor = await connection.execute(statement.sql.encode(), statement.parameters)
-            row = await cursor.fetchone()
+        await connection.execute(_opening(connection, settings, read_only))
+        cursor = await connection.execute(statement.sql.encode(), statement.parameters)
+        row = await cursor.fetchone()
         assert row is not None
         result = Result(*row)
         check(result)
@@ -185,3 +182,15 @@ async def _transact(
         if not done and not connection.closed:
             with contextlib.suppress(psycopg.OperationalError):
                 await connection.execute(b"rollback")
+
+
+def _opening(
+    connection: psycopg.AsyncConnection[Any], settings: Sequence[tuple[str, str]], read_only: bool
+) -> bytes:
+    """Begins and sets in one trip, which only text without parameters can do."""
+    calls = sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in settings
+    )
+    begin = "begin read only; select " if read_only else "begin; select "
+    return begin.encode() + calls.as_bytes(connection)
