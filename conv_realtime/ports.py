@@ -31,6 +31,15 @@ class KnownConversation:
 class Store(Protocol):
     """A database that takes rows: idempotent, in order, acknowledged by returning."""
 
+    async def database(self) -> str:
+        """Return what tells this database from any other, such as a reset or restored one.
+
+        Raises:
+            StoreError: it cannot be asked now.
+            MigrationError: it does not have our schema, or an older one.
+        """
+        ...
+
     async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
         """Upsert `rows`, all of `table` and no id twice; return when the database has them.
 

@@ -1,0 +1,127 @@
+"""The state of conversations as it stands in the database, read through the Data API.
+
+PostgREST cuts an answer after 1,000 rows without a word, so everything is read in pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from conv_realtime.models import Conversation, ConversationSummary, Message
+from conv_realtime.ports import SnapshotPart
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
+
+_PAGE = 1000
+_IDS_A_REQUEST = 100  # ids travel in the URL
+_AT_ONCE = 4
+
+
+async def read_snapshot(
+    client: AsyncClient,
+    cursor: str,
+    *,
+    owner: UUID | None,
+    conversations: Collection[UUID] | None,
+    projects: Collection[UUID] | None,
+    messages: int,
+) -> Sequence[SnapshotPart]:
+    """Return a part for each selected conversation, oldest first, all at `cursor`."""
+    rows = await _conversations(client, owner, conversations, projects)
+    names = await _project_names(client, {row["project_id"] for row in rows} - {None})
+    chosen = [
+        Conversation.model_validate({**row, "project_name": names.get(row["project_id"])})
+        for row in rows
+    ]
+    chosen.sort(key=lambda row: (row.updated_at is not None, row.updated_at, row.id))
+    turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def part(number: int, row: Conversation) -> SnapshotPart:
+        async with turn:
+            last = await _last_messages(client, row, messages) if messages else ()
+        return SnapshotPart((row,), last, cursor, more=number < len(chosen))
+
+    parts = await _all(part(number, row) for number, row in enumerate(chosen, 1))
+    return parts or (SnapshotPart((), (), cursor, more=False),)
+
+
+async def _all(coroutines: Any) -> list[SnapshotPart]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one, name="snapshot") for one in coroutines]
+    return [task.result() for task in tasks]
+
+
+async def _conversations(
+    client: AsyncClient,
+    owner: UUID | None,
+    conversations: Collection[UUID] | None,
+    projects: Collection[UUID] | None,
+) -> list[dict[str, Any]]:
+    if conversations is not None:
+        groups = _groups("id", conversations)
+    elif projects is not None:
+        groups = _groups("project_id", projects)
+    else:
+        groups = [None]
+    wanted = None if projects is None else {str(id) for id in projects}
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        rows += await _select(client, "conversations", "*", group, owner)
+    live = [row for row in rows if row["deleted_at"] is None]
+    return [row for row in live if wanted is None or row["project_id"] in wanted]
+
+
+async def _project_names(client: AsyncClient, ids: Collection[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for group in _groups("id", ids):
+        for row in await _select(client, "projects", "id,name", group, None):
+            names[row["id"]] = row["name"]
+    return names
+
+
+async def _last_messages(client: AsyncClient, row: Conversation, count: int) -> list[Message]:
+    query = client.table("messages").select("*").eq("conversation_id", str(row.id))
+    query = query.eq("owner_id", str(row.owner_id)).is_("deleted_at", "null")
+    found: Any = (await query.order("seq", desc=True).limit(min(count, _PAGE)).execute()).data
+    summary = ConversationSummary.of(row)
+    return [
+        Message.model_validate(item).model_copy(
+            update={"conversation": summary, "project_id": row.project_id}
+        )
+        for item in reversed(found)
+    ]
+
+
+async def _select(
+    client: AsyncClient,
+    table: str,
+    columns: str,
+    group: tuple[str, list[str]] | None,
+    owner: UUID | None,
+) -> list[dict[str, Any]]:
+    """Return every matching row, read in pages by ascending id."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        query = client.table(table).select(columns)
+        if group is not None:
+            query = query.in_(*group)
+        if owner is not None:
+            query = query.eq("owner_id", str(owner))
+        if rows:
+            query = query.gt("id", rows[-1]["id"])
+        page: Any = (await query.order("id").limit(_PAGE).execute()).data
+        rows += page
+        if len(page) < _PAGE:
+            return rows
+
+
+def _groups(column: str, ids: Collection[UUID | str]) -> list[tuple[str, list[str]] | None]:
+    ordered = sorted(map(str, ids))
+    return [
+        (column, ordered[start : start + _IDS_A_REQUEST])
+        for start in range(0, len(ordered), _IDS_A_REQUEST)
+    ]

@@ -1,0 +1,349 @@
+"""`SupabaseFeed`: what any watcher wrote, read from the database, with Realtime as a hint.
+
+Postgres is the truth: every change comes from `changes_since(cursor)`. A wake-up names a cursor
+to reach, because change streams outrun what another session can see by some milliseconds. A read
+every `reconcile_interval` makes a lost wake-up cost time and never data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+import jwt
+from postgrest import APIError
+from pydantic import ValidationError
+
+from conv_realtime.core.cursor import parse_cursor
+from conv_realtime.edges.feed.snapshots import read_snapshot
+from conv_realtime.edges.feed.wakeups import WakeUps, pauses_between_attempts
+from conv_realtime.errors import ConfigError, StoreError
+from conv_realtime.models import ROW_TYPES, Change, Conversation, Message
+from conv_realtime.ports import FeedHealth, FeedState, Page, PageHandler, SnapshotPart
+from conv_realtime.settings import Settings
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
+
+logger = logging.getLogger("conv_realtime.feed")
+
+POLL_SECONDS = 1.0
+"""How often the database is read while there are no wake-ups."""
+
+PAGE_ROWS = 500
+_CATCH_UP_SECONDS = (0.002, 0.25)
+_MAX_PROJECTS = 100_000
+_PASSING = ("08", "40", "53", "55", "57", "58", "XX", "PGRST000", "PGRST001", "PGRST002",
+            "PGRST003", "429", "5")  # fmt: skip
+
+
+class SupabaseFeed:
+    """A stream of all rows that the key may see.
+
+    Args:
+        settings: project and key, where no client is lent.
+        client: a supabase-py client to read with, which is never closed here.
+        owner: whose topic to listen to, for a signed-in user; default: the user of the client's
+            session, or of the key if that is a user's token, else all changes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        client: AsyncClient | None = None,
+        owner: UUID | None = None,
+    ) -> None:
+        self._settings = settings or Settings.load()
+        self._lent = client
+        self._owner = owner
+        self._client: AsyncClient | None = client
+        self._cursor: str | None = None
+        self._target: str | None = None
+        self._due = asyncio.Event()
+        self._heard = False
+        self._wakeups: WakeUps | None = None
+        self._reading: FeedState = "connecting"
+        self._last_at: datetime | None = None
+        self._projects: dict[UUID, UUID | None] = {}
+
+    async def run(self, on_page: PageHandler) -> None:
+        """Call `on_page` with every change from the head on, until cancelled.
+
+        Raises:
+            ConfigError: no client was lent and no project is configured.
+        """
+        async with self._connected() as client, asyncio.TaskGroup() as tasks:
+            self._due.clear()
+            self._cursor = self._target = None
+            self._reading = "connecting"
+            self._wakeups = WakeUps(
+                str(client.realtime_url),
+                client.supabase_key,
+                await self._topic(client),
+                self._access_token,
+                self._wake,
+            )
+            listening = tasks.create_task(self._wakeups.run(), name="supabase feed wake-ups")
+            try:
+                await self._read_forever(on_page)
+            finally:
+                listening.cancel()
+                self._wakeups = None
+                self._reading = "stopped"
+
+    async def since(self, cursor: str | None, limit: int = PAGE_ROWS) -> Page:
+        """Return what came after `cursor`, at most `limit` (to 1000) changes; None: the head.
+
+        Raises:
+            StoreError: the database cannot be asked now, or refuses.
+        """
+        client = self._require()
+        with mapped("changes_since"):
+            answer: Any = await client.rpc(
+                "changes_since", {"cursor": cursor, "max_rows": min(limit, 1000)}
+            ).execute()
+            page = answer.data
+            changes = [_change(item) for item in page["changes"]]
+        changes = await self._with_projects(client, changes)
+        return Page(changes, page["cursor"], page["more"], page["resync"])
+
+    async def snapshot(
+        self,
+        *,
+        owner: UUID | None,
+        conversations: Collection[UUID] | None,
+        projects: Collection[UUID] | None,
+        messages: int,
+    ) -> Sequence[SnapshotPart]:
+        """Return the selected conversations with the last `messages` messages of each.
+
+        The cursor is taken first, then the rows: what changes meanwhile comes again.
+
+        Raises:
+            StoreError: the database cannot be asked now, or refuses.
+        """
+        head = await self.since(None)
+        with mapped("snapshot"):
+            return await read_snapshot(
+                self._require(),
+                head.cursor,
+                owner=owner,
+                conversations=conversations,
+                projects=projects,
+                messages=messages,
+            )
+
+    def health(self) -> FeedHealth:
+        """Return `live` with wake-ups, `polling` without, `down` while reads fail."""
+        state = self._reading
+        if state == "live" and (self._wakeups is None or self._wakeups.state != "joined"):
+            waiting = self._wakeups is not None and self._wakeups.state == "connecting"
+            state = "connecting" if waiting else "polling"
+        return FeedHealth("supabase", state, self._last_at)
+
+    # Reading --------------------------------------------------------------------------------
+
+    async def _read_forever(self, on_page: PageHandler) -> None:
+        pauses = pauses_between_attempts(longest=15.0)
+        while True:
+            try:
+                await self._read(on_page)
+            except StoreError as error:
+                if self._reading != "down":
+                    logger.warning("the database cannot be read: %s", error)
+                self._reading = "down"
+                await asyncio.sleep(next(pauses))
+                continue
+            self._reading = "live"
+            pauses = pauses_between_attempts(longest=15.0)
+            await self._wait()
+
+    async def _read(self, on_page: PageHandler) -> None:
+        """Read on until nothing more is there and the announced cursor is reached."""
+        pause, longest = _CATCH_UP_SECONDS
+        if self._cursor is None:
+            page = await self.since(None)
+            self._cursor = page.cursor
+            on_page(page)
+        while True:
+            page = await self.since(self._cursor)
+            if page.changes:
+                self._last_at = datetime.now(UTC)
+                self._suspect_silence()
+            if page.changes or page.resync or page.cursor != self._cursor:
+                self._cursor = page.cursor
+                on_page(page)
+            if page.more:
+                continue
+            if self._target is None or _reaches(page.cursor, self._target):
+                self._target = None
+                return
+            # Committed, but not yet below every running transaction.
+            self._reading = "live"
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+
+    async def _wait(self) -> None:
+        """Wait for a wake-up, or until it is time to read without one."""
+        listening = self._wakeups is not None and self._wakeups.state == "joined"
+        interval = self._settings.reconcile_interval
+        try:
+            async with asyncio.timeout(interval if listening else min(POLL_SECONDS, interval)):
+                await self._due.wait()
+                self._heard = True
+        except TimeoutError:
+            self._heard = not listening
+            await self._refresh_token()
+        self._due.clear()
+
+    def _suspect_silence(self) -> None:
+        """After a read without a wake-up that found something, join anew.
+
+        After a restart of Postgres, Realtime keeps sockets open that never hear anything again.
+        """
+        if not self._heard and self._wakeups is not None and not self._due.is_set():
+            self._wakeups.distrust()
+        self._heard = True
+
+    def _wake(self, message: Any) -> None:
+        """Take a wake-up: `{"payload": {"cursor"}}`, or None after a join. Only sets flags."""
+        payload = message.get("payload") if isinstance(message, dict) else None
+        target = payload.get("cursor") if isinstance(payload, dict) else None
+        if isinstance(target, str) and (self._target is None or not _reaches(self._target, target)):
+            self._target = target
+        self._due.set()
+
+    async def _with_projects(self, client: AsyncClient, changes: list[Change]) -> list[Change]:
+        """Say of each message in which project it is, which its row does not."""
+        for change in changes:
+            if isinstance(change.row, Conversation):
+                self._remember(change.row.id, change.row.project_id)
+        unknown = sorted(
+            {
+                str(change.row.conversation_id)
+                for change in changes
+                if isinstance(change.row, Message)
+                and change.row.project_id is None
+                and change.row.conversation_id not in self._projects
+            }
+        )
+        for start in range(0, len(unknown), 100):
+            ids = unknown[start : start + 100]
+            with mapped("conversations"):
+                query = client.table("conversations").select("id,project_id").in_("id", ids)
+                rows: Any = (await query.execute()).data
+            for row in rows:
+                project = row["project_id"]
+                self._remember(UUID(row["id"]), UUID(project) if project else None)
+        return [self._placed(change) for change in changes]
+
+    def _placed(self, change: Change) -> Change:
+        row = change.row
+        if not isinstance(row, Message) or row.project_id is not None:
+            return change
+        project = self._projects.get(row.conversation_id)
+        return Change(row.model_copy(update={"project_id": project}), change.created)
+
+    def _remember(self, conversation: UUID, project: UUID | None) -> None:
+        self._projects[conversation] = project
+        if len(self._projects) > _MAX_PROJECTS:
+            del self._projects[next(iter(self._projects))]
+
+    # The client -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncClient]:
+        if self._lent is not None:
+            yield self._lent
+            return
+        async with httpx.AsyncClient(timeout=self._settings.request_timeout) as http:
+            self._client = await _new_client(self._settings, http)
+            try:
+                yield self._client
+            finally:
+                self._client = None
+
+    def _require(self) -> AsyncClient:
+        if self._client is None:
+            raise StoreError("changes_since", "stopped", "the feed is not running", retryable=True)
+        return self._client
+
+    async def _topic(self, client: AsyncClient) -> str:
+        owner = self._owner or await _user_of(client)
+        return "conv_realtime:changes" if owner is None else f"conv_realtime:owner:{owner}"
+
+    async def _access_token(self) -> str | None:
+        client = self._client
+        session = await client.auth.get_session() if client is not None else None
+        return session.access_token if session is not None else None
+
+    async def _refresh_token(self) -> None:
+        try:
+            token = await self._access_token()
+            if self._wakeups is not None:
+                await self._wakeups.set_token(token)
+        except Exception as error:
+            # An auth server that is away must not stop the reading.
+            logger.info("the token could not be renewed: %s", type(error).__name__)
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn what supabase-py, httpx and an odd answer raise into a `StoreError` about `what`."""
+    try:
+        yield
+    except APIError as error:
+        code = str(error.code or "unknown")
+        reason = (error.message or "no message").splitlines()[0][:200]
+        raise StoreError(what, code, reason, retryable=code.startswith(_PASSING)) from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        reason = str(error) or "no answer"
+        raise StoreError(what, type(error).__name__, reason, retryable=True) from error
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        reason = "the answer is not what this version of the schema gives"
+        raise StoreError(what, type(error).__name__, reason, retryable=False) from error
+
+
+def _change(item: Any) -> Change:
+    return Change(ROW_TYPES[item["table"]].model_validate(item["row"]), bool(item["created"]))
+
+
+def _reaches(cursor: str, target: str) -> bool:
+    """Return whether reading up to `cursor` has seen `target`; another stream's never comes."""
+    here, there = parse_cursor(cursor), parse_cursor(target)
+    if here is None or there is None or here.stream != there.stream:
+        return True
+    return here.reaches(there)
+
+
+async def _user_of(client: AsyncClient) -> UUID | None:
+    """Return the signed-in user, or the one whose token is used as key."""
+    try:
+        session = await client.auth.get_session()
+        if session is not None:
+            return UUID(session.user.id)
+        claims = jwt.decode(client.supabase_key, options={"verify_signature": False})
+        return UUID(claims["sub"]) if claims.get("role") == "authenticated" else None
+    except Exception:
+        return None  # a key without a user, of whatever form
+
+
+async def _new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
+    from supabase import AsyncClientOptions, acreate_client
+
+    if settings.supabase_url is None or settings.supabase_key is None:
+        missing = "SUPABASE_URL" if settings.supabase_url is None else "SUPABASE_SECRET_KEY"
+        raise ConfigError(missing, "is not set; `conv-realtime local` runs a Supabase here")
+    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
+    key = settings.supabase_key.get_secret_value()
+    try:
+        return await acreate_client(settings.supabase_url, key, options=options)
+    except Exception as error:  # supabase-py raises unrelated types for a bad URL or key
+        raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error

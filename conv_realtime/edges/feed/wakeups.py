@@ -1,0 +1,167 @@
+"""Realtime as an alarm clock: a private topic that says when to read the database.
+
+realtime-py stops in several ways without a word, so nothing here trusts a connection: each one
+is used until the first sign of trouble and then thrown away, together with its client, and a new
+one is built after a pause. Its own reconnecting is off. Callbacks only set flags: one that raised
+would end its listen task silently. Connections are renewed before the 24 hours after which
+Supabase ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any, Literal
+
+from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+
+logger = logging.getLogger("conv_realtime.feed")
+
+LinkState = Literal["connecting", "joined", "refused", "lost"]
+
+MAX_AGE_SECONDS = 23 * 3600.0
+CONNECT_SECONDS = 10
+_REFUSALS = ("Unauthorized", "ChannelNotAllowed", "RealtimeDisabledForTenant", "InvalidJWT")
+_CLOSE_SECONDS = 3.0
+
+
+class WakeUps:
+    """Keeps one private topic joined for as long as it runs.
+
+    Args:
+        url: of Realtime, as supabase-py has it (`…/realtime/v1`).
+        key: of the project; it opens the connection.
+        topic: without the `realtime:` before it.
+        access_token: gives the token to join with; None stands for the key.
+        wake: called with the payload of each broadcast, and with None after each join.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        topic: str,
+        access_token: Callable[[], Awaitable[str | None]],
+        wake: Callable[[Any], None],
+    ) -> None:
+        self.state: LinkState = "connecting"
+        self._url = url
+        self._key = key
+        self._topic = topic
+        self._access_token = access_token
+        self._wake = wake
+        self._trouble = asyncio.Event()
+        self._client: AsyncRealtimeClient | None = None
+
+    async def run(self) -> None:
+        """Join, and join again after every trouble, until cancelled. Never raises."""
+        pauses = pauses_between_attempts()
+        while True:
+            self._trouble = asyncio.Event()
+            joined = False
+            try:
+                joined = await self._join()
+                if joined:
+                    pauses = pauses_between_attempts()
+                    await self._watch()
+            except Exception as error:
+                # websockets, realtime-py and the network raise too many things to name.
+                logger.info("no wake-ups from Realtime: %s", type(error).__name__)
+                self.state = "lost"
+            finally:
+                await self._drop()
+            if joined and self.state == "joined":
+                self.state = "connecting"  # renewed because of its age
+                continue
+            await asyncio.sleep(next(pauses))
+
+    def distrust(self) -> None:
+        """Say that something came without a wake-up: the connection may be dead."""
+        if self.state == "joined":
+            logger.info("a change came without a wake-up; joining Realtime again")
+            self._trouble.set()
+
+    async def set_token(self, token: str | None) -> None:
+        """Give the connection a user's fresh token."""
+        if self._client is not None and token is not None:
+            await self._client.set_auth(token)
+
+    async def _join(self) -> bool:
+        client = self._client = AsyncRealtimeClient(
+            self._url, self._key, auto_reconnect=False, timeout=CONNECT_SECONDS
+        )
+        token = await self._access_token()
+        if token is not None:
+            await client.set_auth(token)
+        channel = client.channel(self._topic, {"config": {"private": True}})  # type: ignore[arg-type]
+        channel.on_broadcast("*", self._heard)
+        trouble = self._trouble
+
+        def told(state: RealtimeSubscribeStates, error: Exception | None) -> None:
+            self._on_state(trouble, state, error)
+
+        async with asyncio.timeout(2 * CONNECT_SECONDS):
+            await channel.subscribe(told)
+        return channel.is_joined
+
+    async def _watch(self) -> None:
+        """Return when the connection is due for renewal, or shows trouble."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MAX_AGE_SECONDS):
+                await self._trouble.wait()
+                if self.state == "joined":
+                    self.state = "lost"
+
+    async def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        channels = list(client.channels.values())
+        with suppress(Exception):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await client.close()
+        for channel in channels:
+            _end_timers(channel)
+
+    def _heard(self, payload: Any) -> None:
+        self._guarded(payload)
+
+    def _guarded(self, payload: Any) -> None:
+        try:
+            self._wake(payload)
+        except Exception:
+            logger.exception("a wake-up failed")
+
+    def _on_state(
+        self, trouble: asyncio.Event, state: RealtimeSubscribeStates, error: Exception | None
+    ) -> None:
+        if trouble is not self._trouble:
+            return  # a connection that was dropped already
+        if state == RealtimeSubscribeStates.SUBSCRIBED:
+            self.state = "joined"
+            self._guarded(None)
+            return
+        refused = any(sign in str(error) for sign in _REFUSALS)
+        self.state = "refused" if refused else "lost"
+        if refused:
+            logger.warning("Realtime refuses the topic %s; polling instead", self._topic)
+        trouble.set()
+
+
+def pauses_between_attempts(first: float = 0.5, longest: float = 30.0) -> Iterator[float]:
+    """Yield seconds to wait: doubling, up to a bound, with jitter so that crowds spread."""
+    pause = first
+    while True:
+        yield pause * random.uniform(0.75, 1.25)
+        pause = min(pause * 2, longest)
+
+
+def _end_timers(channel: AsyncRealtimeChannel) -> None:
+    """End what a thrown-away channel would still do by the clock."""
+    with suppress(Exception):
+        channel.rejoin_timer.reset()
+    with suppress(Exception):
+        channel.join_push.destroy()

@@ -1,0 +1,75 @@
+"""`/ws` and `/healthz` as Starlette routes: who comes in, and what is told to whom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from conv_realtime.edges.asgi import hide_token
+from conv_realtime.edges.door import Caller, Refused, is_local
+
+if TYPE_CHECKING:
+    from conv_realtime.relay.service import Relay
+
+_TRUE = frozenset({"1", "true", "yes"})
+
+
+def routes_of(relay: Relay, ws_path: str, health_path: str | None) -> list[BaseRoute]:
+    """Return the routes that serve `relay`; without a health path, `/ws` alone."""
+
+    async def ws(websocket: WebSocket) -> None:
+        await _serve(relay, websocket)
+
+    async def healthz(request: Request) -> Response:
+        status, body = relay.health()
+        if not is_local(_caller_of(request)):
+            body = {"status": body["status"]}
+        return JSONResponse(body, status, headers={"cache-control": "no-store"})
+
+    routes: list[BaseRoute] = [WebSocketRoute(ws_path, ws, name="conv_realtime_ws")]
+    if health_path is not None:
+        routes.append(Route(health_path, healthz, name="conv_realtime_healthz"))
+    return routes
+
+
+async def _serve(relay: Relay, websocket: WebSocket) -> None:
+    caller = _caller_of(websocket)
+    stamped = websocket.query_params.get("timestamp", "").lower() in _TRUE or None
+    hide_token(websocket)
+    door = relay.door
+    if door is None:
+        return await _refuse(websocket, 503, "not running")
+    admitted = door.admit(caller)
+    if isinstance(admitted, Refused):
+        return await _refuse(websocket, admitted.status, admitted.reason)
+    await relay.manager.run(
+        websocket,
+        owner_id=admitted.owner,
+        subprotocol=admitted.subprotocol,
+        timestamp=stamped,
+        expires_at=admitted.expires_at,
+    )
+
+
+async def _refuse(websocket: WebSocket, status: int, reason: str) -> None:
+    """Answer the handshake with an HTTP error; a server without that extension says 403."""
+    if "websocket.http.response" in (websocket.scope.get("extensions") or {}):
+        headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+        await websocket.send_denial_response(
+            PlainTextResponse(reason + "\n", status, headers=headers)
+        )
+    else:
+        await websocket.close()
+
+
+def _caller_of(connection: HTTPConnection) -> Caller:
+    return Caller(
+        peer=connection.client.host if connection.client else None,
+        headers=dict(connection.headers),
+        token=connection.query_params.get("token"),
+        subprotocols=connection.scope.get("subprotocols", ()),
+    )

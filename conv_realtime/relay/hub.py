@@ -1,0 +1,365 @@
+"""The hub: one log in, one write per client and loop turn out.
+
+Its rules:
+
+* What is appended within one turn of the loop is written together at its end.
+* Level clients share one position and, group by group, the bytes; a client whose socket does
+  not take them falls behind and reads the log at its own pace until it is level again.
+* Nobody waits for anybody: no call here suspends, except for `drained`.
+* A frame for one client (an answer, a snapshot) stands behind every event that was published
+  before it.
+* There are no tasks per message. A client without a wire has one writer task for its life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from conv_realtime.core.envelope import subject_of, subject_of_event
+from conv_realtime.core.log import Entry, Log
+from conv_realtime.core.selection import Selection, Subject
+from conv_realtime.core.wire import text_frames
+from conv_realtime.edges.asgi import step
+from conv_realtime.events import Event, FileUpdate, Resync, ResyncData
+from conv_realtime.models import Change, Conversation, Message
+from conv_realtime.ports import Page
+from conv_realtime.relay.client import Client
+from conv_realtime.settings import Settings
+
+logger = logging.getLogger("conv_realtime.relay")
+
+CHUNK_BYTES = 256 * 1024
+"""What is written to one client at a time, about."""
+
+BEHIND_BYTES, AGAIN_BYTES = 64 * 1024, 16 * 1024
+"""A socket with more waiting falls behind; with less, it is written to again."""
+
+LOG_BYTES = 64 * 2**20
+POLL_SECONDS = 0.01
+STALL_SECONDS = 5.0
+"""How long a client with a gap may go on not reading before it is closed with 1013."""
+
+_MAX_UNFLUSHED = 500
+_MAX_CONVERSATIONS = 100_000
+
+
+class Hub:
+    """Keeps the log and the clients level with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.log = Log(settings.replay_events, LOG_BYTES)
+        self.clients: dict[str, Client] = {}
+        self.delivered = 0
+        self.resyncs = 0
+        self.evicted = 0
+        self.appended: list[Callable[[Entry], None]] = []
+        self._max_events = settings.client_queue_events
+        self._max_bytes = settings.client_queue_bytes
+        self._common = 0
+        self._level: dict[tuple[Selection, bool], dict[Client, None]] = {}
+        self._behind: dict[Client, None] = {}
+        self._flush_due = False
+        self._poll: asyncio.TimerHandle | None = None
+        self._projects: dict[UUID, UUID | None] = {}
+
+    def configure(self, settings: Settings) -> None:
+        """Take the limits from `settings`."""
+        self.log.max_entries = settings.replay_events
+        self._max_events = settings.client_queue_events
+        self._max_bytes = settings.client_queue_bytes
+
+    # What comes in --------------------------------------------------------------------------
+
+    def take(self, page: Page) -> None:
+        """Publish a page of changes; a `ports.PageHandler`."""
+        if page.resync:
+            self._take_gap(page.cursor)
+        before, last = self.log.cursor or page.cursor, len(page.changes) - 1
+        for number, change in enumerate(page.changes):
+            self._append_change(change, page.cursor if number == last else before)
+        if page.cursor != self.log.cursor:
+            self.log.mark(page.cursor)
+        for data in page.files:
+            self.append(FileUpdate(data=data))
+
+    def append(self, event: Event) -> int:
+        """Publish a ready-made event; return how many clients it is queued for."""
+        subject = subject_of_event(event)
+        if subject is not None and subject.project is None and subject.conversation is not None:
+            project = self._projects.get(subject.conversation)
+            subject = Subject(subject.type, subject.owner, subject.conversation, project)
+        entry = Entry(subject, self.log.cursor, _now_ms(), event=event)
+        self._append(entry)
+        wanted: dict[Selection, bool] = {}
+        for client in self.clients.values():
+            if client.selection not in wanted:
+                wanted[client.selection] = entry.is_for(client.selection)
+        return sum(wanted[client.selection] for client in self.clients.values())
+
+    def _take_gap(self, cursor: str) -> None:
+        self.log.forget_marks()
+        self.log.cursor = cursor
+        event = Resync(data=ResyncData(reason="source_gap", cursor=cursor))
+        self._append(Entry(None, cursor, _now_ms(), event=event))
+
+    def _append_change(self, change: Change, cursor: str) -> None:
+        row = change.row
+        project = None
+        if isinstance(row, Conversation):
+            self._projects[row.id] = row.project_id
+            if len(self._projects) > _MAX_CONVERSATIONS:
+                del self._projects[next(iter(self._projects))]
+        elif isinstance(row, Message):
+            project = row.project_id or self._projects.get(row.conversation_id)
+        self._append(Entry(subject_of(change, project), cursor, _now_ms(), change=change))
+
+    def _append(self, entry: Entry) -> None:
+        self.log.append(entry)
+        for hear in self.appended:
+            hear(entry)
+        if self.log.head - self._common >= _MAX_UNFLUSHED:
+            self.flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    # What goes out --------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write to every client what was published and not yet written."""
+        self._flush_due = False
+        while self._common < self.log.head:
+            start = max(self._common, self.log.first)
+            entries = self.log.read(start, min(start + _MAX_UNFLUSHED, self.log.head))
+            entries = entries[: _within(entries, CHUNK_BYTES)]
+            self._common = start + len(entries)
+            for client in list(self._behind):
+                self._note(client, entries)
+            for group, clients in list(self._level.items()):
+                selection, stamped = group
+                payloads = [entry.payload(stamped) for entry in entries if entry.is_for(selection)]
+                if payloads:
+                    self._write_all(clients, text_frames(payloads))
+                    self.delivered += len(payloads) * len(clients)
+
+    def _write_all(self, clients: dict[Client, None], frames: bytes) -> None:
+        left: list[Client] = []
+        for client in clients:
+            wire = client.wire
+            assert wire is not None
+            if not wire.write(frames) or wire.waiting_bytes > BEHIND_BYTES:
+                left.append(client)
+        for client in left:
+            self._fall_behind(client)
+
+    def _fall_behind(self, client: Client) -> None:
+        group = self._level.get(client.group)
+        if group is None or client not in group:
+            return
+        del group[client]
+        if not group:
+            del self._level[client.group]
+        client.position = self._common
+        self._behind[client] = None
+        self._poll_soon()
+
+    def _note(self, client: Client, entries: Iterable[Entry]) -> None:
+        client.note(list(entries), self._common)
+        if client.exceeds(self.log, self._common, self._max_events, self._max_bytes):
+            client.drop_events(asyncio.get_running_loop().time())
+            self.resyncs += 1
+        client.wake.set()
+        self._poll_soon()
+
+    # Clients ---------------------------------------------------------------------------------
+
+    def add(self, client: Client) -> None:
+        """Let a client take part, from the events on that are published after this call."""
+        self.flush()
+        client.position = self._common
+        self.clients[client.id] = client
+        if client.wire is None:
+            self._behind[client] = None
+            client.writer = asyncio.create_task(self._write_slowly(client), name=f"ws {client.id}")
+        else:
+            self._level.setdefault(client.group, {})[client] = None
+
+    def remove(self, client: Client) -> None:
+        """Forget a client; whatever waits for it is dropped. Harmless when it is gone."""
+        if self.clients.pop(client.id, None) is None:
+            return
+        self._fall_behind(client)
+        self._behind.pop(client, None)
+        client.moved.set()
+        if client.writer is not None and client.writer is not asyncio.current_task():
+            client.writer.cancel()
+
+    def reselect(self, client: Client, selection: Selection) -> None:
+        """Give a client another selection, which holds for every event from now on."""
+        self.flush()
+        self._step_aside(client)
+        client.selection = selection
+        self._pump(client)
+
+    def send(self, client: Client, event: Event) -> None:
+        """Send an event to one client, behind all that was published before."""
+        self.send_text(client, client.encode(event, _now_ms()))
+
+    def send_text(self, client: Client, payload: bytes) -> None:
+        """Send a frame's text to one client, behind all that was published before."""
+        self.flush()
+        wire = client.wire
+        if wire is not None and client in self._level.get(client.group, ()):
+            if not wire.write(text_frames((payload,))) or wire.waiting_bytes > BEHIND_BYTES:
+                self._fall_behind(client)
+            return
+        client.seal(self.log, self._common)
+        client.queue(payload)
+        self._pump(client)
+
+    def hold(self, client: Client) -> int:
+        """Keep events from a client until `release`; return the index they will go on from."""
+        self.flush()
+        self._step_aside(client)
+        client.held = True
+        return self._common
+
+    def release(self, client: Client) -> None:
+        """Let a client that was held go on."""
+        client.held = False
+        self._pump(client)
+
+    async def drained(self, client: Client) -> bool:
+        """Wait until a client has read its backlog; False if it is gone."""
+        while client.id in self.clients:
+            wire = client.wire
+            if wire is not None and wire.closing:
+                return False
+            if client.empty and (wire is None or wire.waiting_bytes <= BEHIND_BYTES):
+                return True
+            client.moved.clear()
+            self._poll_soon()
+            await client.moved.wait()
+        return False
+
+    def evict(self, client: Client, code: int, reason: str) -> None:
+        """Close a client's connection, whether or not it reads, and forget it."""
+        self.remove(client)
+        if client.wire is None:
+            client.closing = (code, reason)
+            _end_reading(client)
+            return
+        if client.wire.waiting_bytes > BEHIND_BYTES or not step(
+            client.websocket.close(code, reason)
+        ):
+            client.wire.hang_up(code, reason, STALL_SECONDS)
+
+    def abort(self, client: Client) -> None:
+        """Cut the line of a client that is not there any more."""
+        self.remove(client)
+        self.evicted += 1
+        if client.wire is not None:
+            client.wire.transport.abort()
+        else:
+            client.closing = (1011, "no answer to ping")
+            _end_reading(client)
+
+    def _step_aside(self, client: Client) -> None:
+        """Take a client out of its level group, with everything before it written or sealed."""
+        if client in self._behind:
+            client.seal(self.log, self._common)
+        else:
+            self._fall_behind(client)
+
+    def _pump(self, client: Client) -> None:
+        """Write what waits for a client, if its socket takes it; make it level if that is all."""
+        client.wake.set()
+        wire = client.wire
+        if wire is None or client.id not in self.clients:
+            return
+        while wire.waiting_bytes <= AGAIN_BYTES:
+            payloads = client.take(self.log, self._common, CHUNK_BYTES, _now_ms())
+            if not payloads:
+                break
+            self.delivered += len(payloads)
+            if not wire.write(text_frames(payloads)):
+                break
+        client.moved.set()
+        if client.is_level(self._common) and not wire.closing:
+            self._behind.pop(client, None)
+            self._level.setdefault(client.group, {})[client] = None
+        else:
+            self._poll_soon()
+
+    def _poll_soon(self) -> None:
+        if self._poll is None and self._behind:
+            self._poll = asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll_behind)
+
+    def _poll_behind(self) -> None:
+        self._poll = None
+        now = asyncio.get_running_loop().time()
+        waiting = False
+        for client in list(self._behind):
+            if client.gap_at is not None and now - client.gap_at > STALL_SECONDS:
+                self._give_up(client)
+            elif client.wire is None:
+                waiting = waiting or client.gap_at is not None
+            elif client.wire.closing:
+                client.moved.set()
+            else:
+                if client.wire.waiting_bytes <= AGAIN_BYTES:
+                    client.heard_at = now  # what it had to read was read
+                    self._pump(client)
+                waiting = waiting or client in self._behind
+        if waiting:
+            self._poll_soon()
+
+    def _give_up(self, client: Client) -> None:
+        logger.info("client %s is too slow", client.id)
+        self.evicted += 1
+        if client.wire is not None:
+            event = Resync(data=ResyncData(reason="too_slow", cursor=self.log.cursor))
+            client.wire.write(text_frames((client.encode(event, _now_ms()),)))
+        self.evict(client, 1013, "too slow")
+
+    async def _write_slowly(self, client: Client) -> None:
+        """Send a client its frames one by one, where there is no wire to write them to."""
+        try:
+            while True:
+                client.wake.clear()
+                payloads = client.take(self.log, self._common, CHUNK_BYTES, _now_ms())
+                for payload in payloads:
+                    await client.websocket.send_text(payload.decode())
+                    self.delivered += 1
+                client.moved.set()
+                if not payloads:
+                    await client.wake.wait()
+        except Exception as error:
+            # Whatever a foreign WebSocket raises, it means that this client is gone.
+            logger.debug("client %s: %r", client.id, error)
+            self.remove(client)
+            _end_reading(client)
+
+
+def _end_reading(client: Client) -> None:
+    if client.reading is not None:
+        client.reading.reschedule(asyncio.get_running_loop().time())
+
+
+def _within(entries: Iterable[Entry], max_bytes: int) -> int:
+    """Return how many entries, at least one, stay within about `max_bytes`."""
+    count = size = 0
+    for entry in entries:
+        size += entry.weight
+        if count and size > max_bytes:
+            break
+        count += 1
+    return count
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,132 @@
+"""Events for code in this process: `on` handlers and `events()`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from conv_realtime.core.envelope import event_of
+from conv_realtime.core.log import Entry
+from conv_realtime.errors import ConvRealtimeError
+from conv_realtime.events import DATA_TYPES, Event, Resync, ResyncData
+from conv_realtime.ports import Feed
+from conv_realtime.relay.hub import Hub
+
+logger = logging.getLogger("conv_realtime.relay")
+
+HANDLER_QUEUE = 1000
+"""Events that wait for one handler; beyond, they are dropped and counted."""
+
+_STEP = 200
+_RETRY_SECONDS = 1.0
+
+EventHandler = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """One handler, the events it asked for, and what became of them."""
+
+    type: str
+    match: Mapping[str, Any]
+    handler: EventHandler
+    queue: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(HANDLER_QUEUE))
+    handled: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+    def offer(self, entry: Entry) -> None:
+        """Queue the event of `entry` if it is asked for. Never raises."""
+        if entry.subject is None or entry.subject.type != self.type:
+            return
+        event = entry.event
+        if any(getattr(event.data, name, None) != value for name, value in self.match.items()):
+            return
+        try:
+            self.queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            if self.dropped == 1:
+                logger.warning("a handler of %s is too slow: events are dropped", self.type)
+
+    async def run(self) -> None:
+        """Call the handler with one event after the other, until cancelled."""
+        while True:
+            event = await self.queue.get()
+            try:
+                await self.handler(event)
+                self.handled += 1
+            except Exception:
+                self.failed += 1
+                logger.exception("a handler of %s failed", self.type)
+
+
+def check_match(type: str, match: Mapping[str, Any]) -> None:
+    """Refuse what could never match.
+
+    Raises:
+        ValueError: there is no such event type.
+    """
+    if type not in DATA_TYPES:
+        raise ValueError(f"no such event type: {type!r}; there are {', '.join(DATA_TYPES)}")
+
+
+async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event]:
+    """Iterate over events behind the cursor `since`, or from now on, without a gap.
+
+    Slow iteration costs nothing: what has left the memory is read from the feed again. Where
+    that has a gap, a `Resync` event says so. Pings are not shown.
+    """
+    wake = asyncio.Event()
+
+    def hear(entry: Entry) -> None:
+        wake.set()
+
+    hub.appended.append(hear)
+    try:
+        index = hub.log.head
+        cursor = hub.log.cursor
+        if since is not None:
+            found = hub.log.find(since)
+            if found is not None:
+                index = found
+            else:
+                async for event in _catch_up(feed, since):
+                    yield event
+        while True:
+            wake.clear()
+            if index < hub.log.first:
+                index = hub.log.head
+                async for event in _catch_up(feed, cursor):
+                    yield event
+            for entry in hub.log.read(index, min(index + _STEP, hub.log.head)):
+                index += 1
+                cursor = entry.cursor
+                if entry.subject is not None or isinstance(entry.event, Resync):
+                    yield entry.event
+                    if index < hub.log.first:
+                        break
+            if index >= hub.log.head:
+                await wake.wait()
+    finally:
+        hub.appended.remove(hear)
+
+
+async def _catch_up(feed: Feed, cursor: str) -> AsyncIterator[Event]:
+    more = True
+    while more:
+        try:
+            page = await feed.since(cursor)
+        except ConvRealtimeError:
+            await asyncio.sleep(_RETRY_SECONDS)
+            continue
+        if page.resync:
+            yield Resync(data=ResyncData(reason="unknown_cursor", cursor=page.cursor))
+            return
+        last = len(page.changes) - 1
+        for number, change in enumerate(page.changes):
+            yield event_of(change, page.cursor if number == last else cursor)
+        cursor, more = page.cursor, page.more

@@ -1,0 +1,223 @@
+"""`Relay`: a feed on one side, `/ws`, handlers and iterators on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self, TypeVar
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from conv_realtime.edges.door import Door
+from conv_realtime.edges.feed import SupabaseFeed
+from conv_realtime.events import Event
+from conv_realtime.ports import Feed, Page
+from conv_realtime.relay.connections import ConnectionManager
+from conv_realtime.relay.endpoint import routes_of
+from conv_realtime.relay.listeners import EventHandler, Listener, check_match, follow
+from conv_realtime.settings import Settings
+
+logger = logging.getLogger("conv_realtime.relay")
+
+IngestHealth = Callable[[], Mapping[str, Any] | None]
+
+_HEAD_SECONDS = 2.0
+_RESTART_SECONDS = 1.0
+_Handler = TypeVar("_Handler", bound=EventHandler)
+
+
+class Relay:
+    """Serves the changes of a feed.
+
+    Args:
+        feed: where changes come from; default: the Supabase that the settings name. One that is
+            given stays the caller's.
+        settings: ready-made settings; otherwise keywords over the environment, which is read
+            when the relay is entered.
+        ingest_health: what `/healthz` says of an ingest in the same process.
+        **keywords: fields of `Settings`.
+    """
+
+    def __init__(
+        self,
+        *,
+        feed: Feed | None = None,
+        settings: Settings | None = None,
+        ingest_health: IngestHealth | None = None,
+        **keywords: Any,
+    ) -> None:
+        self.manager = ConnectionManager(settings, feed=feed)
+        self.door: Door | None = None
+        self._feed = feed
+        self._given = settings
+        self._keywords = keywords
+        self._ingest_health = ingest_health
+        self._listeners: list[Listener] = []
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._stack: AsyncExitStack | None = None
+        self._head = asyncio.Event()
+        self._failing = False
+
+    # What a host mounts ---------------------------------------------------------------------
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """The WebSocket and the health endpoint, for a Starlette or FastAPI application."""
+        settings = self._given or Settings.load(**self._keywords)
+        return routes_of(self, settings.ws_path, settings.health_path)
+
+    @property
+    def app(self) -> ASGIApp:
+        """The same as an application: mounted at `/live`, it serves `/live/ws`.
+
+        A mounted application gets no lifespan of its own: the host enters the relay.
+        """
+        return Starlette(routes=self.routes)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Run the relay while a host application runs: `Starlette(lifespan=relay.lifespan)`."""
+        async with self:
+            yield
+
+    # Code in this process -------------------------------------------------------------------
+
+    def on(self, type: str, **match: Any) -> Callable[[_Handler], _Handler]:
+        """Register a coroutine for live events of `type` whose data has the given values.
+
+        Each handler has a queue of its own of 1,000 events; what it is too slow for is dropped
+        and counted, and its errors are logged and counted.
+
+        Raises:
+            ValueError: there is no such event type.
+        """
+        check_match(type, match)
+
+        def register(handler: _Handler) -> _Handler:
+            listener = Listener(type, match, handler)
+            self._listeners.append(listener)
+            if self._tasks is not None:
+                self._start(listener)
+            return handler
+
+        return register
+
+    async def events(self, since: str | None = None) -> AsyncIterator[Event]:
+        """Iterate over events behind the cursor `since`, or from now on.
+
+        With the supabase feed nothing is missed, across restarts too: store `data.cursor` and
+        go on from there. Some events may come twice; ids and revisions tell. A gap that cannot
+        be closed is a `Resync` event. Cancelling the iteration loses nothing.
+
+        Raises:
+            RuntimeError: the relay is not entered.
+        """
+        if self._tasks is None or self._feed is None:
+            raise RuntimeError("enter the relay before reading its events")
+        async for event in follow(self.manager.hub, self._feed, since):
+            yield event
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Return HTTP status and body of `/healthz`, from memory."""
+        body: dict[str, Any] = {"status": "down"}
+        if self._feed is None or self._tasks is None:
+            return 503, body
+        feed = self._feed.health()
+        state = "down" if self._failing else feed.state
+        body["feed"] = {
+            "kind": feed.kind,
+            "state": state,
+            "last_event_at": feed.last_event_at.isoformat() if feed.last_event_at else None,
+        }
+        ingest = self._ingest_health() if self._ingest_health is not None else None
+        if ingest is not None:
+            body["ingest"] = dict(ingest)
+        body["clients"] = len(self.manager.hub.clients)
+        body["handlers"] = {
+            name: sum(getattr(listener, name) for listener in self._listeners)
+            for name in ("handled", "failed", "dropped")
+        }
+        watcher = body.get("ingest", {}).get("watcher", "ok")
+        if state == "live":
+            body["status"] = "degraded" if watcher in ("down", "dead", False) else "ok"
+        elif state in ("polling", "connecting"):
+            body["status"] = "degraded"
+        return (503 if body["status"] == "down" else 200), body
+
+    # Life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start following the feed.
+
+        Raises:
+            ConfigError: a setting does not fit, or no feed was given and no Supabase is named.
+        """
+        settings = self._given or Settings.load(**self._keywords)
+        feed = self._feed or SupabaseFeed(settings=settings)
+        self.door = Door(settings)
+        self.manager.configure(settings, feed)
+        async with AsyncExitStack() as stack:
+            self._feed = feed
+            self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self.manager.hub.appended.append(self._offer)
+            stack.callback(self._cancel)
+            self._running = [self._tasks.create_task(self._follow(feed), name="relay feed")]
+            for listener in self._listeners:
+                self._start(listener)
+            stack.push_async_callback(self._stop)
+            await self._wait_for_head()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Send `server_shutdown`, close all clients with 1012, then stop following."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def _stop(self) -> None:
+        self.door = None
+        await self.manager.shutdown()
+        self.manager.hub.appended.remove(self._offer)
+        self._tasks = None
+
+    def _cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    def _start(self, listener: Listener) -> None:
+        assert self._tasks is not None
+        name = f"relay handler {listener.type}"
+        self._running.append(self._tasks.create_task(listener.run(), name=name))
+
+    def _offer(self, entry: Any) -> None:
+        for listener in self._listeners:
+            listener.offer(entry)
+
+    async def _wait_for_head(self) -> None:
+        """Wait a little for the first cursor, so that the first clients get one to go on from."""
+        try:
+            async with asyncio.timeout(_HEAD_SECONDS):
+                await self._head.wait()
+        except TimeoutError:
+            logger.warning("the feed has not answered yet")
+
+    def _take(self, page: Page) -> None:
+        self._failing = False
+        self.manager.hub.take(page)
+        self._head.set()
+
+    async def _follow(self, feed: Feed) -> None:
+        """Run the feed; one that fails against its contract is started again."""
+        while True:
+            try:
+                await feed.run(self._take)
+            except Exception:
+                logger.exception("the feed failed")
+            self._failing = True
+            await asyncio.sleep(_RESTART_SECONDS)
