@@ -1,0 +1,326 @@
+"""`up`, `serve`, `demo`, `tail` and `backfill`, as processes, on a local Supabase of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import websockets
+from supabase import acreate_client
+
+from conv_realtime.cli.instance import running
+from conv_realtime.local import LocalSupabase
+from conv_realtime.testing import SESSION, claude_line
+from tests.cli.conftest import Command, Runner
+
+FREE = ("--json", "--port", "0")
+WITHIN = 20.0
+
+
+class Up:
+    """A running `up` that the tests of this module share."""
+
+    def __init__(self, start: Callable[..., Command], home: Path) -> None:
+        self.start = start
+        self.home = home
+        self.transcripts = home / ".claude" / "projects"
+        self.transcripts.mkdir(parents=True)
+        self.command = start("up", *FREE, "--local-port", "0")
+        self.ready = self.command.json()
+
+    def append(self, text: str, session: str, **fields: Any) -> None:
+        """Append a line to a transcript."""
+        folder = self.transcripts / session[:8] / "sub"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{session}.jsonl").open("ab") as file:
+            file.write(claude_line(text, session=session, **fields))
+
+
+@pytest.fixture(scope="module")
+def up(session_runner: Callable[..., Any]) -> Up:
+    """`conv-realtime up` without any configuration but free ports."""
+    return Up(*session_runner())
+
+
+async def _until_message(url: str, text: str, write: Callable[[], None]) -> dict[str, Any]:
+    """Return the first new_message with `text` on /ws, written once the client is welcome."""
+    async with asyncio.timeout(WITHIN), websockets.connect(url) as client:
+        assert json.loads(await client.recv())["type"] == "connection_established"
+        write()
+        async for frame in client:
+            event: dict[str, Any] = json.loads(frame)
+            if event["type"] == "new_message" and event["data"]["text"] == text:
+                return event
+    raise AssertionError("the connection ended")
+
+
+def test_up_says_what_the_design_says_and_nothing_else(up: Up) -> None:
+    """The ready line has every field; the state directory has it too, for the user alone."""
+    assert up.ready["event"] == "ready"
+    assert set(up.ready) == {
+        *("event", "ws", "viewer", "supabase_url"),
+        *("publishable_key", "secret_key", "owner_id"),
+    }
+    assert up.ready["ws"].startswith("ws://127.0.0.1:")
+    assert up.ready["ws"].endswith("/ws")
+    announced = up.home / "state" / "instance.json"
+    assert stat.S_IMODE(announced.stat().st_mode) == 0o600
+    assert json.loads(announced.read_text())["pid"] == up.command.process.pid
+
+
+async def test_a_line_is_on_ws_and_in_postgres(up: Up) -> None:
+    """The usual place of Claude Code is watched, in folders that are new, to both ends."""
+    session = str(uuid4())
+    event = await _until_message(up.ready["ws"], "hello", lambda: up.append("hello", session))
+    assert set(event) == {"type", "data"}
+    supabase = await acreate_client(up.ready["supabase_url"], up.ready["secret_key"])
+    query = supabase.table("messages").select("*").eq("id", event["data"]["id"])
+    async with asyncio.timeout(WITHIN):
+        while not (rows := (await query.execute()).data):
+            await asyncio.sleep(0.05)
+    assert rows[0]["text"] == "hello"
+    assert rows[0]["owner_id"] == up.ready["owner_id"]
+
+
+def test_the_viewer_is_served_with_a_strict_policy(up: Up) -> None:
+    """The page and its files come from here, and nothing may come from elsewhere."""
+    for path, kind in (("", "html"), ("viewer.js", "javascript"), ("viewer.css", "css")):
+        with urllib.request.urlopen(up.ready["viewer"] + path) as response:
+            assert kind in response.headers["content-type"]
+            assert "default-src 'none'" in response.headers["content-security-policy"]
+            body = response.read().decode()
+        assert "innerHTML" not in body
+        assert "http:" not in body.replace("http://${", "") and "https://" not in body
+
+
+def test_health_is_ok(up: Up) -> None:
+    """/healthz says that it watches and that the feed lives."""
+    with urllib.request.urlopen(up.ready["viewer"] + "healthz") as response:
+        health = json.loads(response.read())
+    assert health["status"] == "ok"
+    assert health["feed"] == {**health["feed"], "kind": "local", "state": "live"}
+    assert {"files", "lag_seconds", "queue", "dead_letters", "watcher"} <= set(health["ingest"])
+
+
+def test_tail_prints_events_and_goes_on_from_a_cursor(up: Up) -> None:
+    """A tail finds the running instance; one with --since repeats what came after it."""
+    session = str(uuid4())
+    tail = up.start("tail", "--json")
+    _wait_for_client(up)
+    up.append("first", session)
+    first = _message(tail, "first")
+    up.append("second", session)
+    second = _message(tail, "second")
+    assert tail.end() == 130
+    again = up.start("tail", "--json", "--since", first["data"]["cursor"])
+    assert _message(again, "second")["data"]["id"] == second["data"]["id"]
+    only = up.start("tail", "--since", first["data"]["cursor"], "--conversation", str(uuid4()))
+    _wait_for_client(up, 2)
+    assert again.end() == 130
+    assert only.end(signal.SIGTERM) == 0
+    assert only.rest() == []
+
+
+def _message(tail: Command, text: str) -> dict[str, Any]:
+    while True:
+        event = tail.json(WITHIN)
+        if event["type"] == "new_message" and event["data"]["text"] == text:
+            return event
+
+
+def _wait_for_client(up: Up, clients: int = 1) -> None:
+    """Wait until so many clients are connected: a tail says nothing until there is news."""
+
+    async def connected() -> None:
+        async with asyncio.timeout(WITHIN):
+            while True:
+                with urllib.request.urlopen(up.ready["viewer"] + "healthz") as response:
+                    if json.loads(response.read())["clients"] >= clients:
+                        return
+                await asyncio.sleep(0.05)
+
+    asyncio.run(connected())
+
+
+async def test_a_second_up_serves_what_the_first_ingests(up: Up) -> None:
+    """On the same state directory the second works on the first one's Supabase."""
+    second = up.start("up", *FREE)
+    ready = second.json()
+    assert ready["supabase_url"] == up.ready["supabase_url"]
+    session = str(uuid4())
+    event = await _until_message(ready["ws"], "for both", lambda: up.append("for both", session))
+    assert event["data"]["conversation"]["source"] == "claude-code"
+    assert second.end(signal.SIGTERM) == 0
+    announced = json.loads((up.home / "state" / "instance.json").read_text())
+    assert announced["pid"] == up.command.process.pid
+
+
+async def test_serve_shows_what_is_in_the_database(up: Up) -> None:
+    """`serve` watches nothing and is fed by Supabase."""
+    serve = up.start("serve", *FREE)
+    ready = serve.json()
+    with urllib.request.urlopen(ready["viewer"] + "healthz") as response:
+        assert json.loads(response.read())["feed"]["kind"] == "supabase"
+    session = str(uuid4())
+    await _until_message(ready["ws"], "through it", lambda: up.append("through it", session))
+    assert serve.end() == 130
+
+
+def test_backfill_uses_the_running_instance(up: Up, tmp_path: Path) -> None:
+    """A second run changes nothing; the summary counts what the files state."""
+    session = str(uuid4())
+    file = tmp_path / f"{session}.jsonl"
+    answer = claude_line("two", "assistant", session=session, message_id="m")
+    file.write_bytes(claude_line("one", session=session) + answer + b"not json\n")
+    first = up.start("backfill", file, "--json")
+    summary = json.loads(first.rest()[-1])
+    assert first.process.returncode == 0, first.stderr()
+    assert set(summary) == {
+        *("event", "files", "conversations", "messages"),
+        *("changed", "skipped", "bytes", "seconds"),
+    }
+    counts = {name: summary[name] for name in ("files", "conversations", "messages", "skipped")}
+    assert counts == {"files": 1, "conversations": 1, "messages": 2, "skipped": 1}
+    assert summary["changed"] >= 3
+    assert f"skipped {file} at byte" in first.stderr()
+    second = up.start("backfill", file, "--json")
+    assert json.loads(second.rest()[-1])["changed"] == 0
+
+
+# Starting and stopping, each with a process of its own ---------------------------------------
+
+
+def _environment(local: LocalSupabase) -> dict[str, str]:
+    return {
+        "SUPABASE_URL": local.url,
+        "SUPABASE_SECRET_KEY": local.secret_key,
+        "CONV_REALTIME_OWNER_ID": str(uuid4()),
+    }
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+async def test_up_ends_in_order(
+    conv_realtime: Runner, local_supabase: LocalSupabase, number: signal.Signals, code: int
+) -> None:
+    """Clients are told, then closed with 1012; the exit code says what ended it."""
+    command = conv_realtime("up", *FREE, **_environment(local_supabase))
+    ready = command.json()
+    assert "secret_key" not in ready, "the key of somebody else's Supabase is not shown"
+    async with asyncio.timeout(WITHIN), websockets.connect(ready["ws"]) as client:
+        await client.recv()
+        command.process.send_signal(number)
+        said = json.loads(await client.recv())
+        await client.wait_closed()
+    assert said["type"] == "server_shutdown"
+    assert client.close_code == 1012
+    assert await asyncio.to_thread(command.process.wait, 15) == code
+    assert command.rest() == []
+    assert "Traceback" not in command.stderr()
+
+
+def test_up_without_any_transcripts_is_ready(
+    conv_realtime: Runner, local_supabase: LocalSupabase
+) -> None:
+    """An empty home is no error: transcripts may come later."""
+    command = conv_realtime("up", *FREE, **_environment(local_supabase))
+    assert command.json()["event"] == "ready"
+
+
+def test_a_port_in_use_is_told_before_anything_starts(conv_realtime: Runner) -> None:
+    """The message names --port, and there is no local Supabase to clean up."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = conv_realtime("up", "--port", port)
+        assert command.process.wait(30) == 2
+    assert "--port" in command.stderr()
+    assert len(command.stderr().splitlines()) == 1
+
+
+def test_a_local_port_in_use_is_told(conv_realtime: Runner) -> None:
+    """The message names --local-port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = conv_realtime("up", "--port", "0", "--local-port", port)
+        assert command.process.wait(60) == 2
+    assert "--local-port" in command.stderr()
+    assert "Traceback" not in command.stderr()
+
+
+def test_a_missing_extra_says_what_to_install(conv_realtime: Runner, tmp_path: Path) -> None:
+    """Without psycopg the local Supabase cannot run, and one line says how to get it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'psycopg':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = conv_realtime("up", *FREE, PYTHONPATH=paths)
+    assert command.process.wait(30) == 2
+    assert "pip install 'conv_realtime[local]'" in command.stderr()
+    assert "Traceback" not in command.stderr()
+
+
+def test_a_url_without_a_key_names_the_key(conv_realtime: Runner) -> None:
+    """Half a configuration is not silently replaced by the local Supabase."""
+    command = conv_realtime("up", *FREE, SUPABASE_URL="http://127.0.0.1:1")
+    assert command.process.wait(30) == 2
+    assert "SUPABASE_SECRET_KEY" in command.stderr()
+
+
+async def test_up_takes_over_when_the_first_is_killed(
+    conv_realtime: Runner, tmp_path: Path
+) -> None:
+    """After a kill -9 the other one starts the Supabase again, ingests, and is the instance."""
+    folder = tmp_path / ".claude" / "projects" / "-project"
+    folder.mkdir(parents=True)
+    first = conv_realtime("up", *FREE, "--local-port", "0")
+    ready = first.json()
+    second = conv_realtime("up", *FREE)
+    ready_too = second.json()
+    assert ready_too["supabase_url"] == ready["supabase_url"]
+    first.process.kill()
+    state = tmp_path / "state"
+    async with asyncio.timeout(60):
+        while (running(state) or {}).get("pid") != second.process.pid:
+            await asyncio.sleep(0.1)
+
+    def write() -> None:
+        (folder / f"{SESSION}.jsonl").write_bytes(claude_line("still here"))
+
+    event = await _until_message(ready_too["ws"], "still here", write)
+    assert event["data"]["conversation"]["source"] == "claude-code"
+    assert second.end() == 130
+
+
+def test_demo_types_itself(conv_realtime: Runner, local_supabase: LocalSupabase) -> None:
+    """The conversation arrives on /ws by itself, in order."""
+    environment = _environment(local_supabase)
+    demo = conv_realtime("demo", *FREE, "--pace", "10", **environment)
+    url = demo.json()["ws"]
+
+    async def first_prompt() -> str:
+        async with asyncio.timeout(WITHIN), websockets.connect(url) as client:
+            await client.send(json.dumps({"type": "subscribe", "data": {"snapshot": 50}}))
+            async for frame in client:
+                event = json.loads(frame)
+                rows = event["data"].get("messages", [event["data"]])
+                for row in rows:
+                    if event["type"] in ("snapshot", "new_message") and row["role"] == "user":
+                        return str(row["text"])
+        raise AssertionError("the connection ended")
+
+    assert "lamp" in asyncio.run(first_prompt())
+    assert demo.end() == 130

@@ -1,0 +1,165 @@
+"""The README says what is true: its blocks run, its tables are complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import pytest
+from pydantic import AliasChoices
+
+from conv_realtime import Settings
+from conv_realtime.cli import main
+from conv_realtime.local import LocalSupabase
+from conv_realtime.testing import claude_line
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def _table_rows() -> dict[str, list[str]]:
+    """Return every table row by the name in its first cell, without back quotes."""
+    rows = {}
+    for line in README.splitlines():
+        if line.startswith("| `"):
+            cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+            rows[cells[0].strip("` ")] = cells
+    return rows
+
+
+def _shell_lines() -> list[list[str]]:
+    return [shlex.split(line) for block in _blocks("bash") for line in block.splitlines() if line]
+
+
+def _variables() -> set[str]:
+    """Return every environment variable that a setting or an option reads."""
+    context = click.Context(main)
+    found: set[str] = set()
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        found |= {str(p.envvar) for p in command.params if p.envvar}
+    for name, field in Settings.model_fields.items():
+        found |= set(_names(name, field.validation_alias))
+    return found
+
+
+def _names(name: str, alias: object) -> list[str]:
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices if choice != name]
+    return [f"CONV_REALTIME_{name.upper()}"]
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_is_in_the_table(name: str) -> None:
+    """Its row has the variables, the default and the description of the code."""
+    field = Settings.model_fields[name]
+    _, variables, default, description = _table_rows()[name]
+    assert variables == " or ".join(f"`{v}`" for v in _names(name, field.validation_alias))
+    assert description == field.description
+    if isinstance(field.default, bool | int | float | str):
+        said = default.strip("`")
+        assert said == str(field.default).removesuffix(".0").replace("True", "true").replace(
+            "False", "false"
+        )
+
+
+def test_every_command_is_in_the_table() -> None:
+    """A command that the README does not name does not exist."""
+    for name in main.list_commands(click.Context(main)):
+        assert name in _table_rows(), name
+
+
+def test_the_shell_lines_use_options_and_variables_that_exist() -> None:
+    """Each conv-realtime line parses, and each variable that is exported is read by somebody."""
+    lines = _shell_lines()
+    calls = [line[1:] for line in lines if line[0] == "conv-realtime"]
+    assert len(calls) >= 8
+    for name, *arguments in calls:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None, name
+        command.make_context(name, arguments)
+    exported = {line[1].partition("=")[0] for line in lines if line[0] == "export"}
+    assert exported
+    assert exported <= _variables()
+
+
+def test_the_two_first_commands_install_what_there_is() -> None:
+    """Both make their own environment and ask for extras that the project has."""
+    first, second = _blocks("bash")[:2]
+    assert first.strip().endswith(".venv/bin/conv-realtime up")
+    assert second.strip().endswith(".venv/bin/pytest")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for command, extra in ((first, "local"), (second, "dev")):
+        assert command.startswith("python3 -m venv .venv && ")
+        assert f"'.[{extra}]'" in command
+        assert extra in project["optional-dependencies"]
+    assert project["scripts"]["conv-realtime"] == "conv_realtime.cli:main"
+
+
+def test_the_links_lead_somewhere() -> None:
+    """Every relative link is a file of this repository."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_first_lines_of_python_run(tmp_path: Path, local_supabase: LocalSupabase) -> None:
+    """The bridge of the README hears a new answer, and prints it."""
+    projects = tmp_path / "claude" / "projects"
+    projects.mkdir(parents=True)
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "SUPABASE_URL": local_supabase.url,
+        "SUPABASE_SECRET_KEY": local_supabase.secret_key,
+        "CONV_REALTIME_OWNER_ID": str(uuid4()),
+        "CONV_REALTIME_STATE_DIR": str(tmp_path / "state"),
+        "CLAUDE_CONFIG_DIR": str(projects.parent),
+    }
+    block = _blocks("python")[0]
+    code = block.replace("async with bridge:\n", 'async with bridge:\n        print("entered")\n')
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "entered\n"
+        (projects / "s.jsonl").write_bytes(claude_line("It is done.", role="assistant"))
+        heard = {process.stdout.readline().split(":")[0] for _ in range(4)}
+        assert "answer" in heard
+        assert '{"type"' in heard
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("number", range(1, len(_blocks("python"))))
+def test_the_other_python_blocks_run(number: int) -> None:
+    """Each runs to its end in a process of its own."""
+    block = _blocks("python")[number]
+    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True, timeout=60)
+
+
+@pytest.mark.node
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.parametrize("block", _blocks("javascript"))
+def test_the_javascript_blocks_are_javascript(block: str, tmp_path: Path) -> None:
+    """Node.js can read each of them."""
+    module = tmp_path / "block.mjs"
+    module.write_text(block)
+    subprocess.run(["node", "--check", str(module)], check=True, timeout=60)
