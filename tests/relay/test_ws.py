@@ -1,0 +1,254 @@
+"""`/ws` over real sockets: what a client sees of the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from conv_realtime.events import DATA_TYPES, parse_event
+from tests.relay.rows import changed, conversation, created, message, project
+from tests.relay.serving import Served
+
+
+async def test_the_first_frame_says_who_and_what() -> None:
+    """A new client gets every type but file_update, a cursor and its id."""
+    async with Served.run() as served, served.client() as client:
+        frame = await client.next()
+    assert set(frame) == {"type", "data"}
+    assert frame["type"] == "connection_established"
+    assert frame["data"]["subscriptions"] == [t for t in DATA_TYPES if t != "file_update"]
+    assert frame["data"]["filter"] == {"conversations": None, "projects": None}
+    assert frame["data"]["cursor"].endswith(".0")
+
+
+async def test_changes_arrive_in_order_and_parse_as_events() -> None:
+    """Rows of each table arrive as the documented events, in the order of publishing."""
+    talk = conversation()
+    async with Served.run() as served, served.client() as client:
+        await client.next()
+        served.feed.publish(created(project(), talk, message(of=talk)))
+        served.feed.publish(changed(message("hello there", of=talk), conversation(revision=2)))
+        frames = [await client.next() for _ in range(5)]
+    assert [frame["type"] for frame in frames] == [
+        "project_update",
+        "new_conversation",
+        "new_message",
+        "message_update",
+        "conversation_update",
+    ]
+    for frame in frames:
+        assert json.loads(parse_event(json.dumps(frame)).to_json()) == frame
+    assert frames[2]["data"]["conversation"]["title"] == "one"
+
+
+async def test_a_message_taken_back_is_message_deleted() -> None:
+    """A row with deleted_at is told by id alone."""
+    gone = message(deleted_at="2026-01-02T03:04:05Z")
+    async with Served.run() as served, served.client() as client:
+        await client.next()
+        served.feed.publish(changed(gone))
+        frame = await client.next()
+    assert frame["type"] == "message_deleted"
+    assert set(frame["data"]) == {"id", "conversation_id", "revision", "cursor"}
+
+
+@pytest.mark.parametrize("timestamp", [1, 1.5, "x", None, [1], {"a": 1}, 12345678901234567890123])
+async def test_ping_gets_its_timestamp_back(timestamp: object) -> None:
+    """A pong carries the client's timestamp in its own JSON type."""
+    async with Served.run() as served, served.client() as client:
+        await client.say("ping", {"timestamp": timestamp})
+        data = await client.got("pong")
+    assert data == {"timestamp": timestamp}
+    assert type(data["timestamp"]) is type(timestamp)
+
+
+async def test_the_older_form_has_a_timestamp_beside() -> None:
+    """With ?timestamp=1 every frame has a third field, in milliseconds."""
+    async with Served.run() as served, served.client("?timestamp=1") as client:
+        served.feed.publish(created(conversation()))
+        await client.say("ping", {"timestamp": 1})
+        frames = await client.until("pong")
+    assert {frame["type"] for frame in frames} >= {"connection_established", "pong"}
+    assert all(set(frame) == {"type", "data", "timestamp"} for frame in frames)
+    assert all(isinstance(frame["timestamp"], int) for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("{", "invalid_json"),
+        ("[1]", "invalid_message"),
+        ('{"data": {}}', "invalid_message"),
+        ('{"type": 1}', "invalid_message"),
+        ('{"type": "nonsense"}', "unknown_type"),
+        ('{"type": "subscribe", "data": []}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"conversations": ["x"]}}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"types": ["nonsense"]}}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"snapshot": -1}}', "invalid_data"),
+        ("[" * 60000, "invalid_json"),
+    ],
+)
+async def test_a_bad_frame_is_answered_and_the_connection_lives_on(frame: str, code: str) -> None:
+    """An error names what was wrong, and the next frame is served as before."""
+    async with Served.run() as served, served.client() as client:
+        await client.connection.send(frame)
+        assert (await client.got("error"))["code"] == code
+        await client.sync()
+
+
+async def test_a_filter_lets_through_what_it_names_and_nothing_else() -> None:
+    """Types, conversations and projects are ANDed; the answer is a barrier."""
+    one, two = conversation("one"), conversation("two")
+    async with Served.run() as served, served.client() as client:
+        await client.next()
+        served.feed.publish(created(two))
+        wanted = {"conversations": [str(one.id)], "types": ["new_message"], "unknown": 1}
+        await client.say("subscribe", wanted)
+        before = await client.until("subscribed")
+        assert [frame["type"] for frame in before] == ["new_conversation", "subscribed"]
+        assert before[-1]["data"]["filter"]["conversations"] == [str(one.id)]
+        served.feed.publish(created(one, two, message(of=two), message("mine", of=one)))
+        frames = await client.sync()
+    assert [frame["data"]["text"] for frame in frames] == ["mine"]
+
+
+async def test_unsubscribe_excludes_ids_or_ends_everything() -> None:
+    """With ids those are left out; with nothing no data event follows."""
+    one, two = conversation("one"), conversation("two")
+    async with Served.run() as served, served.client() as client:
+        await client.say("unsubscribe", {"conversations": [str(one.id)]})
+        await client.got("unsubscribed")
+        served.feed.publish(created(one, two))
+        assert [frame["data"]["title"] for frame in await client.sync()] == ["two"]
+        await client.say("unsubscribe")
+        assert (await client.got("unsubscribed"))["subscriptions"] == []
+        served.feed.publish(changed(one, two))
+        assert await client.sync() == []
+
+
+async def test_a_project_filter_knows_a_message_by_its_conversation() -> None:
+    """A message has no project of its own; its conversation's decides."""
+    mine, other = conversation("one"), conversation("two", project_id=project("/else").id)
+    async with Served.run() as served, served.client() as client:
+        served.feed.publish(created(mine, other))
+        await client.say("subscribe", {"projects": [str(mine.project_id)]})
+        await client.got("subscribed")
+        served.feed.publish(created(message("a", of=mine), message("b", of=other)))
+        assert [frame["data"]["text"] for frame in await client.sync()] == ["a"]
+
+
+async def test_file_updates_are_for_who_asks() -> None:
+    """Only a client that names the type hears of files."""
+    async with Served.run() as served, served.client() as one, served.client() as two:
+        await two.say("subscribe", {"types": ["file_update"]})
+        await two.got("subscribed")
+        served.feed.file_changed("/x.jsonl", "created", 10)
+        assert (await two.got("file_update")) == {
+            "path": "/x.jsonl",
+            "change": "created",
+            "size": 10,
+        }
+        assert [frame["type"] for frame in await one.sync()] == ["connection_established"]
+
+
+async def test_since_replays_what_was_missed() -> None:
+    """Who goes on from a cursor gets every later event once, then live ones."""
+    async with Served.run() as served:
+        async with served.client() as client:
+            await client.next()
+            served.feed.publish(created(message("1", 1)))
+            cursor = (await client.got("new_message"))["cursor"]
+        served.feed.publish(created(message("2", 2), message("3", 3)))
+        async with served.client() as client:
+            await client.next()
+            await client.say("subscribe", {"since": cursor})
+            await client.got("subscribed")
+            served.feed.publish(created(message("4", 4)))
+            texts = [frame["data"]["text"] for frame in await client.sync()]
+    assert texts == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "other.1", "{stream}.7", "{stream}.99"])
+async def test_a_cursor_that_is_not_covered_gets_resync(cursor: str) -> None:
+    """Foreign, future and too old cursors are answered with where to go on from."""
+    async with Served.run(replay_events=3) as served, served.client() as client:
+        established = (await client.next())["data"]["cursor"]
+        stream = established.split(".")[0]
+        served.feed.publish(created(*(message(str(n), n) for n in range(1, 12))))
+        await client.say("subscribe", {"since": cursor.format(stream=stream)})
+        data = await client.got("resync")
+        assert data == {"reason": "unknown_cursor", "cursor": f"{stream}.11"}
+        await client.say("subscribe", {"since": f"{stream}.8"})
+        await client.got("subscribed")
+        assert len(await client.sync()) == 3
+
+
+async def test_a_large_message_is_cut_to_half_a_megabyte() -> None:
+    """Content goes first, then the end of the text; the frame says so."""
+    async with Served.run() as served, served.client() as client:
+        await client.next()
+        served.feed.publish(created(message("\x01é" * 400_000, content=["x" * 10])))
+        data = await client.got("new_message")
+        size = len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+        assert data["truncated"] and data["content"] is None
+        assert 500 * 1024 < size + 40 <= 512 * 1024
+        served.feed.publish(created(message("é" * 100_000, 2, content=["y" * 200_000])))
+        whole = await client.got("new_message")
+        assert whole["content"] == ["y" * 200_000] and not whole["truncated"]
+
+
+async def test_frames_over_64_kib_close_with_1009() -> None:
+    """A giant request ends the connection."""
+    async with Served.run() as served, served.client() as client:
+        await client.connection.send("x" * 65537)
+        assert await client.closed() == 1009
+
+
+async def test_a_flood_closes_with_1008() -> None:
+    """More frames than anybody needs end the connection."""
+    async with Served.run() as served, served.client() as client:
+        with pytest.raises(Exception, match="1008"):
+            for _ in range(20_000):
+                await client.connection.send('{"type":"pong"}')
+            await client.closed()
+            await client.connection.send("x")
+        assert client.connection.close_code == 1008
+
+
+async def test_shutdown_is_announced_and_closes_with_1012() -> None:
+    """A client hears server_shutdown before the close frame."""
+    async with Served.run() as served:
+        async with served.client() as client:
+            await client.next()
+            served.server.server.should_exit = True
+            assert await client.got("server_shutdown") == {"reconnect_after_ms": 1000}
+            assert await client.closed() == 1012
+
+
+async def test_a_closed_client_is_forgotten() -> None:
+    """The manager counts connections that are there, and no others."""
+    async with Served.run() as served:
+        async with served.client() as client:
+            id = (await client.next())["data"]["client_id"]
+            assert list(served.relay.manager.active_connections) == [id]
+        async with asyncio.timeout(5):
+            while served.relay.manager.active_connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_healthz_tells_local_peers_the_details() -> None:
+    """Loopback sees state and clients; a forwarded request only the word."""
+    async with Served.run() as served, served.client() as client, httpx.AsyncClient() as http:
+        await client.next()
+        answer = await http.get(served.server.http + "/healthz")
+        assert answer.status_code == 200
+        assert answer.json()["status"] == "ok"
+        assert answer.json()["clients"] == 1
+        assert answer.json()["feed"]["kind"] == "local"
+        forwarded = await http.get(
+            served.server.http + "/healthz", headers={"X-Forwarded-For": "203.0.113.1"}
+        )
+        assert forwarded.json() == {"status": "ok"}
