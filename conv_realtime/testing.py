@@ -42,6 +42,16 @@ class MemoryStore:
         self.conversations: dict[UUID, Conversation] = {}
         self.messages: dict[UUID, Message] = {}
         self.down = False
+        self._name = uuid4().hex
+
+    async def database(self) -> str:
+        """Return a name that no other store has.
+
+        Raises:
+            StoreError: `down` is set.
+        """
+        self._check("projects")
+        return self._name
 
     async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
         """Upsert `rows`; return how many changed anything.

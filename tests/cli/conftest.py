@@ -9,14 +9,28 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
 START_SECONDS = 60.0
+
+_Found = TypeVar("_Found")
+
+
+def eventually(look: Callable[[], _Found | None], within: float = 30.0) -> _Found:
+    """Return what `look` finds, looking again and again for so many seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.05)
 
 
 class Command:

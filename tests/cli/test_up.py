@@ -21,7 +21,7 @@ from supabase import acreate_client
 from conv_realtime.cli.instance import running
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, claude_line
-from tests.cli.conftest import Command, Runner
+from tests.cli.conftest import Command, Runner, eventually
 
 FREE = ("--json", "--port", "0")
 WITHIN = 20.0
@@ -85,8 +85,12 @@ async def test_a_line_is_on_ws_and_in_postgres(up: Up) -> None:
     assert set(event) == {"type", "data"}
     supabase = await acreate_client(up.ready["supabase_url"], up.ready["secret_key"])
     query = supabase.table("messages").select("*").eq("id", event["data"]["id"])
+    rows: Any = []
     async with asyncio.timeout(WITHIN):
-        while not (rows := (await query.execute()).data):
+        while True:
+            rows = (await query.execute()).data
+            if rows:
+                break
             await asyncio.sleep(0.05)
     assert rows[0]["text"] == "hello"
     assert rows[0]["owner_id"] == up.ready["owner_id"]
@@ -105,8 +109,7 @@ def test_the_viewer_is_served_with_a_strict_policy(up: Up) -> None:
 
 def test_health_is_ok(up: Up) -> None:
     """/healthz says that it watches and that the feed lives."""
-    with urllib.request.urlopen(up.ready["viewer"] + "healthz") as response:
-        health = json.loads(response.read())
+    health = _health(up.ready)
     assert health["status"] == "ok"
     assert health["feed"] == {**health["feed"], "kind": "local", "state": "live"}
     assert {"files", "lag_seconds", "queue", "dead_letters", "watcher"} <= set(health["ingest"])
@@ -140,16 +143,13 @@ def _message(tail: Command, text: str) -> dict[str, Any]:
 
 def _wait_for_client(up: Up, clients: int = 1) -> None:
     """Wait until so many clients are connected: a tail says nothing until there is news."""
+    eventually(lambda: _health(up.ready)["clients"] >= clients)
 
-    async def connected() -> None:
-        async with asyncio.timeout(WITHIN):
-            while True:
-                with urllib.request.urlopen(up.ready["viewer"] + "healthz") as response:
-                    if json.loads(response.read())["clients"] >= clients:
-                        return
-                await asyncio.sleep(0.05)
 
-    asyncio.run(connected())
+def _health(ready: dict[str, Any]) -> dict[str, Any]:
+    with urllib.request.urlopen(ready["viewer"] + "healthz") as response:
+        health: dict[str, Any] = json.loads(response.read())
+    return health
 
 
 async def test_a_second_up_serves_what_the_first_ingests(up: Up) -> None:
@@ -169,8 +169,7 @@ async def test_serve_shows_what_is_in_the_database(up: Up) -> None:
     """`serve` watches nothing and is fed by Supabase."""
     serve = up.start("serve", *FREE)
     ready = serve.json()
-    with urllib.request.urlopen(ready["viewer"] + "healthz") as response:
-        assert json.loads(response.read())["feed"]["kind"] == "supabase"
+    assert _health(ready)["feed"]["kind"] == "supabase"
     session = str(uuid4())
     await _until_message(ready["ws"], "through it", lambda: up.append("through it", session))
     assert serve.end() == 130
@@ -293,9 +292,7 @@ async def test_up_takes_over_when_the_first_is_killed(
     assert ready_too["supabase_url"] == ready["supabase_url"]
     first.process.kill()
     state = tmp_path / "state"
-    async with asyncio.timeout(60):
-        while (running(state) or {}).get("pid") != second.process.pid:
-            await asyncio.sleep(0.1)
+    eventually(lambda: (running(state) or {}).get("pid") == second.process.pid, 60)
 
     def write() -> None:
         (folder / f"{SESSION}.jsonl").write_bytes(claude_line("still here"))
