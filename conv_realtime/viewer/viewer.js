@@ -137,8 +137,8 @@ function newestFirst(a, b) {
 
 function drawConversations() {
   const all = [...conversations.values()].sort(newestFirst);
-  if (!conversations.has(chosen) && all.length) chosen = all[0].id;
   const shown = all.filter((row) => !conversations.has(row.parent_id));
+  if (!conversations.has(chosen) && shown.length) chosen = shown[0].id;
   const lines = shown.flatMap((row) => [row, ...all.filter((child) => child.parent_id === row.id)]);
   page.conversations.replaceChildren(...lines.map(conversationLine));
 }
