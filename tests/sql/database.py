@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
@@ -24,7 +24,7 @@ class Request:
 
     def rows(self, query: str, *values: Any) -> list[Row]:
         """The rows that a query gives, none for a statement without a result."""
-        cursor = self.connection.execute(cast(LiteralString, query), values)
+        cursor = self.connection.execute(query.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
     def value(self, query: str, *values: Any) -> Any:

@@ -319,4 +319,3 @@ def test_reading_goes_by_indexes(db: Database) -> None:
         assert "Sort" not in plan, plan
         conditions = next(line for line in plan.splitlines() if "Index Cond" in line)
         assert conditions.count("change_tx") == 2, plan
-
