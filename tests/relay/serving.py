@@ -150,6 +150,6 @@ class Served:
 async def eventually(condition: Any, what: str) -> None:
     """Wait until `condition()` holds."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert condition(), what

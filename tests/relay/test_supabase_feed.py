@@ -1,0 +1,202 @@
+"""The supabase feed against the local Supabase: what is written anywhere arrives here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import httpx
+from pydantic import SecretStr
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
+
+from conv_realtime.edges.feed import SupabaseFeed
+from conv_realtime.ports import Page
+from tests.relay.rows import conversation, message, project
+from tests.relay.serving import eventually, settings
+
+
+@asynccontextmanager
+async def client_of(local: Any, key: str) -> AsyncIterator[AsyncClient]:
+    """Return a supabase-py client."""
+    async with httpx.AsyncClient() as http:
+        options = AsyncClientOptions(
+            httpx_client=http, auto_refresh_token=False, persist_session=False
+        )
+        yield await acreate_client(local.url, key, options=options)
+
+
+async def write(client: AsyncClient, *rows: Any) -> None:
+    """Upsert rows, one request each."""
+    for row in rows:
+        query = client.table(row.table).upsert([row.to_row()], on_conflict="id,owner_id")
+        await query.execute()
+
+
+class Reader:
+    """Runs a feed and keeps its pages."""
+
+    def __init__(self, feed: SupabaseFeed) -> None:
+        self.feed = feed
+        self.pages: list[Page] = []
+
+    def rows(self, owner: UUID) -> list[Any]:
+        """Return the rows of one owner, in the order in which they came."""
+        return [c.row for p in self.pages for c in p.changes if c.row.owner_id == owner]
+
+    @classmethod
+    @asynccontextmanager
+    async def run(cls, feed: SupabaseFeed) -> AsyncIterator[Reader]:
+        """Run the feed until left; it is live on entering."""
+        reader = cls(feed)
+        task = asyncio.create_task(feed.run(reader.pages.append), name="feed")
+        try:
+            await eventually(lambda: feed.health().state == "live", "the feed is live")
+            yield reader
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def feed_of(local: Any, key: str | None = None) -> SupabaseFeed:
+    """Return a feed whose reads without a wake-up come too late to help."""
+    key = key or local.secret_key
+    return SupabaseFeed(
+        settings(supabase_url=local.url, supabase_key=SecretStr(key), reconcile_interval=60.0)
+    )
+
+
+def messages_of(reader: Reader, owner: UUID) -> list[Any]:
+    """Return the messages of one owner that came."""
+    return [row for row in reader.rows(owner) if row.table == "messages"]
+
+
+async def test_what_is_written_arrives_by_wake_up(local_supabase: Any, owner: Any) -> None:
+    """A row written with another client arrives long before the next read without a wake-up."""
+    me = UUID(owner.id)
+    rows = [project(owner=me), conversation(owner=me), message(of=conversation(owner=me))]
+    async with Reader.run(feed_of(local_supabase)) as reader:
+        async with client_of(local_supabase, local_supabase.secret_key) as client:
+            await write(client, *rows)
+        await eventually(lambda: messages_of(reader, me), "the message arrives")
+        (last,) = messages_of(reader, me)
+        assert last.conversation.project_name == "app"
+        assert last.project_id == rows[0].id
+        assert {row.table for row in reader.rows(me)} == {"projects", "conversations", "messages"}
+
+
+async def test_the_first_page_is_the_head(local_supabase: Any, owner: Any) -> None:
+    """What was there before is not news; what comes after the head is."""
+    me = UUID(owner.id)
+    talk = conversation(owner=me)
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        await write(client, project(owner=me), talk, message("old", of=talk))
+        async with Reader.run(feed_of(local_supabase)) as reader:
+            assert not reader.pages[0].changes
+            await write(client, message("new", 2, of=talk))
+            await eventually(lambda: messages_of(reader, me), "the message arrives")
+            assert [row.text for row in messages_of(reader, me)] == ["new"]
+
+
+async def test_a_cursor_holds_at_every_relay(local_supabase: Any, owner: Any) -> None:
+    """A cursor of one feed, read at another, gives what came after it, each row once."""
+    me = UUID(owner.id)
+    talk = conversation(owner=me)
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        async with Reader.run(feed_of(local_supabase)) as reader:
+            await write(client, project(owner=me), talk, message("1", 1, of=talk))
+            await eventually(lambda: messages_of(reader, me), "the message arrives")
+            cursor = reader.pages[-1].cursor
+        await write(client, *(message(str(n), n, of=talk) for n in (2, 3, 4)))
+        async with Reader.run(feed_of(local_supabase)) as reader:
+            texts: list[str] = []
+            more = True
+            while more:
+                page = await reader.feed.since(cursor, 2)
+                assert not page.resync
+                texts += [c.row.text for c in page.changes if c.row.table == "messages"]
+                cursor, more = page.cursor, page.more
+    assert texts == ["2", "3", "4"]
+
+
+async def test_a_foreign_cursor_is_answered_with_resync(local_supabase: Any) -> None:
+    """A cursor of another stream, or no cursor at all, gives the head to go on from."""
+    async with Reader.run(feed_of(local_supabase)) as reader:
+        for cursor in ("0123456789abcdef.17", "nonsense", ""):
+            page = await reader.feed.since(cursor)
+            assert page.resync and not page.changes and page.cursor
+
+
+async def test_a_snapshot_is_the_selected_conversations(local_supabase: Any, owner: Any) -> None:
+    """Each conversation comes with its last live messages by seq, and others do not."""
+    me = UUID(owner.id)
+    one, two = conversation("one", owner=me), conversation("two", me, 2, project_id=None)
+    gone = message("gone", 4, of=one, deleted_at="2026-01-02T03:04:05Z")
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        await write(client, project(owner=me), one, two, gone)
+        await write(client, *(message(str(n), n, of=one) for n in (1, 2, 3)))
+        async with Reader.run(feed_of(local_supabase)) as reader:
+            parts = await reader.feed.snapshot(
+                owner=me, conversations=None, projects=None, messages=2
+            )
+            assert [p.conversations[0].title for p in parts] == ["one", "two"]
+            assert [m.text for m in parts[0].messages] == ["2", "3"]
+            assert parts[0].conversations[0].project_name == "app"
+            assert parts[0].messages[0].conversation is not None
+            for chosen in (
+                {"conversations": {two.id}, "projects": None},
+                {"conversations": None, "projects": {one.project_id}},
+                {"conversations": {two.id}, "projects": {one.project_id}},
+            ):
+                parts = await reader.feed.snapshot(owner=me, messages=0, **chosen)
+                titles = [row.title for part in parts for row in part.conversations]
+                assert (
+                    titles
+                    == (["two"] if chosen["projects"] is None else ["one"])[
+                        : 0 if chosen["conversations"] and chosen["projects"] else 1
+                    ]
+                )
+
+
+async def test_a_signed_in_user_hears_of_their_own_rows(local_supabase: Any, owner: Any) -> None:
+    """With a user's token as key the owner's topic wakes, and only their rows are seen."""
+    me, other = UUID(owner.id), UUID(int=UUID(owner.id).int ^ 1)
+    feed = feed_of(local_supabase, owner.token)
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        async with Reader.run(feed) as reader:
+            for person in (other, me):
+                talk = conversation(owner=person)
+                await write(client, project(owner=person), talk, message(of=talk))
+            await eventually(lambda: messages_of(reader, me), "the message arrives")
+            assert reader.rows(other) == []
+
+
+async def test_where_the_topic_is_refused_it_polls(local_supabase: Any, owner: Any) -> None:
+    """A user may not hear of all changes, but reads them all the same, and health says how."""
+    me = UUID(owner.id)
+    chosen = settings(
+        supabase_url=local_supabase.url, supabase_key=SecretStr(owner.token), reconcile_interval=0.1
+    )
+    feed = SupabaseFeed(chosen, owner=UUID(int=1))
+    pages: list[Page] = []
+    task = asyncio.create_task(feed.run(pages.append), name="feed")
+    try:
+        await eventually(lambda: feed.health().state == "polling", "the feed polls")
+        async with client_of(local_supabase, local_supabase.secret_key) as client:
+            await write(client, project(owner=me), conversation(owner=me))
+        await eventually(lambda: any(page.changes for page in pages), "a change is read")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_lent_client_stays_open(local_supabase: Any, owner: Any) -> None:
+    """After the feed has ended, its lender goes on reading."""
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        feed = SupabaseFeed(settings(), client=client)
+        async with Reader.run(feed):
+            pass
+        answer = await client.rpc("changes_since", {}).execute()
+        assert answer.data["cursor"]
