@@ -2,8 +2,8 @@
 
 A normal user runs it directly. PostgreSQL refuses to run as root, so there it runs as the system
 account `postgres` or else `nobody`. Where that account cannot reach the wanted folder, as below a
-closed home, the data lies in `/var/lib/conv_realtime/<hash>`: no mode of a folder that is not ours
-is ever changed.
+closed home, the data lies in `/var/lib/conv_realtime/<hash>` and the folder tells so: no mode of a
+folder that is not ours is ever changed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from conv_realtime.local.binaries import copy_for_others, find_binaries
 
 SHELF = Path("/var/lib/conv_realtime")
 """Where root keeps what another account must reach."""
+
+_SIGNPOST = "elsewhere"
+"""The file in a folder that tells where its data lies, if not there."""
 
 _ACCOUNTS = ("postgres", "nobody")
 _MAX_SOCKET_FOLDER_BYTES = 103 - len("/.s.PGSQL.65535")  # macOS has the shortest socket path
@@ -68,23 +71,42 @@ def place(folder: Path) -> Placement:
 
 
 def _place_for_root(folder: Path, binaries: Path) -> Placement:
-    elsewhere = SHELF / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    account = _account(folder / "pgdata", elsewhere / "pgdata")
+    home = _kept_elsewhere(folder) or folder
+    account = _account(home / "pgdata")
     # Data that was once made elsewhere stays there, even if the folder has been opened since.
-    if (elsewhere / "pgdata").exists() or not reachable(folder, account):
-        elsewhere.mkdir(parents=True, exist_ok=True, mode=0o755)
-        folder = elsewhere
+    if home == folder and not reachable(folder, account):
+        home = _move_elsewhere(folder)
     if not reachable(binaries / "postgres", account):
         SHELF.mkdir(parents=True, exist_ok=True, mode=0o755)
         binaries = copy_for_others(binaries, SHELF)
-    return Placement(account, binaries, folder / "pgdata", _socket_folder(folder, account))
+    return Placement(account, binaries, home / "pgdata", _socket_folder(home, account))
 
 
-def _account(*data_folders: Path) -> Account:
+def _kept_elsewhere(folder: Path) -> Path | None:
+    """Reads where the data of `folder` lies, if it was made elsewhere and is still there."""
+    try:
+        elsewhere = Path((folder / _SIGNPOST).read_text())
+    except FileNotFoundError:
+        return None
+    return elsewhere if elsewhere.is_dir() else None
+
+
+def _move_elsewhere(folder: Path) -> Path:
+    """Makes a home on the shelf; a folder that was deleted and made again gets a fresh one."""
+    made_at = folder.stat().st_ctime_ns
+    name = hashlib.sha256(f"{folder.resolve()}:{made_at}".encode()).hexdigest()[:16]
+    elsewhere = SHELF / name
+    elsewhere.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if (folder / "pgdata").exists():  # the way to it was closed after it was made
+        (folder / "pgdata").rename(elsewhere / "pgdata")
+    (folder / _SIGNPOST).write_text(str(elsewhere))
+    return elsewhere
+
+
+def _account(data: Path) -> Account:
     """The owner of data that exists, so that a new system account does not lock us out."""
-    for data in data_folders:
-        if data.exists() and (found := data.stat()).st_uid != 0:
-            return Account(found.st_uid, found.st_gid)
+    if data.exists() and (found := data.stat()).st_uid != 0:
+        return Account(found.st_uid, found.st_gid)
     for name in _ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)

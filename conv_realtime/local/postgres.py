@@ -77,7 +77,8 @@ class Postgres:
     Args:
         folder: where its data, lock and socket live; under root the data may have to live
             elsewhere, see `placement`.
-        port: the TCP port on 127.0.0.1 that is tried first; a taken one is replaced by a free one.
+        port: the TCP port on 127.0.0.1 that is tried first, by default that of the last run; a
+            taken one is replaced by a free one.
         on_restart: called, in the event loop, each time PostgreSQL was found dead and runs again.
 
     Attributes:
@@ -111,7 +112,7 @@ class Postgres:
             lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
             self._placement = await asyncio.to_thread(place, self._folder)
             await asyncio.to_thread(_prepare, self._placement)
-            self.port = _usable_port(self.port)
+            self.port = _remembered_port(self._folder, self.port)
             self._child = await _Child.start(self._placement, self.port, lock.fileno())
             stack.push_async_callback(self._stop)
             await stack.enter_async_context(self._supervised(lock))
@@ -280,6 +281,16 @@ def _major_version(binaries: Path) -> int:
     )
     digits = told.stdout.rpartition(" ")[2].partition(".")[0].strip()
     return int(digits) if digits.isdigit() else 0
+
+
+def _remembered_port(folder: Path, wanted: int) -> int:
+    """The port of the last run where it is still free: people keep `db_url` in their own files."""
+    kept = folder / "port"
+    with contextlib.suppress(OSError, ValueError):
+        wanted = wanted or int(kept.read_text())
+    port = _usable_port(wanted)
+    kept.write_text(str(port))
+    return port
 
 
 def _usable_port(wanted: int) -> int:
