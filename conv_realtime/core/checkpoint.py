@@ -34,6 +34,7 @@ class Checkpoint:
         crc: CRC-32 of the bytes before `position`.
         end: the highest offset read so far, acknowledged or not.
         rewritten: messages that the file no longer states are still to be marked deleted.
+        messages, conversations: how many the file stated when it was judged last.
     """
 
     stat: FileStat | None = None
@@ -43,6 +44,8 @@ class Checkpoint:
     crc: int = 0
     end: int = 0
     rewritten: bool = False
+    messages: int = 0
+    conversations: int = 0
 
     def acknowledged(self, mark: tuple[int, int]) -> Self:
         """Return the checkpoint moved to `mark`, a position and the CRC before it."""

@@ -22,19 +22,23 @@ from conv_realtime.models import Conversation, StoredFault
 
 _SCHEMA = """
 create table if not exists checkpoints (
-    destination text not null, path text not null,
+    destination text not null, path blob not null,
     device integer, inode integer, size integer, mtime_ns integer,
     base integer not null, part integer not null, position integer not null,
     crc integer not null, end integer not null, rewritten integer not null,
+    messages integer not null, conversations integer not null,
     primary key (destination, path)
 ) without rowid;
 create table if not exists conversations (
-    destination text not null, id text not null, path text not null, row text not null,
+    destination text not null, id text not null, path blob not null, row text not null,
     primary key (destination, id)
+) without rowid;
+create table if not exists databases (
+    destination text primary key, stream text not null
 ) without rowid;
 create table if not exists dead_letters (
     destination text not null, table_name text not null, id text not null,
-    path text not null, code text not null, reason text not null,
+    path blob not null, code text not null, reason text not null,
     primary key (destination, table_name, id)
 ) without rowid;
 """
@@ -84,11 +88,12 @@ class Checkpoints:
     def load(self) -> dict[str, Checkpoint]:
         """Return every checkpoint by path."""
         rows = self._db.execute(
-            "select path, device, inode, size, mtime_ns, base, part, position, crc, end, rewritten"
+            "select path, device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
+            " messages, conversations"
             " from checkpoints where destination = ?",
             (self._destination,),
         )
-        return {row[0]: _checkpoint(row[1:]) for row in rows}
+        return {os.fsdecode(row[0]): _checkpoint(row[1:]) for row in rows}
 
     def save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation] = ()) -> None:
         """Keep `checkpoint`, and the conversations of the file as they now stand."""
@@ -97,15 +102,19 @@ class Checkpoints:
         self._db.execute("begin immediate")
         try:
             self._db.execute(
-                "insert or replace into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?)",
+                "insert or replace into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
-                    self._destination, path, *place, checkpoint.base, checkpoint.part,
+                    self._destination, os.fsencode(path), *place, checkpoint.base, checkpoint.part,
                     checkpoint.position, checkpoint.crc, checkpoint.end, checkpoint.rewritten,
+                    checkpoint.messages, checkpoint.conversations,
                 ),
             )  # fmt: skip
             self._db.executemany(
                 "insert or replace into conversations values (?,?,?,?)",
-                [(self._destination, str(row.id), path, row.model_dump_json()) for row in rows],
+                [
+                    (self._destination, str(row.id), os.fsencode(path), row.model_dump_json())
+                    for row in rows
+                ],
             )
         except BaseException:
             self._db.execute("rollback")
@@ -115,7 +124,8 @@ class Checkpoints:
     def forget(self, path: str) -> None:
         """Drop the checkpoint of a file that another one took over from."""
         self._db.execute(
-            "delete from checkpoints where destination = ? and path = ?", (self._destination, path)
+            "delete from checkpoints where destination = ? and path = ?",
+            (self._destination, os.fsencode(path)),
         )
 
     def conversations(self) -> Iterator[tuple[str, Conversation]]:
@@ -125,13 +135,46 @@ class Checkpoints:
                 "select path, row from conversations where destination = ?", (self._destination,)
             )
             for path, row in cursor:
-                yield path, Conversation.model_validate_json(row)
+                yield os.fsdecode(path), Conversation.model_validate_json(row)
+
+    def known_database(self) -> str | None:
+        """Return which database stood behind the destination when it was last asked."""
+        row = self._db.execute(
+            "select stream from databases where destination = ?", (self._destination,)
+        ).fetchone()
+        return row[0] if row else None
+
+    def met_database(self, stream: str) -> bool:
+        """Note which database stands behind the destination.
+
+        Returns whether it is another one than before: what the old one acknowledged says
+        nothing of it, so every checkpoint is dropped.
+        """
+        known = self.known_database()
+        if known == stream:
+            return False
+        for table in ("checkpoints", "conversations"):
+            self._db.execute(
+                f"delete from {table} where destination = ?",
+                (self._destination,),
+            )
+        self._db.execute(
+            "insert or replace into databases values (?,?)", (self._destination, stream)
+        )
+        return known is not None
 
     def bury(self, fault: StoredFault) -> None:
         """Note a row that the database will never take as it is."""
         self._db.execute(
             "insert or replace into dead_letters values (?,?,?,?,?,?)",
-            (self._destination, fault.table, str(fault.id), fault.path, fault.code, fault.reason),
+            (
+                self._destination,
+                fault.table,
+                str(fault.id),
+                os.fsencode(fault.path),
+                fault.code,
+                fault.reason,
+            ),
         )
 
     def dead_letters(self) -> list[StoredFault]:
@@ -140,7 +183,10 @@ class Checkpoints:
             "select table_name, id, path, code, reason from dead_letters where destination = ?",
             (self._destination,),
         )
-        return [StoredFault(table, UUID(id), *rest) for table, id, *rest in rows]
+        return [
+            StoredFault(table, UUID(id), os.fsdecode(path), code, reason)
+            for table, id, path, code, reason in rows
+        ]
 
 
 def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
@@ -148,8 +194,12 @@ def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
     stat = None
     if device is not None and inode is not None and size is not None and mtime_ns is not None:
         stat = FileStat(device, inode, size, mtime_ns)
-    base, part, position, crc, end, rewritten = (value or 0 for value in rest)
-    return Checkpoint(stat, base, part, position, crc, end, bool(rewritten))
+    base, part, position, crc, end, rewritten, messages, conversations = (
+        value or 0 for value in rest
+    )
+    return Checkpoint(
+        stat, base, part, position, crc, end, bool(rewritten), messages, conversations
+    )
 
 
 def machine_id(state_dir: Path) -> str:

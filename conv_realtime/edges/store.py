@@ -16,10 +16,11 @@ from uuid import UUID
 import httpx
 from postgrest import APIError, CountMethod, ReturnMethod
 
-from conv_realtime.errors import ConfigError, StoreError
+from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.settings import Settings
+from conv_realtime.sql import latest_version
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -72,6 +73,37 @@ class SupabaseStore:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+
+    @property
+    def destination(self) -> str:
+        """The project's URL."""
+        return str(self._client.supabase_url)
+
+    async def database(self) -> str:
+        """Return the stream that the database's cursors belong to.
+
+        Raises:
+            StoreError: it cannot be asked now.
+            MigrationError: the schema is missing or older than this library.
+        """
+        advice = (
+            "write the migrations with `conv-realtime migrations supabase/migrations`"
+            " and apply them with `supabase db push`"
+        )
+        try:
+            version = await self._call("schema_version")
+        except StoreError as error:
+            if error.code in ("PGRST202", "42883"):
+                raise MigrationError("schema", f"is not in this database; {advice}") from error
+            raise
+        if str(version) < latest_version():
+            raise MigrationError("schema", f"is of {version}, too old; {advice}")
+        page = await self._call("changes_since")
+        return str(page["cursor"]).partition(".")[0]
+
+    async def _call(self, function: str) -> Any:
+        with mapped(function):
+            return (await self._client.rpc(function, {}).execute()).data
 
     async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
         """Upsert `rows` in one request, which is one transaction.

@@ -109,7 +109,8 @@ class ClaudeTranscript:
         """Take the next record of the file."""
         fields = record.fields
         if self.session is None:
-            self.session = claude.text(fields.get("sessionId"))
+            stated = claude.text(fields.get("sessionId"))
+            self.session = self._sanitizer.text(stated) if stated else None
         fold = self._conversation(fields, record.start)
         self._note_place(fold, fields)
         fold.saw_record(record.end, claude.when(fields))
@@ -153,7 +154,7 @@ class ClaudeTranscript:
         agent = self.agent
         if agent is None and fields.get("isSidechain") is True:
             parent = claude.text(fields.get("parentUuid"))
-            agent = self._roots.get(parent or "") or uuid or f"@{start}"
+            agent = self._roots.get(parent or "") or self._sanitizer.text(uuid or f"@{start}")
             if uuid is not None:
                 self._roots[uuid] = agent
         if uuid is not None:

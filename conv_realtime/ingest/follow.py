@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
@@ -100,6 +100,7 @@ class Follower:
     Attributes:
         checkpoint: what the database has acknowledged.
         settled: whether base and part are known to fit what the database has.
+        confirmed: whether the database was asked what it has beyond the checkpoint.
         published, sent: the two readers.
         earlier: messages that were stated before the file was rewritten: no news.
         skipped: lines that made no record, in order of their place.
@@ -117,6 +118,7 @@ class Follower:
         self.path = path
         self.identity = identity
         self.settled = checkpoint is not None
+        self.confirmed = False
         self.earlier: frozenset[UUID] = frozenset()
         self._sanitizer = sanitizer
         self._max_line_bytes = max_line_bytes
@@ -180,6 +182,7 @@ class Follower:
             self._fold(line)
         if behind and (len(data) < wanted or self.buffer.end == goal):
             if self.buffer.crc_at_end != self.checkpoint.crc:
+                self.start_over(self.checkpoint)  # nothing folded so far was known before
                 raise RewrittenError(self.path)
         self._seen = FileStat(now.device, now.inode, self.buffer.end, now.mtime_ns)
         return len(data) == wanted
@@ -273,7 +276,33 @@ class Follower:
         mark = batch.mark
         if self._rest is not None and mark[0] == self._rest[1]:
             mark = self._rest[0]
-        self.checkpoint = self.checkpoint.acknowledged(mark)
+        self.checkpoint = replace(self.checkpoint.acknowledged(mark), stat=None)
+
+    def settle(self, base: int, part: int) -> None:
+        """Fix what revisions and ids count from, by what the database has.
+
+        Readers of the local feed see everything again, under the right revisions.
+        """
+        self.settled = True
+        if (base, part) != (self.checkpoint.base, self.checkpoint.part):
+            self.checkpoint = replace(self.checkpoint, base=base, part=part)
+            self.published = Reader()
+
+    def finish(self, now: FileStat) -> None:
+        """Note that everything in the file, as it is `now`, has been judged and acknowledged."""
+        if self._seen is not None and not self.has_news(self.sent):
+            self.checkpoint = replace(
+                self.checkpoint,
+                stat=now,
+                end=max(self.checkpoint.end, self.buffer.end),
+                messages=sum(len(fold.entries) for _, fold in self.conversations()),
+                conversations=sum(1 for _ in self.conversations()),
+            )
+
+    @property
+    def folded(self) -> bool:
+        """Whether the file has been read."""
+        return self._seen is not None
 
     def forget_sent(self) -> None:
         """Begin to send at the start of the file again: the database lost what it had."""
@@ -302,18 +331,23 @@ class Follower:
 
     def conversation_id(self, agent: str | None) -> UUID:
         """Return the id of the session, or of a subagent of it, as this file states it."""
-        return self._conversation_id(agent, self.checkpoint.part)
+        return self._conversation_id(self._agent_id(agent, self.checkpoint.part))
 
-    def _conversation_id(self, agent: str | None, part: int) -> UUID:
+    def _agent_id(self, agent: str | None, part: int) -> str | None:
+        """Return the agent's name in ids: later parts of a file are agents of their own."""
+        return f"{agent or ''}@{part}" if part else agent
+
+    def _conversation_id(self, agent_id: str | None) -> UUID:
         who, session = self.identity, self.transcript.session or ""
-        key = f"{agent or ''}@{part}" if part else agent
-        return conversation_id(who.owner_id, self.transcript.source, who.machine, session, key)
+        return conversation_id(who.owner_id, self.transcript.source, who.machine, session, agent_id)
 
     def _parent_id(self, agent: str | None) -> UUID | None:
         part = self.checkpoint.part
-        if agent is not None:
-            return self._conversation_id(None, part)
-        return self._conversation_id(None, part - 1) if part else None
+        if agent is not None and agent != self.transcript.agent:  # inline in a session's file
+            return self._conversation_id(self._agent_id(None, part))
+        if part:  # what this file stated before
+            return self._conversation_id(self._agent_id(agent, part - 1))
+        return None if agent is None else self._conversation_id(None)
 
     def _project(self, fold: ConversationFold) -> Project:
         who, path = self.identity, fold.project_path or ""
@@ -342,7 +376,7 @@ class Follower:
             source=self.transcript.source,
             machine=self.identity.machine,
             session_id=self.transcript.session or "",
-            agent_id=fold.agent,
+            agent_id=self._agent_id(fold.agent, self.checkpoint.part),
             title=fold.title,
             status=fold.status,
             activity=fold.activity,

@@ -1,0 +1,186 @@
+"""The file system's events: watchdog wakes, and what it may have missed is said plainly.
+
+An event is only a hint that a path is worth a look. watchdog loses events without telling its
+handlers when the kernel's queue overflows, and stops for ever when its reader thread dies, so
+both are noticed here and answered by a sweep; a slow periodic sweep guarantees the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import warnings
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from conv_realtime.edges.watch_inotify import lossless_observer
+
+logger = logging.getLogger("conv_realtime.watch")
+
+# watchdog's default mask also reports opening and closing: our own reads would wake us, and
+# above 4,096 folders it overflows its own queue for ever.
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileModifiedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    DirDeletedEvent,
+]
+
+# Registering a folder twice makes watchdog warn on its reader thread. Under `-W error` that
+# ends the thread, and the observer is blind without a word.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module="watchdog")
+
+
+@dataclass(slots=True)
+class Wakeup:
+    """Paths worth a look: files, folders to walk, or everything (`sweep`)."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+    sweep: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.folders or self.sweep)
+
+
+class Watcher:
+    """Watches files and folders, recursively; an async context manager bound to its loop.
+
+    Args:
+        paths: what to watch. What does not exist yet is taken up by a later `arm`.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = [os.path.abspath(path.expanduser()) for path in paths]
+        self._armed: set[str] = set()
+        self._observer: BaseObserver | None = None
+        self._pending = Wakeup()
+        self._woken = asyncio.Event()
+        self._handler = _Handler(self._report)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch. Returns when the kernel reports changes: scan after this, not before."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._stop)
+
+    @property
+    def alive(self) -> bool:
+        """Whether every thread that events pass through is running."""
+        observer = self._observer
+        if observer is None or not observer.is_alive():
+            return False
+        threads: list[Any] = list(observer.emitters)
+        threads += [fd for e in observer.emitters if (fd := getattr(e, "_inotify_fd", None))]
+        return all(thread.is_alive() for thread in threads)
+
+    @property
+    def watching(self) -> str:
+        """One word for `/healthz`: `ok`, `partial` (paths that do not exist) or `down`."""
+        if not self.alive:
+            return "down"
+        return "ok" if len(self._armed) == len(self._paths) else "partial"
+
+    async def arm(self) -> None:
+        """Take up paths that appeared since, and begin again where watching has ended.
+
+        What happened in between is not reported: walk the paths after this.
+        """
+        if not self.alive:
+            logger.error("file watching has stopped; starting it again")
+            await asyncio.to_thread(self._stop)
+            await asyncio.to_thread(self._start)
+        elif len(self._armed) < len(self._paths):
+            await asyncio.to_thread(self._schedule)
+
+    async def wakeups(self) -> AsyncIterator[Wakeup]:
+        """Yield what is worth a look, joined while nobody asks; ends never."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            pending, self._pending = self._pending, Wakeup()
+            if pending:
+                yield pending
+
+    # Threads ------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._armed.clear()
+        self._observer = lossless_observer(self._overflowed) or Observer()
+        self._observer.start()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        assert self._observer is not None
+        for path in self._paths:
+            if path in self._armed or not os.path.exists(path):
+                continue
+            folder = path if os.path.isdir(path) else os.path.dirname(path)
+            try:
+                self._observer.schedule(
+                    self._handler, folder, recursive=folder == path, event_filter=_EVENTS
+                )
+            except OSError as error:  # the limit on watches, most likely
+                logger.error("cannot watch %s: %s; it is swept instead", folder, error)
+                continue
+            self._armed.add(path)
+
+    def _stop(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join(5)
+
+    def _overflowed(self) -> None:
+        logger.warning("the kernel dropped file events; sweeping")
+        self._report(Wakeup(sweep=True))
+
+    def _report(self, seen: Wakeup) -> None:
+        """Hand over to the loop. Called on watchdog's threads: it must never raise."""
+        try:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._join, seen)
+        except RuntimeError:  # the loop has ended
+            pass
+
+    def _join(self, seen: Wakeup) -> None:
+        self._pending.files |= seen.files
+        self._pending.folders |= seen.folders
+        self._pending.sweep |= seen.sweep
+        self._woken.set()
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, report: Callable[[Wakeup], None]) -> None:
+        self._report = report
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        paths = {os.fsdecode(path) for path in (event.src_path, event.dest_path) if path}
+        self._report(Wakeup(folders=paths) if event.is_directory else Wakeup(files=paths))

@@ -1,0 +1,118 @@
+"""Rows to the sink, as changes in the order in which the file grew."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from conv_realtime.ingest.follow import Batch, Follower
+from conv_realtime.models import Change, Conversation, Message, Project
+from conv_realtime.ports import Sink
+
+_ACTIVE = timedelta(hours=24)
+
+
+class Announcer:
+    """Tells a sink of what the files say, before the database has it.
+
+    Attributes:
+        rows: every conversation announced or remembered, by id, with the path that states it.
+    """
+
+    def __init__(
+        self, sink: Sink | None, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._sink = sink
+        self._clock = clock
+        self.rows: dict[UUID, tuple[str, Conversation]] = {}
+        self._counts: Counter[UUID | None] = Counter()
+        self._projects: set[UUID] = set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens."""
+        return self._sink is not None
+
+    def remember(self, rows: Iterable[tuple[str, Conversation]]) -> None:
+        """Take conversations that an earlier run has seen: they are no news."""
+        for path, row in rows:
+            self._keep(path, row)
+
+    def announce(self, follower: Follower, batch: Batch) -> None:
+        """Publish a batch: new conversations first, messages as they came, totals last."""
+        if self._sink is None:
+            return
+        totals = {row.id: row for row in batch.totals}
+        begun = [totals.pop(stub.id, stub) for stub in batch.stubs]
+        for row in (*begun, *totals.values()):
+            self._keep(follower.path, row)
+        changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
+        changes += [Change(row, row.id in batch.created) for row in begun]
+        messages = sorted(batch.messages, key=lambda row: row.revision)
+        changes += [Change(row, row.id in batch.created) for row in messages]
+        changes += [Change(row, False) for row in totals.values()]
+        self._sink.publish([change for change in changes if self._tells(change, batch)])
+
+    def announce_deleted(
+        self, follower: Follower, messages: Mapping[UUID, UUID], revision: int, at: datetime
+    ) -> None:
+        """Publish that `messages`, by id with their conversation, were taken back."""
+        if self._sink is None:
+            return
+        self._sink.publish(
+            [
+                Change(
+                    Message.model_construct(
+                        id=id,
+                        owner_id=follower.identity.owner_id,
+                        conversation_id=conversation,
+                        seq=0,
+                        revision=revision,
+                        role="other",
+                        text="",
+                        content=None,
+                        model=None,
+                        created_at=None,
+                        usage=None,
+                        metadata={},
+                        deleted_at=at,
+                        conversation=None,
+                    ),
+                    created=False,
+                )
+                for id, conversation in messages.items()
+            ]
+        )
+
+    def file_changed(self, path: str, change: str, size: int) -> None:
+        """Pass on that a file changed."""
+        if self._sink is not None:
+            self._sink.file_changed(path, change, size)
+
+    def _keep(self, path: str, row: Conversation) -> None:
+        known = self.rows.get(row.id)
+        if known is None or known[1].project_id != row.project_id:
+            self._counts[row.project_id] += 1
+            if known is not None:
+                self._counts[known[1].project_id] -= 1
+        self.rows[row.id] = (path, row)
+
+    def _counted(self, row: Project) -> Project:
+        recent = row.updated_at is not None and self._clock() - row.updated_at < _ACTIVE
+        return row.model_copy(
+            update={
+                "conversation_count": self._counts[row.id],
+                "status": "active" if recent else "inactive",
+            }
+        )
+
+    def _is_new(self, row: Project) -> bool:
+        new = row.id not in self._projects
+        self._projects.add(row.id)
+        return new
+
+    def _tells(self, change: Change, batch: Batch) -> bool:
+        """Return whether a change is worth an event: projects only when a conversation begins."""
+        return not isinstance(change.row, Project) or change.created or bool(batch.stubs)

@@ -1,0 +1,204 @@
+"""Rows to the store: in order, repeated until acknowledged, and never silently dropped.
+
+What fails by itself passes by itself and is repeated, for days if need be: the file is the
+queue. What the database refuses for what a row says is narrowed down to that row, which is
+noted as a dead letter, so that it holds up nothing behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
+
+from conv_realtime.errors import StoreError
+from conv_realtime.ingest.follow import Batch
+from conv_realtime.models import Row, StoredFault, Table
+from conv_realtime.ports import Store
+from conv_realtime.settings import Settings
+
+logger = logging.getLogger("conv_realtime.ingest")
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+UNITS_A_MESSAGE = 4
+"""Realtime messages that one row costs at most, without receivers."""
+
+# Errors that a row's own content causes: bad data, a constraint, nested too deep.
+_ROW_FAULTS = ("22", "23", "54001")
+_MISSING_PARENT = frozenset({"23503", "42501"})  # under RLS a missing parent shows as 42501
+
+_Answer = TypeVar("_Answer")
+
+
+class MissingParentError(Exception):
+    """The database does not have the rows that these hang under: it lost what it had."""
+
+
+class Sender:
+    """Writes batches to a store. One instance serves all files.
+
+    Attributes:
+        changed: rows that the store says it wrote.
+        last_error: what the store said last, None when the last call succeeded.
+        dead_letters: rows refused for good since the start.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._live_window = settings.live_window
+        self._pace = _Pace(settings.realtime_messages_per_second)
+        self._clock = clock
+        self._projects: set[UUID] = set()
+        self._recovered = asyncio.Event()
+        self.changed = 0
+        self.dead_letters = 0
+        self.last_error: StoreError | None = None
+
+    async def write(self, batch: Batch, path: str) -> list[StoredFault]:
+        """Write one batch; return the rows that the store will never take.
+
+        Returns once everything else is acknowledged. Cancelling leaves some of it written,
+        which is harmless: it is sent again.
+
+        Raises:
+            MissingParentError: see there.
+        """
+        history = self._is_history(batch)
+        faults: list[StoredFault] = []
+        projects = [row for row in batch.projects if row.id not in self._projects]
+        steps: tuple[tuple[Table, Sequence[Row]], ...] = (
+            ("projects", projects),
+            ("conversations", batch.stubs),
+            ("messages", batch.messages),
+            ("conversations", batch.totals),
+        )
+        for table, rows in steps:
+            written = await self._write(table, rows, history, path, faults)
+            self.changed += 0 if rows is batch.stubs else written
+        self._projects.update(row.id for row in projects)
+        return faults
+
+    async def patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Return the answer of `ask`, repeated while the store is in passing trouble.
+
+        Raises:
+            StoreError: one that does not pass by itself.
+        """
+        delay = FIRST_DELAY
+        while True:
+            try:
+                answer = await ask()
+            except StoreError as error:
+                self.last_error = error
+                if not error.retryable:
+                    raise
+                logger.warning("store: %s; trying again in %.1f s", error, delay)
+            else:
+                self._recover()
+                return answer
+            await self._pause(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    def forget_projects(self) -> None:
+        """Send projects again: the database lost what it had."""
+        self._projects.clear()
+
+    async def _write(
+        self,
+        table: Table,
+        rows: Sequence[Row],
+        history: bool,
+        path: str,
+        faults: list[StoredFault],
+    ) -> int:
+        if not rows:
+            return 0
+        delay = LONGEST_DELAY
+        while True:
+            try:
+                return await self.patiently(lambda: self._store.write(table, rows, history=history))
+            except StoreError as error:
+                if error.code in _MISSING_PARENT and table != "projects":
+                    raise MissingParentError(str(error)) from error
+                if error.code.startswith(_ROW_FAULTS):
+                    return await self._narrow(table, rows, history, path, faults, error)
+                # Rights, keys or the schema: somebody has to act, and then it goes on.
+                logger.error("store: %s; trying again in %.0f s", error, delay)
+            await self._pause(delay)
+
+    async def _narrow(
+        self,
+        table: Table,
+        rows: Sequence[Row],
+        history: bool,
+        path: str,
+        faults: list[StoredFault],
+        error: StoreError,
+    ) -> int:
+        """Write the rows that can be written: a refused request does not say which cannot."""
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return await self._write(table, rows[:half], history, path, faults) + (
+                await self._write(table, rows[half:], history, path, faults)
+            )
+        fault = StoredFault(table, rows[0].id, path, error.code, error.reason)
+        logger.error("the database refuses %s %s of %s: %s", table, fault.id, path, error)
+        faults.append(fault)
+        self.dead_letters += 1
+        return 0
+
+    async def _pause(self, delay: float) -> None:
+        """Wait `delay` seconds, or less when another file gets through."""
+        try:
+            async with asyncio.timeout(delay * random.uniform(0.75, 1.25)):
+                await self._recovered.wait()
+        except TimeoutError:
+            pass
+
+    def _recover(self) -> None:
+        if self.last_error is not None:
+            logger.info("the store answers again")
+            self.last_error = None
+        self._recovered.set()
+        self._recovered = asyncio.Event()
+
+    def _is_history(self, batch: Batch) -> bool:
+        """Return whether rows are no news, or more of them than Realtime would carry."""
+        if batch.newest is not None:
+            if (self._clock() - batch.newest).total_seconds() > self._live_window:
+                return True
+        rows = len(batch.messages) + len(batch.totals) + len(batch.stubs)
+        return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())
+
+
+class _Pace:
+    """Realtime units that may be spent: `rate` a second, saved up for a minute.
+
+    Supabase averages over a minute, and drops what is above in silence.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._saved = self._most = rate * 60
+        self._at: float | None = None
+
+    def spend(self, units: int, now: float) -> bool:
+        if self._at is not None:
+            self._saved = min(self._most, self._saved + (now - self._at) * self._rate)
+        self._at = now
+        if units > self._saved:
+            return False
+        self._saved -= units
+        return True

@@ -1,0 +1,119 @@
+"""The transcripts that were found: who states which conversation, and who is skipped and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.core.formats.recognise import HEAD_BYTES, Recognised, recognise
+from conv_realtime.core.ownership import Candidate, choose_owner
+from conv_realtime.edges import disk
+from conv_realtime.errors import SourceError
+from conv_realtime.ingest.follow import Follower
+
+ConversationKey = tuple[str, str, str | None]
+"""Source, session and agent: files with the same key state the same conversation."""
+
+
+@dataclass(slots=True)
+class Book:
+    """One file: what it is, and the work that is going on with it.
+
+    Attributes:
+        recognised: what its first bytes say; a text is why it is not read, None not yet known.
+        owner: the path that states its conversation instead, None when it does itself.
+        lock: held while the file is read or rows are built from it.
+        generation: rises whenever the file is begun from its start again.
+    """
+
+    path: str
+    recognised: Recognised | str | None = None
+    owner: str | None = None
+    follower: Follower | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    generation: int = 0
+    looking: bool = False
+    look_again: bool = False
+    sending: asyncio.Task[None] | None = None
+    rest: asyncio.TimerHandle | None = None
+
+    @property
+    def key(self) -> ConversationKey | None:
+        """What the file states, None while that is unknown or not to be read."""
+        known = self.recognised
+        if isinstance(known, Recognised):
+            return known.source, known.session, known.agent
+        return None
+
+
+class Shelf:
+    """Every transcript by path, and by the conversation that it states."""
+
+    def __init__(self, checkpoints: dict[str, Checkpoint]) -> None:
+        self.checkpoints = checkpoints
+        self.books: dict[str, Book] = {}
+        self._by_key: dict[ConversationKey, set[str]] = {}
+
+    def book(self, path: str) -> Book:
+        """Return the book of a path, a new one where there is none."""
+        found = self.books.get(path)
+        if found is None:
+            found = self.books[path] = Book(path)
+        return found
+
+    def owners(self) -> list[Book]:
+        """Return the books that state a conversation of their own."""
+        return [book for book in self.books.values() if book.key and book.owner is None]
+
+    def recognise(self, path: str, *, resting: bool) -> Book:
+        """Read what a file is from its first bytes, once it can be told.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        book = self.book(path)
+        if book.recognised is None:
+            with disk.OpenFile(path) as file:
+                head = file.read(0, HEAD_BYTES)
+            book.recognised = recognise(PurePath(path), head, resting=resting)
+            if (key := book.key) is not None:
+                self._by_key.setdefault(key, set()).add(path)
+        return book
+
+    def settle_owner(self, book: Book) -> str | None:
+        """Decide who states this book's conversation; return whom it took over from, if so.
+
+        Sets `owner` of every file that states the same.
+        """
+        key = book.key
+        group = self._by_key.get(key, set()) if key else set()
+        if len(group) < 2:
+            book.owner = None
+            return None
+        present = {path: stat for path in group if (stat := disk.stat(path)) and stat.size}
+        if not present:
+            return None
+        current = next((path for path in sorted(group) if path in self.checkpoints), None)
+        owner = choose_owner(self._candidates(present), current, _continues).path
+        for path in group:
+            self.book(path).owner = None if path == owner else owner
+        return current if current not in (None, owner) else None
+
+    def _candidates(self, present: dict[str, FileStat]) -> Collection[Candidate]:
+        return [
+            Candidate(path, stat.size, isinstance(known, Recognised) and known.named)
+            for path, stat in present.items()
+            if (known := self.book(path).recognised) is not None
+        ]
+
+
+def _continues(larger: Candidate, smaller: Candidate) -> bool:
+    """Return whether the larger file begins with all of the smaller one's bytes."""
+    try:
+        with disk.OpenFile(larger.path) as one, disk.OpenFile(smaller.path) as other:
+            return one.crc(smaller.size) == other.crc(smaller.size)
+    except SourceError:
+        return False
