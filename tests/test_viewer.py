@@ -1,0 +1,180 @@
+"""The viewer in a real browser, driven over the DevTools protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import websockets
+from starlette.applications import Starlette
+from websockets.asyncio.client import ClientConnection
+
+from conv_realtime import testing, viewer
+from conv_realtime.cli.server import Server
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+WITHIN = 30.0
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+]
+
+
+class Page:
+    """A tab: evaluates JavaScript and remembers what went wrong in it."""
+
+    def __init__(self, connection: ClientConnection, session: str) -> None:
+        self._connection = connection
+        self._session = session
+        self._numbers = itertools.count(1000)
+        self.complaints: list[Any] = []
+
+    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol."""
+        number = next(self._numbers)
+        command = {"id": number, "method": method, "params": parameters}
+        await self._connection.send(json.dumps({**command, "sessionId": self._session}))
+        while True:
+            said = json.loads(await self._connection.recv())
+            if said.get("id") == number:
+                assert "error" not in said, said
+                result: dict[str, Any] = said["result"]
+                return result
+            if said.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.complaints.append(said["params"])
+
+    async def value(self, expression: str) -> Any:
+        """Return what an expression gives."""
+        result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return result["result"].get("value")
+
+    async def until(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                if await self.value(expression):
+                    return
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _browser() -> AsyncIterator[ClientConnection]:
+    """Run Chromium without a window; gives its DevTools connection."""
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = await asyncio.create_subprocess_exec(
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"),
+            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(WITHIN):
+                while True:
+                    line = (await process.stderr.readline()).decode()
+                    if found := re.search(r"ws://\S+", line):
+                        break
+                    assert line, "Chromium ended"
+            async with websockets.connect(found.group(), max_size=None) as connection:
+                yield connection
+        finally:
+            process.kill()
+            # Its helpers hold the pipe a moment longer: read to the end, or it is never closed.
+            await process.communicate()
+
+
+async def _open(connection: ClientConnection, url: str) -> Page:
+    async def call(number: int, method: str, **parameters: Any) -> dict[str, Any]:
+        await connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while (said := json.loads(await connection.recv())).get("id") != number:
+            pass
+        result: dict[str, Any] = said["result"]
+        return result
+
+    target = (await call(1, "Target.createTarget", url="about:blank"))["targetId"]
+    attached = await call(2, "Target.attachToTarget", targetId=target, flatten=True)
+    page = Page(connection, attached["sessionId"])
+    for domain in ("Runtime", "Log", "Page"):
+        await page.call(f"{domain}.enable")
+    await page.call("Page.navigate", url=url)
+    return page
+
+
+@asynccontextmanager
+async def _viewed() -> AsyncIterator[tuple[testing.TestBridge, Page]]:
+    """Run a bridge with its viewer, and a browser that looks at it."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Server("127.0.0.1", 0))
+        stack.push_async_callback(server.stop)
+        bridge = await stack.enter_async_context(testing.bridge())
+        await server.start(Starlette(routes=[*bridge.bridge.routes, *viewer.routes()]))
+        connection = await stack.enter_async_context(_browser())
+        yield bridge, await _open(connection, f"http://{server.address}/")
+
+
+LIVE = "document.getElementById('state').textContent === 'live'"
+TEXTS = "[...document.querySelectorAll('#messages .text')].map((e) => e.textContent).join('|')"
+
+
+async def test_messages_show_up_live_and_as_text() -> None:
+    """What is appended is shown at once; markup in a transcript stays text and runs nothing."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        evil = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
+        bridge.append(testing.claude_line(evil))
+        await page.until(f"{TEXTS} === {json.dumps(evil)}")
+        bridge.append(testing.claude_line("an answer", "assistant"))
+        await page.until(f"{TEXTS}.endsWith('|an answer')")
+        assert (
+            await page.value("document.querySelectorAll('#messages img, #messages b').length") == 0
+        )
+        assert await page.value("document.title") == "conv_realtime"
+        assert page.complaints == []
+        await _picture(page)
+
+
+async def test_what_was_there_before_is_shown_and_chosen_by_a_click() -> None:
+    """A snapshot fills the page; a click shows another conversation."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        for number in (1, 2):
+            session = f"5e551011-0000-4000-8000-00000000000{number}"
+            bridge.append(testing.claude_line(f"prompt {number}", session=session))
+            await bridge.next("new_message")
+        await page.call("Page.reload")
+        await page.until("document.querySelectorAll('#conversations button').length === 2")
+        for number in (1, 2):
+            await page.value(
+                "[...document.querySelectorAll('#conversations button')]"
+                f".find((b) => b.textContent.startsWith('prompt {number}')).click()"
+            )
+            await page.until(f"{TEXTS} === 'prompt {number}'")
+        assert page.complaints == []
+
+
+async def _picture(page: Page) -> None:
+    """Keep pictures in light and dark for whoever wants to look, if a folder is named."""
+    folder = os.environ.get("CONV_REALTIME_PICTURES")
+    for scheme in ("light", "dark") if folder else ():
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await page.call("Emulation.setEmulatedMedia", features=[feature])
+        shot = await page.call("Page.captureScreenshot")
+        _write(f"{folder}/viewer-{scheme}.png", shot["data"])
+
+
+def _write(path: str, data: str) -> None:
+    import base64
+    from pathlib import Path
+
+    Path(path).write_bytes(base64.b64decode(data))
