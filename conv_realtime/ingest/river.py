@@ -106,6 +106,8 @@ class Ingest:
         self._tasks: asyncio.TaskGroup | None = None
         self._stack: AsyncExitStack | None = None
         self._paths: list[Path] = []
+        self._sends: set[asyncio.Task[None]] = set()
+        self._behind_since = 0.0
 
     # Life ----------------------------------------------------------------------------------
 
@@ -256,8 +258,6 @@ class Ingest:
 
     # Waking --------------------------------------------------------------------------------
 
-    _behind_since = 0.0
-
     async def _follow_wakeups(self) -> None:
         assert self._watcher is not None
         async for wakeup in self._watcher.wakeups():
@@ -330,10 +330,12 @@ class Ingest:
         if looked is None:
             return
         self._send_soon(looked)
-        if resting:
-            await self._settle_down(looked)
-        else:
+        if not resting:
             self._rest_later(looked)
+        elif looked.settling is None or looked.settling.done():
+            assert self._tasks is not None
+            name = f"settle {looked.path}"
+            looked.settling = self._tasks.create_task(self._settle_down(looked), name=name)
 
     def _tell_file(self, book: Book, exists: bool, size: int) -> None:
         change = "modified" if exists else "deleted"
@@ -352,13 +354,13 @@ class Ingest:
         if follower is None or not follower.has_news(follower.sent):
             return
         if book.sending is None or book.sending.done():
-            if not any(
-                b.sending and not b.sending.done() for b in self._opened.shelf.books.values()
-            ):
+            if not self._sends:
                 self._behind_since = time.monotonic()
             book.sending = self._tasks.create_task(
                 self._looker.send(book), name=f"send {book.path}"
             )
+            self._sends.add(book.sending)
+            book.sending.add_done_callback(self._sends.discard)
 
     async def _settle_down(self, book: Book) -> None:
         """Wait until everything is sent, then judge the file as done."""
@@ -428,8 +430,8 @@ class Ingest:
         resting = resting or (stat is not None and time.time() - stat.mtime_ns / 1e9 > rest)
         book.looking = True
         await self._look(book, resting=resting)
-        if book.sending is not None:
-            await asyncio.wait({book.sending})
+        if at_work := {task for task in (book.sending, book.settling) if task is not None}:
+            await asyncio.wait(at_work)
 
     def _count(self, path: str, size: int, summary: Summary) -> None:
         desk = self._opened

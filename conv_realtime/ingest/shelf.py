@@ -38,6 +38,7 @@ class Book:
     looking: bool = False
     look_again: bool = False
     sending: asyncio.Task[None] | None = None
+    settling: asyncio.Task[None] | None = None
     rest: asyncio.TimerHandle | None = None
 
     @property
