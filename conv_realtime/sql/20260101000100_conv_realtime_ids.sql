@@ -117,7 +117,7 @@ begin
       new.owner_id, new.source, new.machine, new.session_id, new.agent_id)
   then
     raise exception 'conversation % is not one of owner %', new.id, new.owner_id using
-      errcode = 'insufficient_privilege',
+      errcode = 'check_violation',
       hint = 'Its id must be the UUIDv5 of its owner_id, source, machine, session_id, agent_id.';
   end if;
   return new;

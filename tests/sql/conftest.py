@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from conv_realtime.local import LocalSupabase
 from tests.sql.database import Database
+from tests.sql.scratch import Scratch, scratch_databases
 
 Sent = list[dict[str, Any]]
 
@@ -32,6 +34,13 @@ def alice() -> str:
 def mallory() -> str:
     """Another user, who wants what is Alice's."""
     return str(uuid.uuid4())
+
+
+@pytest.fixture
+def scratch(local_supabase: LocalSupabase) -> Iterator[Scratch]:
+    """Databases that a test may spoil."""
+    with scratch_databases(local_supabase) as made:
+        yield made
 
 
 Recorder = Callable[[], AbstractContextManager[Sent]]
