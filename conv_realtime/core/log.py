@@ -11,7 +11,7 @@ Readers hold an index and read on from it; the log knows none of them. Its rules
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -53,6 +53,11 @@ class Entry:
         self._event = event
         self._payload: bytes | None = None
         self._stamped: bytes | None = None
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it is part of the stream, so that a cursor cannot skip it."""
+        return self._change is not None
 
     @property
     def event(self) -> Event:
@@ -159,7 +164,6 @@ class Log:
             self._bytes > self._max_bytes and self.head - self._first > 1
         ):
             self._drop(self._entries[self._first - self._offset])
-            self._first += 1
         dead = self._first - self._offset
         if dead > 1024 and dead * 2 > len(self._entries):
             del self._entries[:dead]
@@ -169,10 +173,20 @@ class Log:
 
     def _drop(self, entry: Entry) -> None:
         self._bytes -= entry.weight
+        if not entry.is_change:
+            self._skip_marks()
         subject = entry.subject
         if subject is not None and subject.conversation is not None:
             if self._updates.get(subject.conversation) is entry:
                 del self._updates[subject.conversation]
+        self._first += 1
+
+    def _skip_marks(self) -> None:
+        """Move marks before the oldest entry behind it: nothing of the stream is lost with it."""
+        at = bisect_left(self._marks, self._first, key=lambda mark: mark[1])
+        while at < len(self._marks) and self._marks[at][1] == self._first:
+            self._marks[at] = (self._marks[at][0], self._first + 1)
+            at += 1
 
 
 def _text_bytes(change: Change) -> int:

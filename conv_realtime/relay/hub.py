@@ -43,6 +43,9 @@ POLL_SECONDS = 0.01
 STALL_SECONDS = 5.0
 """How long a client with a gap may go on not reading before it is closed with 1013."""
 
+HANG_UP_SECONDS = 5.0
+"""How long a client that was closed may still read what was sent, before the line is cut."""
+
 _MAX_UNFLUSHED = 500
 _MAX_CONVERSATIONS = 100_000
 
@@ -256,7 +259,7 @@ class Hub:
         if client.wire.waiting_bytes > BEHIND_BYTES or not step(
             client.websocket.close(code, reason)
         ):
-            client.wire.hang_up(code, reason, STALL_SECONDS)
+            client.wire.hang_up(code, reason, HANG_UP_SECONDS)
 
     def abort(self, client: Client) -> None:
         """Cut the line of a client that is not there any more."""

@@ -1,0 +1,43 @@
+"""Frames: exactly what `to_json` says, up to half a megabyte."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conv_realtime.core.envelope import encode, event_of, with_timestamp
+from conv_realtime.events import NewMessage
+from tests.relay.rows import changed, conversation, created, message, project
+
+
+def test_a_small_event_is_encoded_as_to_json_says() -> None:
+    """What handlers see and what goes over the wire is the same text."""
+    rows = [project(), conversation(), message(content=[{"type": "text", "text": "é"}])]
+    for change in (*created(*rows), *changed(*rows), *changed(message(deleted_at=1))):
+        event = event_of(change, "s.1")
+        assert encode(event).decode() == event.to_json()
+
+
+def test_the_older_form_only_adds_a_timestamp() -> None:
+    """Type and data stay as they are."""
+    payload = encode(event_of(created(conversation())[0], "s.1"))
+    assert json.loads(with_timestamp(payload, 17)) == {**json.loads(payload), "timestamp": 17}
+
+
+@given(st.text(min_size=1, max_size=3), st.integers(1, 3000), st.integers(1500, 4000))
+def test_a_long_message_is_cut_to_the_limit_and_not_much_shorter(
+    piece: str, times: int, limit: int
+) -> None:
+    """A cut frame fits, keeps a prefix of the text, and says truncated."""
+    event = event_of(created(message(piece * times, content=["x" * 100]))[0], "s.1")
+    payload = encode(event, limit)
+    assert len(payload) <= limit
+    data = json.loads(payload)["data"]
+    assert isinstance(event, NewMessage)
+    assert event.data.text.startswith(data["text"])
+    assert data["truncated"] == (data["content"] is None)
+    if len(data["text"]) < len(piece * times):
+        # Characters take up to six bytes, and the guess may overshoot by as much again.
+        assert len(payload) > limit * 0.5

@@ -1,0 +1,94 @@
+"""The shared log against a model that keeps everything."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conv_realtime.core.envelope import subject_of
+from conv_realtime.core.log import Entry, Log
+from tests.relay.rows import changed, conversation, created, message
+
+actions = st.lists(st.one_of(st.integers(0, 6), st.just("other"), st.just("gap")), max_size=80)
+
+
+@given(actions, st.integers(1, 12))
+def test_going_on_from_a_cursor_misses_nothing(steps: list[object], kept: int) -> None:
+    """From any cursor ever given the log gives every later change, or says it cannot."""
+    log = Log(kept, 10**9)
+    told: list[int] = []  # every change, by number
+    given_out: list[tuple[str, int, int]] = []  # cursor, changes before it, stream
+    stream = 0
+    log.mark("s0.0")
+    given_out.append(("s0.0", 0, 0))
+    for step in steps:
+        if step == "gap":
+            stream += 1
+            log.forget_marks()
+            log.mark(f"s{stream}.0")
+            given_out.append((f"s{stream}.0", len(told), stream))
+        elif step == "other":
+            log.append(Entry(None, log.cursor, 0))
+        else:
+            assert isinstance(step, int)
+            before = log.cursor
+            for number in range(step):
+                told.append(len(told))
+                (change,) = created(message(seq=len(told) - 1))
+                last = number == step - 1
+                cursor = f"s{stream}.{len(told)}" if last else before
+                log.append(Entry(subject_of(change), cursor, 0, change=change))
+                given_out.append((cursor, len(told) if last else len(told) - 1 - number, stream))
+            if step:
+                log.mark(f"s{stream}.{len(told)}")
+    assert log.head - log.first <= kept
+    for cursor, before_it, its_stream in given_out:
+        index = log.find(cursor)
+        if index is None:
+            continue
+        assert its_stream == stream
+        got = [
+            entry.event.data.seq  # type: ignore[union-attr]
+            for entry in log.read(index, log.head)
+            if entry.subject is not None
+        ]
+        assert set(told[before_it:]) <= set(got)
+        assert got == sorted(got)
+    assert log.find(log.cursor) is not None or not log.cursor
+
+
+def test_the_newest_cursor_is_found_after_the_log_was_trimmed() -> None:
+    """Events come and go; the head is always covered, the forgotten past never."""
+    log = Log(3, 10**9)
+    for number in range(5000):
+        (change,) = created(message(seq=number))
+        log.append(Entry(subject_of(change), f"s.{number}", 0, change=change))
+        log.mark(f"s.{number}")
+        assert log.find(f"s.{number}") == log.head
+        if number >= 4:
+            assert log.find(f"s.{number - 3}") == log.first
+            assert log.find(f"s.{number - 4}") is None
+
+
+def test_bytes_bound_the_log_too() -> None:
+    """Large rows shorten it, but the newest is always there."""
+    log = Log(100, 10_000)
+    for number in range(50):
+        (change,) = created(message("x" * 2000, seq=number))
+        log.append(Entry(subject_of(change), f"s.{number}", 0, change=change))
+    assert log.head - log.first == 1
+    assert log.read(log.first, log.head)[0].event.data.seq == 49  # type: ignore[union-attr]
+
+
+def test_an_update_is_superseded_by_a_newer_one_of_its_conversation_alone() -> None:
+    """Only conversation_update collapses, and only the older of one conversation."""
+    log = Log(100, 10**9)
+    changes = [
+        *created(conversation("a", revision=1)),
+        *changed(conversation("a", revision=2), conversation("b", revision=2)),
+        *changed(message(of=conversation("a")), conversation("a", revision=3)),
+    ]
+    entries = [Entry(subject_of(change), "s.1", 0, change=change) for change in changes]
+    for entry in entries:
+        log.append(entry)
+    assert [entry.superseded for entry in entries] == [False, True, False, False, False]
