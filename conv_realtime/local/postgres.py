@@ -102,6 +102,16 @@ class Postgres:
         query = urlencode({"host": str(self._placement.sockets), "port": self.port})
         return f"postgresql://{quote(user)}@/{quote(dbname)}?{query}"
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of PostgreSQL as it runs now."""
+        return self._child.pid if self._child else None
+
+    @property
+    def guard_pid(self) -> int | None:
+        """The process id of the guard that ends PostgreSQL when this process is gone."""
+        return self._child.guard_pid if self._child else None
+
     async def __aenter__(self) -> Self:
         """Starts PostgreSQL and returns when it takes connections.
 
@@ -147,7 +157,7 @@ class Postgres:
             await self._child.stop()  # it has ended: only its pipes are left to close
             while self._child.ended.is_set():
                 try:
-                    await asyncio.to_thread(stop_orphan, self._placement.data)
+                    await asyncio.to_thread(_clear, self._placement)
                     self._child = await _Child.start(self._placement, self.port, lock.fileno())
                 except ConfigError:
                     _log.exception("postgres_restart_failed")
@@ -163,7 +173,8 @@ class _Child:
         self.ended = asyncio.Event()
         self._process = process
         self._data = data
-        self._pid: int | None = None
+        self.pid: int | None = None
+        self.guard_pid = process.pid
         assert process.stdout is not None
         self._status = process.stdout.fileno()
         asyncio.get_running_loop().add_reader(self._status, self._on_status)
@@ -197,7 +208,7 @@ class _Child:
     def _on_status(self) -> None:
         """The guard tells PostgreSQL's pid; it closes its output when both have ended."""
         if told := os.read(self._status, 64):
-            self._pid = int(told)
+            self.pid = int(told)
             return
         asyncio.get_running_loop().remove_reader(self._status)
         self._process.wait()
@@ -205,7 +216,7 @@ class _Child:
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while not is_ready(self._data, self._pid):
+        while not is_ready(self._data, self.pid):
             if self.ended.is_set() or time.monotonic() > deadline:
                 raise ConfigError("local Supabase", f"PostgreSQL: {_last_words(self._data)}")
             await asyncio.sleep(_POLL_SECONDS)
@@ -244,8 +255,18 @@ def _prepare(placement: Placement) -> None:
     """Makes the data directory if there is none, and clears what an earlier run left."""
     if not placement.data.exists():
         _initialise(placement)
-    stop_orphan(placement.data)
+    _clear(placement)
     (placement.data / "pg_hba.conf").write_text(_ACCESS)
+
+
+def _clear(placement: Placement) -> None:
+    """Ends what is left of an earlier PostgreSQL; its socket's lock would pass for a live one.
+
+    In a container without an init process a killed server stays a zombie, and its pid "alive".
+    """
+    stop_orphan(placement.data)
+    for left in placement.sockets.glob(".s.PGSQL.*"):
+        left.unlink(missing_ok=True)
 
 
 def _initialise(placement: Placement) -> None:
@@ -321,7 +342,9 @@ def _open_log(data: Path) -> Generator[int]:
 
 def _last_words(data: Path) -> str:
     with contextlib.suppress(OSError):
-        return _last_line(_log_path(data).read_text(errors="replace"))
+        told = _log_path(data).read_text(errors="replace")
+        fatal = [line for line in told.splitlines() if "FATAL:" in line or "PANIC:" in line]
+        return _last_line(fatal[-1] if fatal else told)
     return "ended without a word"
 
 
