@@ -86,7 +86,7 @@ class Transcripts:
             for number, session in enumerate(self._sessions)
         }
         self.conversations: dict[str, UUID] = {
-            session: conversation_id(owner, "claude-code", MACHINE, session)
+            session: conversation_id(owner, "claude_code", MACHINE, session)
             for session in self._sessions
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
     from conv_realtime.ingest import Progress, Summary
     from conv_realtime.settings import Settings
+
+_FACTS = ("files", "conversations", "messages", "changed", "skipped", "bytes", "seconds")
 
 
 @click.command()
@@ -78,7 +79,7 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
     for skip in summary.skips:
         place = skip.path if skip.offset is None else f"{skip.path} at byte {skip.offset}"
         click.echo(f"skipped {place}: {skip.reason}", err=True)
-    facts = {name: value for name, value in asdict(summary).items() if name != "skips"}
+    facts = {name: getattr(summary, name) for name in _FACTS}
     if as_json:
         emit({"event": "summary", **facts})
     else:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LIVE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
-_WATCHING = (None, "running", "standby")
+_WATCHING = (None, "ok", "partial", "standby")
 """States of the watcher that are as they should be: a relay has none, another bridge may watch."""
 
 

@@ -83,7 +83,7 @@ def stores_and_feeds(local: LocalFeed, supabase: SupabaseFeed, store: SupabaseSt
 
 
 def identity(owner: UUID) -> None:
-    conversation = conversation_id(owner, "claude-code", "laptop", "session")
+    conversation = conversation_id(owner, "claude_code", "laptop", "session")
     assert_type(message_id(conversation, "msg_1"), UUID)
     assert_type(project_id(owner, "laptop", "/project"), UUID)
     assert_type(ConfigError("paths", "name one").name, str)

@@ -1,0 +1,166 @@
+"""The bridge inside a user's program: life, handlers, and several on one state directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import websockets
+from starlette.applications import Starlette
+
+from conv_realtime import Bridge, ConfigError, NewMessage, testing
+from conv_realtime.bridge import StateLock
+from conv_realtime.cli.server import Server
+from conv_realtime.local import LocalSupabase
+from conv_realtime.testing import SESSION, claude_line
+from tests.conftest import Owner
+
+WITHIN = 20.0
+
+
+async def test_without_a_supabase_the_error_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment is read when the bridge is entered, and what is missing is named."""
+    for name in (
+        "SUPABASE_URL",
+        "SUPABASE_SECRET_KEY",
+        "SUPABASE_SERVICE_ROLE_KEY",
+        "SUPABASE_KEY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    bridge = Bridge([tmp_path], state_dir=tmp_path / "state")
+    with pytest.raises(ConfigError, match="conv-realtime local") as caught:
+        async with bridge:
+            pass
+    assert caught.value.name == "SUPABASE_URL"
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="SUPABASE_SECRET_KEY"):
+        async with bridge:
+            pass
+
+
+def test_making_a_bridge_touches_nothing(tmp_path: Path) -> None:
+    """A constructor does no I/O: routes exist before the bridge is entered."""
+    bridge = Bridge([tmp_path / "none"], state_dir=tmp_path / "state")
+    assert [getattr(route, "path", None) for route in bridge.routes] == ["/ws", "/healthz"]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_users_test_appends_and_hears() -> None:
+    """What the README promises to a user's test."""
+    async with testing.bridge() as b:
+        b.append(testing.claude_line("hi"))
+        assert (await b.next("new_message")).data.text == "hi"
+
+
+async def test_rows_are_in_the_store_and_merged_by_message_id() -> None:
+    """Two lines of one response are one message, new first and then updated."""
+    async with testing.bridge() as b:
+        b.append(testing.claude_line("one", "assistant", message_id="m"))
+        first = (await b.next("new_message")).data
+        b.append(testing.claude_line("two", "assistant", message_id="m"))
+        second = (await b.next("message_update")).data
+        assert first.id == second.id
+        assert second.revision > first.revision
+        async with asyncio.timeout(WITHIN):
+            while b.store.messages.get(second.id) is None:  # noqa: ASYNC110 - the store has no events
+                await asyncio.sleep(0.01)
+        assert len(b.store.conversations) == 1
+
+
+async def test_handlers_match_and_a_failing_one_harms_nobody() -> None:
+    """Only the role that was asked for is heard, and an error stays with its handler."""
+    heard: asyncio.Queue[NewMessage] = asyncio.Queue()
+    async with testing.bridge() as b:
+
+        @b.bridge.on("new_message")
+        async def failing(event: NewMessage) -> None:
+            raise ValueError("a user's mistake")
+
+        @b.bridge.on("new_message", role="assistant")
+        async def answered(event: NewMessage) -> None:
+            heard.put_nowait(event)
+
+        b.append(claude_line("question"))
+        b.append(claude_line("answer", "assistant"))
+        async with asyncio.timeout(WITHIN):
+            event = await heard.get()
+        assert event.data.role == "assistant"
+        assert heard.empty()
+
+
+async def test_a_store_that_is_down_loses_nothing() -> None:
+    """Clients hear at once; the row is written as soon as the database is back."""
+    async with testing.bridge() as b:
+        b.store.down = True
+        b.append(claude_line("while away"))
+        event = await b.next("new_message")
+        assert b.store.messages == {}
+        b.store.down = False
+        async with asyncio.timeout(60):
+            while event.data.id not in b.store.messages:  # noqa: ASYNC110 - the store has no events
+                await asyncio.sleep(0.05)
+
+
+async def test_a_host_serves_the_routes() -> None:
+    """The routes of the bridge work in an application of the host's, beside others."""
+    async with testing.bridge() as b, Server("127.0.0.1", 0) as server:
+        await server.start(Starlette(routes=b.bridge.routes))
+        async with asyncio.timeout(WITHIN), websockets.connect(f"ws://{server.address}/ws") as ws:
+            assert json.loads(await ws.recv())["type"] == "connection_established"
+            b.append(claude_line("hello"))
+            while (event := json.loads(await ws.recv()))["type"] != "new_message":
+                pass
+        assert event["data"]["text"] == "hello"
+
+
+async def test_one_of_two_ingests_and_the_other_takes_over(
+    tmp_path: Path, local_supabase: LocalSupabase, owner: Owner
+) -> None:
+    """Two bridges on a state directory: both hear all; when the first goes, the second ingests."""
+    transcripts = tmp_path / "projects"
+    transcripts.mkdir()
+    settings = {
+        "state_dir": tmp_path / "state",
+        "supabase_url": local_supabase.url,
+        "supabase_key": local_supabase.secret_key,
+        "owner_id": owner.id,
+        "machine": "test",
+    }
+    first, second = Bridge([transcripts], **settings), Bridge([transcripts], **settings)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    @second.on("new_message")
+    async def note(event: NewMessage) -> None:
+        heard.put_nowait(event.data.text)
+
+    file = transcripts / f"{SESSION}.jsonl"
+    async with AsyncExitStack() as stack, AsyncExitStack() as earlier:
+        await earlier.enter_async_context(first)
+        await stack.enter_async_context(second)
+        assert first.ingesting
+        assert not second.ingesting
+        file.write_bytes(claude_line("from the first"))
+        async with asyncio.timeout(WITHIN):
+            assert await heard.get() == "from the first"
+            await earlier.aclose()
+            while not second.ingesting:  # noqa: ASYNC110 - it looks at a lock of the file system
+                await asyncio.sleep(0.05)
+            with file.open("ab") as appended:
+                appended.write(claude_line("from the second"))
+            assert await heard.get() == "from the second"
+
+
+def test_a_state_lock_is_held_once(tmp_path: Path) -> None:
+    """The second gets it only when the first has let go."""
+    first, second = StateLock(tmp_path), StateLock(tmp_path)
+    with first, second:
+        assert first.take()
+        assert first.take(), "taking it twice is holding it once"
+        assert not second.take()
+        first.__exit__()
+        assert second.take()
