@@ -99,7 +99,8 @@ async def serve(app: ASGIApp, **options: Any) -> AsyncIterator[Server]:
     """Serve an application until left; its lifespan runs."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, **options)
+        options = {"log_level": "error", "timeout_graceful_shutdown": 2, **options}
+        config = uvicorn.Config(app, **options)
         server = _Quiet(config)
         task = asyncio.create_task(server.serve([listening]), name="uvicorn")
         try:

@@ -1,0 +1,254 @@
+"""`ConnectionManager` with WebSockets of any make, and handlers and iterators of events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from conv_realtime.core.selection import UnknownType
+from conv_realtime.events import NewMessage, Resync
+from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
+from conv_realtime.relay import listeners as listeners_module
+from tests.relay.rows import OTHER, OWNER, changed, conversation, created, message
+from tests.relay.serving import eventually, serve, settings
+
+
+class FakeWebSocket:
+    """Has Starlette's methods and keeps what it is sent; can hang or fail."""
+
+    def __init__(self) -> None:
+        self.accepted = False
+        self.sent: list[dict[str, Any]] = []
+        self.closed: int | None = None
+        self.failing = False
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.inbox: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def accept(self, subprotocol: str | None = None) -> None:
+        self.accepted = True
+
+    async def send_text(self, data: str) -> None:
+        await self.reading.wait()
+        if self.failing:
+            raise RuntimeError("gone")
+        self.sent.append(json.loads(data))
+
+    async def receive_text(self) -> str:
+        text = await self.inbox.get()
+        if text is None:
+            raise WebSocketDisconnect
+        return text
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None:
+        self.closed = code
+
+    @property
+    def types(self) -> list[str]:
+        return [frame["type"] for frame in self.sent]
+
+
+def event(text: str = "hi", owner: Any = None) -> NewMessage:
+    """Return an event such as a host would broadcast."""
+    from conv_realtime.core.envelope import event_of
+
+    made = event_of(created(message(text))[0], "s.1")
+    assert isinstance(made, NewMessage)
+    return made
+
+
+async def test_a_host_can_connect_broadcast_and_disconnect() -> None:
+    """The calls of a tutorial's manager work, with a fake WebSocket."""
+    manager, websocket = ConnectionManager(), FakeWebSocket()
+    id = await manager.connect(websocket)
+    assert websocket.accepted
+    assert dict(manager.active_connections) == {id: websocket}
+    assert await manager.broadcast(event("one")) == 1
+    assert await manager.send(id, event("two"))
+    await eventually(lambda: len(websocket.sent) == 3, "all is sent")
+    assert websocket.types == ["connection_established", "new_message", "new_message"]
+    manager.disconnect(id)
+    manager.disconnect(id)
+    assert not manager.active_connections
+    assert await manager.broadcast(event()) == 0
+    assert not await manager.send(id, event())
+    assert manager.stats()["accepted"] == 1
+
+
+async def test_broadcast_counts_who_wants_the_event() -> None:
+    """Subscriptions and owners decide; the count is that of clients queued."""
+    manager = ConnectionManager()
+    for options in ({}, {"subscriptions": ["project_update"]}, {"owner_id": str(OWNER)}):
+        await manager.connect(FakeWebSocket(), **options)
+    assert await manager.broadcast(event()) == 1
+    with pytest.raises(UnknownType):
+        await manager.connect(FakeWebSocket(), subscriptions=["nonsense"])
+    assert len(manager.active_connections) == 3
+
+
+async def test_one_client_that_fails_or_hangs_harms_no_other() -> None:
+    """A broken one is forgotten, a hanging one waits alone."""
+    manager = ConnectionManager()
+    broken, hanging, healthy = FakeWebSocket(), FakeWebSocket(), FakeWebSocket()
+    for websocket in (broken, hanging, healthy):
+        await manager.connect(websocket)
+    await eventually(lambda: hanging.sent and broken.sent, "all are greeted")
+    broken.failing = True
+    hanging.reading.clear()
+    for n in range(20):
+        await manager.broadcast(event(str(n)))
+    await eventually(lambda: len(healthy.sent) == 21, "the healthy one has all")
+    await eventually(lambda: len(manager.active_connections) == 2, "the broken one is gone")
+    assert len(hanging.sent) == 1
+    hanging.reading.set()
+    await eventually(lambda: len(hanging.sent) == 21, "the other one catches up")
+    for id in list(manager.active_connections):
+        manager.disconnect(id)
+
+
+async def test_a_hanging_client_without_a_wire_is_bounded_too() -> None:
+    """It gets resync in place of what was too much."""
+    manager = ConnectionManager(settings(client_queue_events=10))
+    websocket = FakeWebSocket()
+    id = await manager.connect(websocket)
+    await eventually(lambda: websocket.sent, "it is greeted")
+    websocket.reading.clear()
+    for n in range(100):
+        await manager.broadcast(event(str(n)))
+    websocket.reading.set()
+    await eventually(lambda: "resync" in websocket.types, "it is told")
+    await manager.broadcast(event("live"))
+    await eventually(lambda: websocket.sent[-1]["data"].get("text") == "live", "it goes on")
+    assert websocket.types.count("resync") == 1
+    assert len(websocket.sent) < 20
+    manager.disconnect(id)
+
+
+async def test_run_serves_an_endpoint_of_the_hosts_own() -> None:
+    """run() connects, answers and disconnects, also where there is only receive_text."""
+    manager, websocket = ConnectionManager(), FakeWebSocket()
+    serving = asyncio.create_task(manager.run(websocket), name="endpoint")
+    await websocket.inbox.put('{"type": "ping", "data": {"timestamp": 5}}')
+    await eventually(lambda: websocket.types[-1:] == ["pong"], "it answers")
+    await websocket.inbox.put(None)
+    await serving
+    assert not manager.active_connections
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")
+def test_starlettes_test_client_is_served() -> None:
+    """A host's tests need no server: no transport is there, and frames come all the same."""
+    from starlette.testclient import TestClient
+
+    manager = ConnectionManager()
+
+    async def live(websocket: WebSocket) -> None:
+        await manager.run(websocket)
+
+    with TestClient(Starlette(routes=[WebSocketRoute("/live", live)])) as client:
+        with client.websocket_connect("/live") as websocket:
+            assert websocket.receive_json()["type"] == "connection_established"
+            websocket.send_json({"type": "ping", "data": {"timestamp": 1}})
+            assert websocket.receive_json() == {"type": "pong", "data": {"timestamp": 1}}
+    assert not manager.active_connections
+
+
+async def test_a_relay_mounts_under_a_path() -> None:
+    """Mounted at /live it serves /live/ws and /live/healthz."""
+    import httpx
+    from starlette.routing import Mount
+    from websockets.asyncio.client import connect
+
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    app = Starlette(routes=[Mount("/live", relay.app)], lifespan=relay.lifespan)
+    async with serve(app) as server, httpx.AsyncClient() as http:
+        assert (await http.get(server.http + "/live/healthz")).json()["status"] == "ok"
+        async with connect(f"ws://127.0.0.1:{server.port}/live/ws") as websocket:
+            assert json.loads(await websocket.recv())["type"] == "connection_established"
+            # Mounted too, frames go straight to the transport.
+            (client,) = relay.manager.hub.clients.values()
+            assert client.wire is not None
+
+
+async def test_handlers_hear_what_they_ask_for_and_fail_alone() -> None:
+    """Type and data select; an error is counted and the next event handled."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    heard: list[str] = []
+
+    @relay.on("new_message", role="assistant")
+    async def notify(event: NewMessage) -> None:
+        heard.append(event.data.text)
+        if event.data.text == "bad":
+            raise ValueError(event.data.text)
+
+    async with relay:
+        for text, role in (
+            ("a", "assistant"),
+            ("b", "user"),
+            ("bad", "assistant"),
+            ("c", "assistant"),
+        ):
+            feed.publish(created(message(text, role=role)))
+        await eventually(lambda: len(heard) == 3, "three are heard")
+        assert heard == ["a", "bad", "c"]
+        await eventually(
+            lambda: relay.health()[1]["handlers"] == {"handled": 2, "failed": 1, "dropped": 0},
+            "they are counted",
+        )
+    with pytest.raises(ValueError, match="nonsense"):
+        relay.on("nonsense")
+
+
+async def test_a_handler_that_is_too_slow_loses_events_and_holds_up_nobody() -> None:
+    """Its queue is bounded and what it loses is counted."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    block = asyncio.Event()
+
+    @relay.on("new_message")
+    async def slow(event: NewMessage) -> None:
+        await block.wait()
+
+    async with relay:
+        for n in range(listeners_module.HANDLER_QUEUE + 50):
+            feed.publish(created(message(str(n), n)))
+        assert relay.health()[1]["handlers"]["dropped"] >= 49
+
+
+async def test_events_go_on_from_a_cursor_without_a_gap() -> None:
+    """An iterator that is slower than the memory is long reads on from the feed."""
+    chosen = settings(replay_events=50)
+    feed = LocalFeed(settings(replay_events=5000))
+    async with Relay(feed=feed, settings=chosen) as relay:
+        feed.publish(created(*(message(str(n), n) for n in range(1, 11))))
+        start = str(feed._cursor(4))
+        seqs: list[int] = []
+        async for item in relay.events(since=start):
+            assert isinstance(item, NewMessage)
+            seqs.append(item.data.seq)
+            if len(seqs) == 3:
+                feed.publish(created(*(message(str(n), n) for n in range(11, 501))))
+            if item.data.seq == 500:
+                break
+    assert sorted(set(seqs)) == list(range(5, 501))
+
+
+async def test_events_of_an_unknown_cursor_begin_with_resync() -> None:
+    """A gap that cannot be closed is said, then live events follow."""
+    feed = LocalFeed(settings())
+    async with Relay(feed=feed, settings=settings()) as relay:
+        events = relay.events(since="other.1")
+        assert isinstance(await anext(events), Resync)
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        feed.publish(changed(conversation(owner=OTHER)))
+        assert (await waiting).type == "conversation_update"
+        await events.aclose()
