@@ -117,15 +117,18 @@ create index conversations_parent on public.conversations (parent_id, owner_id)
 create index conversations_newest on public.conversations (owner_id, updated_at desc nulls last);
 create index messages_order on public.messages (conversation_id, seq);
 
--- Changes in the order of changes_since, for one owner and for the service role.
-create index projects_changes on public.projects (change_tx, change_seq);
+-- Changes in the order of changes_since, of one owner and, for the service role, of all. The
+-- condition holds for every row. It keeps the planner from reading all owners' changes for one:
+-- a query that does not state it cannot use these indexes.
+create index projects_changes on public.projects (change_tx, change_seq)
+  where change_tx >= 0;
 create index projects_owner_changes on public.projects (owner_id, change_tx, change_seq);
-create index conversations_changes
-  on public.conversations (change_tx, revision, change_seq);
+create index conversations_changes on public.conversations (change_tx, revision, change_seq)
+  where change_tx >= 0;
 create index conversations_owner_changes
   on public.conversations (owner_id, change_tx, revision, change_seq);
-create index messages_changes
-  on public.messages (change_tx, revision, change_seq);
+create index messages_changes on public.messages (change_tx, revision, change_seq)
+  where change_tx >= 0;
 create index messages_owner_changes
   on public.messages (owner_id, change_tx, revision, change_seq);
 

@@ -125,25 +125,23 @@ $$;
 create function conv_realtime.forget_conversation() returns trigger
 language plpgsql set search_path = '' as $$
 begin
-  new.change_forgotten := new.metadata @> '{"forgotten": true}';
-  if new.change_forgotten then
-    new.metadata := '{"forgotten": true}';
-    new.project_id := null;
-    new.title := null;
-    new.status := 'completed';
-    new.activity := 'ended';
-    new.model := null;
-    new.cwd := null;
-    new.git_branch := null;
-    new.message_count := 0;
-    new.tool_usage_count := 0;
-    new.input_tokens := 0;
-    new.output_tokens := 0;
-    new.cache_read_tokens := 0;
-    new.cache_write_tokens := 0;
-    new.reasoning_tokens := 0;
-    new.deleted_at := coalesce(new.deleted_at, new.updated_at, new.created_at, 'epoch');
-  end if;
+  new.change_forgotten := true;
+  new.metadata := '{"forgotten": true}';
+  new.project_id := null;
+  new.title := null;
+  new.status := 'completed';
+  new.activity := 'ended';
+  new.model := null;
+  new.cwd := null;
+  new.git_branch := null;
+  new.message_count := 0;
+  new.tool_usage_count := 0;
+  new.input_tokens := 0;
+  new.output_tokens := 0;
+  new.cache_read_tokens := 0;
+  new.cache_write_tokens := 0;
+  new.reasoning_tokens := 0;
+  new.deleted_at := coalesce(new.deleted_at, new.updated_at, new.created_at, 'epoch');
   return new;
 end
 $$;
@@ -151,14 +149,12 @@ $$;
 create function conv_realtime.forget_message() returns trigger
 language plpgsql set search_path = '' as $$
 begin
-  if new.metadata @> '{"forgotten": true}' then
-    new.metadata := '{"forgotten": true}';
-    new.text := '';
-    new.content := null;
-    new.model := null;
-    new.usage := null;
-    new.deleted_at := coalesce(new.deleted_at, new.created_at, 'epoch');
-  end if;
+  new.metadata := '{"forgotten": true}';
+  new.text := '';
+  new.content := null;
+  new.model := null;
+  new.usage := null;
+  new.deleted_at := coalesce(new.deleted_at, new.created_at, 'epoch');
   return new;
 end
 $$;
@@ -211,7 +207,8 @@ create trigger change_2_order before update on public.conversations
 create trigger change_3_silence before update on public.conversations
   for each row execute function conv_realtime.drop_equal();
 create trigger change_4_forget before insert or update on public.conversations
-  for each row execute function conv_realtime.forget_conversation();
+  for each row when (new.metadata @> '{"forgotten": true}')
+  execute function conv_realtime.forget_conversation();
 create trigger change_5_stamp before insert or update on public.conversations
   for each row execute function conv_realtime.stamp();
 create trigger change_9_forget after update on public.conversations
@@ -230,7 +227,8 @@ create trigger change_2_order before update on public.messages
 create trigger change_3_silence before update on public.messages
   for each row execute function conv_realtime.drop_equal();
 create trigger change_4_forget before insert or update on public.messages
-  for each row execute function conv_realtime.forget_message();
+  for each row when (new.metadata @> '{"forgotten": true}')
+  execute function conv_realtime.forget_message();
 create trigger change_5_stamp before insert or update on public.messages
   for each row execute function conv_realtime.stamp();
 

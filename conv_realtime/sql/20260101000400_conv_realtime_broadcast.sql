@@ -171,9 +171,13 @@ begin
           'revision', f.revision, 'role', f.role, 'text', f.text, 'content', f.content,
           'model', f.model, 'created_at', f.created_at, 'usage', f.usage, 'truncated', false,
           'cursor', conv_realtime.place(stream, f.change_tx, 3, f.revision, f.change_seq),
-          'conversation', conv_realtime.conversation_summary(f.conversation_id, f.owner_id)))
+          'conversation', jsonb_build_object(
+            'id', c.id, 'title', c.title, 'source', c.source, 'project_name', p.name,
+            'status', c.status, 'activity', c.activity, 'message_count', c.message_count)))
         end as data
       from fresh f
+      join public.conversations c on c.id = f.conversation_id and c.owner_id = f.owner_id
+      left join public.projects p on p.id = c.project_id and p.owner_id = c.owner_id
       where conv_realtime.topic_owner(f.conversation_id) = f.owner_id
       order by f.conversation_id, f.revision, f.change_seq
     loop
@@ -297,19 +301,21 @@ begin
   end if;
   if not conv_realtime.request_says('x-conv-realtime-history') then
     for written in
-      select p.owner_id, conv_realtime.project_row(p) as shown,
-        conv_realtime.place(stream, p.change_tx, 1, 0, p.change_seq) as place
-      from public.projects p join fresh f on f.id = p.id and f.owner_id = p.owner_id
-      where p.id = any (due)
-      order by p.id, p.owner_id
+      select f.owner_id, conv_realtime.fit(jsonb_build_object(
+        'id', f.id, 'name', f.name, 'path', f.path,
+        'conversation_count', (
+          select count(*) from public.conversations c
+          where c.project_id = f.id and c.owner_id = f.owner_id and c.deleted_at is null),
+        'status', case when f.updated_at > now() - interval '24 hours'
+          then 'active' else 'inactive' end,
+        'updated_at', f.updated_at,
+        'cursor', conv_realtime.place(stream, f.change_tx, 1, 0, f.change_seq))) as data
+      from fresh f
+      where f.id = any (due)
+      order by f.id, f.owner_id
     loop
       perform conv_realtime.tell('owner:' || written.owner_id, 'project_update',
-        conv_realtime.fit(jsonb_build_object(
-          'id', written.shown -> 'id', 'name', written.shown -> 'name',
-          'path', written.shown -> 'path',
-          'conversation_count', written.shown -> 'conversation_count',
-          'status', written.shown -> 'status', 'updated_at', written.shown -> 'updated_at',
-          'cursor', written.place)), target);
+        written.data, target);
     end loop;
   end if;
   perform conv_realtime.tell_changed(array(select distinct owner_id from fresh), target);
