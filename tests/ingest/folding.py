@@ -1,0 +1,49 @@
+"""Reads a file as a whole and gives the rows that it states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.follow import Follower, Identity
+from conv_realtime.models import Conversation, Message
+
+IDENTITY = Identity(UUID("aaaaaaaa-0000-4000-8000-000000000001"), "bench")
+
+
+def follow(path: Path) -> Follower:
+    """Return a follower that has read nothing yet."""
+    return Follower(str(path), IDENTITY, Sanitizer())
+
+
+def read_all(follower: Follower, path: Path, limit: int = 2**20) -> None:
+    """Fold everything that is there, `limit` bytes at a time."""
+    with OpenFile(str(path)) as file:
+        while follower.read(file, limit):
+            pass
+
+
+def rows(follower: Follower, path: Path) -> tuple[list[Conversation], list[Message]]:
+    """Return what the follower states, conversations by agent, messages by `seq`."""
+    with OpenFile(str(path)) as file:
+        folds = [fold for _, fold in follower.conversations()]
+        folds.sort(key=lambda fold: (fold.first_seq, fold.agent or ""))
+        messages = [row for fold in folds for row in follower.last_messages(fold, file, 10**9)]
+    return [follower.conversation(fold) for fold in folds], messages
+
+
+def state(follower: Follower, path: Path) -> list[dict[str, Any]]:
+    """Return every row as the database would get it."""
+    conversations, messages = rows(follower, path)
+    return [row.to_row() for row in (*conversations, *messages)]
+
+
+def stated(path: Path) -> tuple[list[Conversation], list[Message]]:
+    """Return what a file states, read at once with its last line at rest."""
+    follower = follow(path)
+    read_all(follower, path)
+    follower.take_rest()
+    return rows(follower, path)

@@ -1,0 +1,252 @@
+"""What a Claude Code transcript says, by invented files of every generation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conv_realtime.models import Conversation, Message, conversation_id, message_id
+from tests.ingest.folding import IDENTITY, stated
+from tests.ingest.lines import SESSION, assistant, calls, line, result, says, user, uuid
+
+
+def _write(folder: Path, *lines: bytes, name: str = f"{SESSION}.jsonl") -> Path:
+    path = folder / "-work-garden" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def _read(folder: Path, *lines: bytes) -> tuple[Conversation, list[Message]]:
+    conversations, messages = stated(_write(folder, *lines))
+    assert len(conversations) == 1
+    return conversations[0], messages
+
+
+def test_the_lines_of_one_response_are_one_message(tmp_path: Path) -> None:
+    """Blocks add up in order, tokens are the maximum of the lines and never their sum."""
+    conversation, messages = _read(
+        tmp_path,
+        user("q"),
+        assistant("a", "msg_1", says("first"), usage={"input_tokens": 9, "output_tokens": 2}),
+        user("r", [result("t0")]),
+        assistant("b", "msg_1", calls("t1"), usage={"input_tokens": 9, "output_tokens": 70}),
+        assistant("c", "msg_1", calls("t2"), usage={"input_tokens": 9, "output_tokens": 70}),
+    )
+    merged = next(row for row in messages if row.role == "assistant")
+    assert [block["type"] for block in merged.content] == ["text", "tool_use", "tool_use"]
+    assert merged.usage == {"input_tokens": 9, "output_tokens": 70}
+    assert (conversation.input_tokens, conversation.output_tokens) == (9, 70)
+    assert (conversation.message_count, conversation.tool_usage_count) == (2, 2)
+
+
+def test_a_messages_place_is_its_first_line_and_its_revision_the_last(tmp_path: Path) -> None:
+    """`seq` orders a conversation for ever; `revision` rises with each line merged."""
+    lines = [assistant("a", "msg_1"), user("q"), assistant("b", "msg_1", calls("t"))]
+    _, (merged, prompt) = _read(tmp_path, *lines)
+    assert (merged.seq, merged.revision) == (0, len(b"".join(lines)) - 1)
+    assert prompt.seq == len(lines[0])
+    assert prompt.revision == len(lines[0] + lines[1]) - 1
+
+
+def test_ids_follow_from_what_the_file_says(tmp_path: Path) -> None:
+    """Anybody can compute them: owner, source, machine, session, and the transcript's own ids."""
+    conversation, messages = _read(
+        tmp_path, user("q"), assistant("a", "msg_1"), user("n", uuid=...)
+    )
+    expected = conversation_id(IDENTITY.owner_id, "claude_code", IDENTITY.machine, SESSION)
+    assert conversation.id == expected
+    natives = [uuid("q"), "msg_1", f"@{messages[2].seq}"]
+    assert [row.id for row in messages] == [message_id(expected, native) for native in natives]
+
+
+@pytest.mark.parametrize(
+    ("record", "role"),
+    [
+        (user("x", "please"), "user"),
+        (user("x", [says("please")]), "user"),
+        (user("x", [result("t")]), "tool"),
+        (user("x", [result("t"), says("and also")]), "user"),
+        (user("x", "caveat", isMeta=True), "system"),
+        (user("x", "summary", isCompactSummary=True), "system"),
+        (user("x", "[Request interrupted by user]"), "system"),
+        (user("x", "<local-command-stdout>3 files</local-command-stdout>"), "system"),
+        (user("x", "<command-name>/review</command-name>"), "user"),
+        (assistant("x", "m"), "assistant"),
+        (assistant("x", "m", model="<synthetic>"), "system"),
+        (line("system", "x", subtype="compact_boundary", content="compacted"), "system"),
+        (line("system", "x", subtype="api_error", error={"status": 529}), "system"),
+        (line("attachment", "x", attachment={"type": "queued_command", "prompt": "go"}), "user"),
+        (line("hologram", "x", beam=1), "other"),
+    ],
+)
+def test_a_record_has_the_role_of_who_speaks(tmp_path: Path, record: bytes, role: str) -> None:
+    """People, models, tools and the client are told apart; an unknown type is kept."""
+    _, (message,) = _read(tmp_path, record)
+    assert message.role == role
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        line("progress", "x", data={"type": "hook_progress"}),
+        line("file-history-snapshot", "x", uuid=..., snapshot={}),
+        line("queue-operation", "x", uuid=..., operation="enqueue", content="later"),
+        line("system", "x", subtype="turn_duration", durationMs=5),
+        line("system", "x", subtype="stop_hook_summary", hookCount=1),
+        line("attachment", "x", attachment={"type": "task_reminder"}),
+        line("hologram", "x", uuid=...),
+    ],
+)
+def test_bookkeeping_makes_no_row(tmp_path: Path, record: bytes) -> None:
+    """What neither a person nor a model said is no message, and alone no conversation."""
+    assert stated(_write(tmp_path, record)) == ([], [])
+
+
+def _titled(folder: Path, *lines: bytes) -> str | None:
+    return _read(folder, *lines)[0].title
+
+
+def test_the_title_has_a_precedence(tmp_path: Path) -> None:
+    """Custom, then generated, then the agent's name, then a summary of this file, then a prompt."""
+    prompt = user("q", "Plant\n  the   roses")
+    summary = line("summary", "s", uuid=..., sessionId=..., summary="Roses", leafUuid=uuid("q"))
+    agent = line("agent-name", "n", uuid=..., agentName="gardener")
+    generated = line("ai-title", "g", uuid=..., aiTitle="Rose planting")
+    custom = line("custom-title", "c", uuid=..., customTitle="My roses")
+    assert _titled(tmp_path, prompt) == "Plant the roses"
+    assert _titled(tmp_path, summary, prompt) == "Roses"
+    assert _titled(tmp_path, prompt, agent, summary) == "gardener"
+    assert _titled(tmp_path, prompt, generated, agent) == "Rose planting"
+    assert _titled(tmp_path, custom, prompt, generated) == "My roses"
+
+
+def test_a_foreign_summary_is_no_title(tmp_path: Path) -> None:
+    """Most summaries at the head of a file name another session."""
+    foreign = line("summary", "s", uuid=..., summary="Tulips", leafUuid=uuid("elsewhere"))
+    assert _titled(tmp_path, foreign, user("q", "Plant the roses")) == "Plant the roses"
+
+
+def test_what_the_client_typed_is_no_title(tmp_path: Path) -> None:
+    """Commands, reminders and compaction summaries say nothing about the conversation."""
+    lines = [
+        user("a", "<command-name>/clear</command-name>"),
+        user("b", "<system-reminder>be kind</system-reminder>"),
+        user("c", "the story so far", isCompactSummary=True),
+        user("d", "x" * 300),
+    ]
+    title = _titled(tmp_path, *lines)
+    assert title is not None and len(title) == 100 and title.endswith("x…")
+
+
+def test_a_secret_in_the_first_prompt_does_not_become_the_title(tmp_path: Path) -> None:
+    """The prompt is cleaned before it is cut."""
+    secret = "sk-" + "ant-" + "a1B2" * 10
+    title = _titled(tmp_path, user("q", "y" * 80 + " " + secret))
+    assert title is not None and "sk-" not in title
+
+
+def test_the_project_is_where_the_session_began(tmp_path: Path) -> None:
+    """`cwd` names the project; the folder's name only where no record says it."""
+    conversation, _ = _read(tmp_path, user("q"), user("r", cwd="/work/garden/shed"))
+    assert (conversation.project_name, conversation.cwd) == ("garden", "/work/garden/shed")
+    conversation, _ = _read(tmp_path, user("q", cwd=...))
+    assert (conversation.project_name, conversation.cwd) == ("-work-garden", None)
+
+
+def test_a_subagents_file_is_a_child_conversation(tmp_path: Path) -> None:
+    """Flat or in the folder `subagents`: agent id from the name, parent = the session."""
+    parent = conversation_id(IDENTITY.owner_id, "claude_code", IDENTITY.machine, SESSION)
+    record = user("q", isSidechain=True, agentId="ab12")
+    for name in ("agent-ab12.jsonl", f"{SESSION}/subagents/agent-ab12.jsonl"):
+        (child,), _ = stated(_write(tmp_path, record, name=name))
+        assert (child.agent_id, child.session_id, child.parent_id) == ("ab12", SESSION, parent)
+        assert child.project_name == "garden"
+
+
+def test_inline_sidechains_are_child_conversations(tmp_path: Path) -> None:
+    """Each chain of marked lines is a subagent named by its first line."""
+    lines = [
+        user("q"),
+        user("s1", "look here", isSidechain=True),
+        assistant("s2", "msg_s", says("done"), isSidechain=True, parentUuid=uuid("s1")),
+        user("t1", "look there", isSidechain=True, parentUuid=uuid("q")),
+        assistant("a", "msg_1", parentUuid=uuid("q")),
+    ]
+    conversations, _ = stated(_write(tmp_path, *lines))
+    main, first, second = conversations
+    assert (main.agent_id, first.agent_id, second.agent_id) == (None, uuid("s1"), uuid("t1"))
+    assert first.parent_id == second.parent_id == main.id
+    assert (main.message_count, first.message_count, second.message_count) == (2, 2, 1)
+    assert (first.title, first.status, first.activity) == ("look here", "completed", "ended")
+
+
+def test_a_foreign_session_id_does_not_split_a_file(tmp_path: Path) -> None:
+    """One file is one conversation; some records carry another session's id."""
+    conversation, messages = _read(tmp_path, user("q"), user("r", session=uuid("other")))
+    assert conversation.session_id == SESSION
+    assert {row.conversation_id for row in messages} == {conversation.id}
+
+
+def test_times_are_the_records_times(tmp_path: Path) -> None:
+    """Started by the first record, updated by the newest: file order is not time order."""
+    conversation, messages = _read(tmp_path, user("q", at=5), user("r", at=60), user("s", at=7))
+    first, newest, last = (row.created_at for row in messages)
+    assert conversation.started_at == conversation.created_at == first
+    assert conversation.updated_at == newest != last
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (user("z"), ("active", "working")),
+        (assistant("z", "m", calls("t")), ("active", "working")),
+        (assistant("z", "m", says("done")), ("active", "waiting")),
+        (assistant("z", "m", calls("t"), stop="tool_use"), ("active", "working")),
+        (user("z", [result("t")]), ("active", "working")),
+        (user("z", "[Request interrupted by user]"), ("active", "waiting")),
+        (user("z", "<command-name>/exit</command-name>"), ("completed", "ended")),
+        (
+            assistant("z", "m", model="<synthetic>", isApiErrorMessage=True),
+            ("error", "waiting"),
+        ),
+    ],
+)
+def test_status_and_activity_follow_from_the_last_record(
+    tmp_path: Path, last: bytes, expected: tuple[str, str]
+) -> None:
+    """Whose turn it is can be read from the file alone, never from a clock."""
+    conversation, _ = _read(tmp_path, user("q"), last)
+    assert (conversation.status, conversation.activity) == expected
+
+
+def test_a_synthetic_answer_counts_no_tokens_and_names_no_model(tmp_path: Path) -> None:
+    """The client's own messages are not the model's."""
+    synthetic = assistant("b", "m2", model="<synthetic>", usage={"output_tokens": 99})
+    conversation, _ = _read(tmp_path, assistant("a", "m1"), synthetic)
+    assert (conversation.model, conversation.output_tokens) == ("claude-test-1", 5)
+    assert conversation.message_count == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"message": None},
+        {"message": "just text"},
+        {"message": {"content": [1, None, {"type": 3}, {"type": "text", "text": None}]}},
+        {"message": {"content": {"type": "text", "text": "single"}, "usage": [1]}},
+        {"message": {"id": 7, "usage": {"output_tokens": "many"}, "model": []}},
+        {"timestamp": "yesterday", "cwd": 5, "gitBranch": []},
+        {"timestamp": 1e300, "uuid": {}, "isSidechain": "yes", "parentUuid": 4},
+        {"sessionId": 12, "toolUseResult": {"deep": [[[]]]}},
+    ],
+)
+@pytest.mark.parametrize("kind", ["user", "assistant", "system", "attachment", "summary", "x"])
+def test_no_field_is_trusted(tmp_path: Path, kind: str, odd: dict[str, Any]) -> None:
+    """Whatever a field holds, the file is read to its end and every row can be sent."""
+    conversations, messages = stated(_write(tmp_path, line(kind, "odd", **odd), user("after")))
+    assert messages[-1].text == "prompt after"
+    json.dumps([row.to_row() for row in (*conversations, *messages)], allow_nan=False)
