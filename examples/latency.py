@@ -5,29 +5,32 @@
 Runs `conv-realtime up` on a temporary state directory, appends 200 lines to new files below new
 folders, and prints p50, p95 and p99 in milliseconds from just before the write until the line is
 seen: on /ws, readable by supabase-py, on the conversation's private topic by supabase-py and by
-@supabase/supabase-js (if Node.js and `npm ci` in tests/js are there), the last two with the
-owner's token. At the end another user's token is tried, and must be refused.
+@supabase/supabase-js (if Node.js and `npm ci` in tests/js are there), the last three with the
+owner's token. A topic can be joined once its conversation exists, so the first line of each file
+is timed for the first two alone. At the end another user's token is tried, and must be refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import websockets
 from realtime import RealtimeSubscribeStates
 from supabase import AsyncClient, acreate_client
+from websockets.asyncio.client import ClientConnection
 
 from conv_realtime import conversation_id, message_id
 from conv_realtime.testing import claude_line
@@ -37,28 +40,39 @@ JS_CLIENT = Path(__file__).parent.parent / "tests" / "js" / "client.mjs"
 PATIENCE_SECONDS = 15.0
 
 
+WS, TABLE = "/ws", "readable by supabase-py"
+PYTHON, JAVASCRIPT = "topic by supabase-py", "topic by supabase-js"
+
+
 class Clock:
     """When each line was written, and how much later each reader saw it first (seconds)."""
 
     def __init__(self) -> None:
-        self._written: dict[str, float] = {}
+        self._written: dict[str, dict[str, float]] = {}
         self._seen: dict[str, dict[str, float]] = {}
         self._changed = asyncio.Event()
 
-    def write(self, message: str) -> None:
-        """Start the time of a message's id."""
-        self._written[message] = time.perf_counter()
+    def write(self, message: str, readers: Sequence[str]) -> None:
+        """Start the time of a message's id for each of `readers`."""
+        now = time.perf_counter()
+        for reader in readers:
+            self._written.setdefault(reader, {})[message] = now
 
     def see(self, reader: str, message: str) -> None:
         """Stop it for one reader."""
-        if message in self._written:
-            delay = time.perf_counter() - self._written[message]
-            self._seen.setdefault(reader, {}).setdefault(message, delay)
+        written = self._written.get(reader, {}).get(message)
+        if written is not None:
+            self._seen.setdefault(reader, {}).setdefault(message, time.perf_counter() - written)
             self._changed.set()
 
-    async def complete(self, readers: Sequence[str]) -> None:
+    def pending(self, reader: str) -> list[str]:
+        """Return the ids that `reader` has yet to see."""
+        seen = self._seen.get(reader, {})
+        return [message for message in self._written.get(reader, {}) if message not in seen]
+
+    async def complete(self) -> None:
         """Wait until every reader has seen every line, or nothing new comes any more."""
-        while any(len(self._seen.get(name, {})) < len(self._written) for name in readers):
+        while any(self.pending(reader) for reader in self._written):
             self._changed.clear()
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
@@ -66,10 +80,17 @@ class Clock:
             except TimeoutError:
                 return
 
-    def report(self, reader: str) -> dict[str, Any]:
-        """Return how many lines a reader saw and the percentiles in milliseconds."""
+    def reports(self) -> list[dict[str, Any]]:
+        """Return, for each reader, how many lines it saw and the percentiles in milliseconds."""
+        return [self._report(reader) for reader in self._written]
+
+    def _report(self, reader: str) -> dict[str, Any]:
         delays = sorted(self._seen.get(reader, {}).values())
-        facts: dict[str, Any] = {"reader": reader, "seen": len(delays), "of": len(self._written)}
+        facts: dict[str, Any] = {
+            "reader": reader,
+            "seen": len(delays),
+            "of": len(self._written[reader]),
+        }
         for percent in (50, 95, 99) if delays else ():
             rank = min(len(delays) - 1, len(delays) * percent // 100)
             facts[f"p{percent}_ms"] = round(delays[rank] * 1000, 1)
@@ -77,27 +98,28 @@ class Clock:
 
 
 class Transcripts:
-    """New files below new folders; their ids are known before they exist."""
+    """New files below new folders; the ids of what they say are known before they exist."""
 
     def __init__(self, root: Path, owner: str, files: int) -> None:
-        self._sessions = [str(uuid4()) for _ in range(files)]
-        self._paths = {
-            session: root / f"run-{number}" / "deeper" / f"{session}.jsonl"
-            for number, session in enumerate(self._sessions)
-        }
-        self.conversations: dict[str, UUID] = {
+        self._root = root
+        self._sessions = {
             session: conversation_id(owner, "claude_code", MACHINE, session)
-            for session in self._sessions
+            for session in (str(uuid4()) for _ in range(files))
         }
 
-    async def append(self, clock: Clock, lines: int, rate: float) -> None:
-        """Append `lines` lines, `rate` a second, in turn to each file."""
-        for number in range(lines):
-            session = self._sessions[number % len(self._sessions)]
+    @property
+    def topics(self) -> list[str]:
+        """The private topic of each conversation."""
+        return [f"conv_realtime:conversation:{id}" for id in self._sessions.values()]
+
+    async def append(self, clock: Clock, lines: int, rate: float, readers: Sequence[str]) -> None:
+        """Append `lines` lines, `rate` a second, to each file in turn."""
+        turns = itertools.cycle(self._sessions.items())
+        for number, (session, conversation) in enumerate(itertools.islice(turns, lines)):
             uuid = str(uuid4())
             line = claude_line(f"line {number}", session=session, uuid=uuid)
-            clock.write(str(message_id(self.conversations[session], uuid)))
-            append(self._paths[session], line)
+            clock.write(str(message_id(conversation, uuid)), readers)
+            append(self._root / session[:8] / "deeper" / f"{session}.jsonl", line)
             await asyncio.sleep(1 / rate)
 
 
@@ -111,21 +133,22 @@ def append(path: Path, line: bytes) -> None:
 # The readers -------------------------------------------------------------------------------
 
 
-async def read_ws(clock: Clock, url: str) -> None:
+async def read_ws(clock: Clock, client: ClientConnection) -> None:
     """Follow /ws."""
-    async with websockets.connect(url, max_size=None) as client:
-        async for frame in client:
-            event = json.loads(frame)
-            if event["type"] == "new_message":
-                clock.see("/ws", event["data"]["id"])
+    async for frame in client:
+        event = json.loads(frame)
+        if event["type"] == "new_message":
+            clock.see(WS, event["data"]["id"])
 
 
 async def read_table(clock: Clock, supabase: AsyncClient) -> None:
-    """Ask the Data API for messages again and again, the newest first."""
-    query = supabase.table("messages").select("id").order("change_seq", desc=True).limit(20)
+    """Ask the Data API for what is not there yet, again and again."""
     while True:
-        for row in (await query.execute()).data:
-            clock.see("readable by supabase-py", row["id"])
+        if pending := clock.pending(TABLE):
+            query = supabase.table("messages").select("id").in_("id", pending[:50])
+            rows: Any = (await query.execute()).data
+            for row in rows:
+                clock.see(TABLE, row["id"])
         await asyncio.sleep(0.002)
 
 
@@ -137,7 +160,8 @@ async def join(supabase: AsyncClient, topic: str, on_message: Callable[[Any], No
         if not state.done():
             state.set_result(status.value)
 
-    channel = supabase.channel(topic, {"config": {"private": True}})
+    options: Any = {"config": {"private": True}}
+    channel = supabase.channel(topic, options)
     channel.on_broadcast("new_message", on_message)
     await channel.subscribe(settle)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -167,7 +191,14 @@ class JavaScript:
             if "id" in said:
                 self._answers.pop(said["id"]).set_result(said)
             elif said["event"] == "broadcast" and said["message"]["event"] == "new_message":
-                clock.see("topic by supabase-js", said["message"]["payload"]["data"]["id"])
+                clock.see(JAVASCRIPT, said["message"]["payload"]["data"]["id"])
+
+    async def join(self, topics: Sequence[str], user: str) -> None:
+        """Join private topics with a user's token."""
+        await self.ask("token", token=user)
+        for topic in topics:
+            said = await self.ask("join", topic=topic, config={"private": True})
+            assert said["ok"]["status"] == "SUBSCRIBED", said
 
     async def ask(self, do: str, **given: Any) -> Any:
         """Have the client do something; return its answer."""
@@ -229,57 +260,59 @@ async def token(state: Path, *options: str) -> str:
 
 async def measure(folder: Path, lines: int, files: int, rate: float) -> bool:
     """Run once and print; return whether nothing was missed and the stranger was refused."""
-    root = folder / "projects"
+    root, state = folder / "projects", folder / "state"
     root.mkdir()
-    state = folder / "state"
+    clock = Clock()
     async with AsyncExitStack() as stack:
         ready = await stack.enter_async_context(up(state, root))
         url, key = ready["supabase_url"], ready["publishable_key"]
-        owner = await token(state)
+        supabase = await client_of(url, key, await token(state))
+        stack.push_async_callback(supabase.realtime.close)
         transcripts = Transcripts(root, ready["owner_id"], files)
-        topics = [f"conv_realtime:conversation:{id}" for id in transcripts.conversations.values()]
-        clock = Clock()
-        readers = ["/ws", "readable by supabase-py", "topic by supabase-py"]
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        readers = [WS, TABLE]
+        client = await stack.enter_async_context(websockets.connect(ready["ws"], max_size=None))
+        await client.recv()  # connection_established: what is written from here on is heard
+        await stack.enter_async_context(running(read_ws(clock, client)))
+        await stack.enter_async_context(running(read_table(clock, supabase)))
+        await transcripts.append(clock, files, rate, readers)
+        await clock.complete()
 
-        supabase = await client_of(url, key, owner)
-        for topic in topics:
+        for topic in transcripts.topics:
             status = await join(
                 supabase,
                 topic,
-                lambda said: clock.see("topic by supabase-py", said["payload"]["data"]["id"]),
+                lambda said: clock.see(PYTHON, said["payload"]["data"]["id"]),
             )
             assert status == "SUBSCRIBED", f"{topic}: {status}"
+        readers.append(PYTHON)
         if shutil.which("node") and (JS_CLIENT.parent / "node_modules").is_dir():
-            readers.append("topic by supabase-js")
             node = JavaScript(await stack.enter_async_context(javascript(url, key)))
-            listening = tasks.create_task(node.listen(clock), name="supabase-js")
-            await node.ask("token", token=owner)
-            for topic in topics:
-                said = await node.ask("join", topic=topic, config={"private": True})
-                assert said["ok"]["status"] == "SUBSCRIBED", said
-        reading = [
-            tasks.create_task(read_ws(clock, ready["ws"]), name="/ws"),
-            tasks.create_task(read_table(clock, supabase), name="table"),
-        ]
-        await transcripts.append(clock, lines, rate)
-        await clock.complete(readers)
-        for task in reading:
-            task.cancel()
-        reports = [clock.report(reader) for reader in readers]
-        refused = await stranger_is_refused(
-            url, key, await token(state, "--sub", str(uuid4())), topics[0]
-        )
-        if len(readers) == 4:
-            listening.cancel()
-        await supabase.realtime.close()
+            await stack.enter_async_context(running(node.listen(clock)))
+            await node.join(transcripts.topics, await token(state))
+            readers.append(JAVASCRIPT)
+        await transcripts.append(clock, lines - files, rate, readers)
+        await clock.complete()
+        stranger = await token(state, "--sub", str(uuid4()))
+        refused = await is_refused(url, key, stranger, transcripts.topics[0])
+    reports = clock.reports()
     for facts in reports:
         print(json.dumps(facts))
     print(json.dumps({"another_users_token": "refused" if refused else "ADMITTED"}))
     return refused and all(facts["seen"] == facts["of"] for facts in reports)
 
 
-async def stranger_is_refused(url: str, key: str, other: str, topic: str) -> bool:
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` beside the body."""
+    task = asyncio.create_task(work, name="reader")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def is_refused(url: str, key: str, other: str, topic: str) -> bool:
     """Return whether another user can neither read the table nor join the topic."""
     stranger = await client_of(url, key, other)
     rows = (await stranger.table("messages").select("id").limit(1).execute()).data
