@@ -181,6 +181,15 @@ def test_a_filtered_cursor_does_not_age(db: Database, alice: str, mallory: str) 
     assert place(after) > place(before)
 
 
+def test_a_read_only_transaction_can_read(db: Database, alice: str) -> None:
+    """PostgREST calls stable functions in one."""
+    with db.user(alice) as request:
+        request.upsert("conversations", [conversation(alice)])
+    with db.user(alice) as request:
+        request.rows("set transaction read only")
+        assert len(request.changes("start")["changes"]) == 1
+
+
 def test_an_older_open_transaction_is_waited_for(db: Database, alice: str) -> None:
     """The newer one shows only together with it: otherwise the older would be lost."""
     late, early = conversation(alice), conversation(alice)
