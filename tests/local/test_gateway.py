@@ -1,0 +1,183 @@
+"""One port serves supabase clients and browsers, on loopback, through outages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from postgrest import CountMethod, ReturnMethod
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
+
+from conv_realtime.errors import ConfigError, MigrationError
+from conv_realtime.local import LocalSupabase, provision
+from tests.conftest import Owner
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A state directory that every account may pass."""
+    made = Path(tempfile.mkdtemp(prefix="conv_rt_gw-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+async def until_answer(client: httpx.AsyncClient, status: int) -> None:
+    """Asks until the Data API gives `status`; no answer in between is anything but that or 503."""
+    deadline = time.monotonic() + PATIENCE
+    while (answered := await client.get("/rest/v1/survivors")).status_code != status:
+        assert answered.status_code in (200, 503), answered.text
+        assert answered.status_code == 200 or answered.headers["retry-after"] == "0"
+        assert time.monotonic() < deadline
+
+
+@contextlib.asynccontextmanager
+async def client_of(local: LocalSupabase, key: str) -> AsyncIterator[AsyncClient]:
+    """The official client, on an HTTP client that can be closed."""
+    async with httpx.AsyncClient() as http:
+        options = AsyncClientOptions(
+            httpx_client=http, auto_refresh_token=False, persist_session=False
+        )
+        yield await acreate_client(local.url, key, options=options)
+
+
+async def test_the_official_client_writes_reads_and_calls(
+    local_supabase: LocalSupabase, owner: Owner
+) -> None:
+    """supabase-py upserts, selects, counts and calls a function, as a server and as a user."""
+    table = f"client_{uuid.uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(local_supabase.db_url) as connection:
+        await connection.execute(f"create table {table} (id int primary key, text text)".encode())
+    async with client_of(local_supabase, local_supabase.secret_key) as server:
+        rows = [{"id": n, "text": f"t{n}"} for n in range(5)]
+        made = await server.table(table).upsert(rows).execute()
+        assert made.data == rows
+        minimal = ReturnMethod.minimal
+        quiet = await server.table(table).upsert(rows, returning=minimal).execute()
+        assert quiet.data == []
+        exact = CountMethod.exact
+        page = await server.table(table).select("id", count=exact).range(1, 2).execute()
+        assert (page.data, page.count) == ([{"id": 1}, {"id": 2}], 5)
+        one = await server.table(table).select("text").eq("id", 3).single().execute()
+        assert one.data == {"text": "t3"}
+        assert (await server.rpc("schema_version", {}).execute()).data
+    async with client_of(local_supabase, local_supabase.publishable_key) as user:
+        user.postgrest.auth(owner.token)
+        assert (await user.table("conversations").select("id").execute()).data == []
+
+
+async def test_our_migrations_are_recorded_as_the_supabase_cli_does(
+    local_supabase: LocalSupabase,
+) -> None:
+    """`supabase db push` against the same database would find nothing to do."""
+    async with await psycopg.AsyncConnection.connect(local_supabase.db_url) as connection:
+        query = "select version, name, cardinality(statements) from supabase_migrations"
+        rows = await (await connection.execute(f"{query}.schema_migrations".encode())).fetchall()
+    assert rows
+    assert all(len(row[0]) == 14 and row[1] and row[2] for row in rows)
+
+
+async def test_a_failing_migration_is_named_and_undone(
+    local_supabase: LocalSupabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a migration that fails stays, not even its record."""
+    script = "create table half_made (id int); select 1 / 0;"
+    monkeypatch.setattr(provision, "_migrations", lambda: [("99990101000000", "bad", script)])
+    with pytest.raises(MigrationError, match="99990101000000_bad"):
+        await provision.migrate(local_supabase.db_url)
+    async with await psycopg.AsyncConnection.connect(local_supabase.db_url) as connection:
+        rows = await connection.execute("select to_regclass('half_made')")
+        assert await rows.fetchone() == (None,)
+        rows = await connection.execute(
+            "select from supabase_migrations.schema_migrations where name = 'bad'"
+        )
+        assert rows.rowcount == 0
+
+
+async def test_browsers_of_other_origins_may_ask(local_supabase: LocalSupabase) -> None:
+    """The preflight of supabase-js passes, and the page may read the range of a result."""
+    origin = {"Origin": "http://localhost:5173"}
+    wanted = "apikey,authorization,x-client-info,content-type,prefer,x-conv-realtime-history"
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
+    async with httpx.AsyncClient(base_url=f"{local_supabase.url}/rest/v1") as client:
+        preflight = await client.options("/messages", headers=origin | asked)
+        assert preflight.status_code == 200
+        allowed = preflight.headers["access-control-allow-headers"]
+        assert set(wanted.split(",")) <= set(allowed.lower().replace(" ", "").split(","))
+        key = {"apikey": local_supabase.secret_key}
+        answer = await client.get("/messages?limit=1", headers=origin | key)
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "Content-Range" in answer.headers["access-control-expose-headers"]
+
+
+async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
+    """A response with a body comes without the 40 ms of Nagle's delay against delayed ACKs."""
+    headers = {"apikey": local_supabase.secret_key}
+    async with httpx.AsyncClient(base_url=local_supabase.url, headers=headers) as client:
+        seconds = []
+        for _ in range(20):
+            began = time.perf_counter()
+            await client.get("/rest/v1/messages?limit=1")
+            seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.03
+
+
+async def test_a_taken_port_is_named(folder: Path) -> None:
+    """The error names the port and the option, and PostgreSQL is stopped again."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"--local-port: port {port} "):
+            await LocalSupabase(folder, port=port).__aenter__()
+    async with LocalSupabase(folder, port=0):
+        pass
+
+
+async def test_only_loopback_is_listened_on(folder: Path) -> None:
+    """Keys of a local project protect nothing against a network."""
+    with pytest.raises(ConfigError, match="loopback"):
+        await LocalSupabase(folder, host="0.0.0.0", port=0).__aenter__()
+
+
+async def test_secrets_and_owner_outlive_a_restart(folder: Path) -> None:
+    """A frontend's environment stays valid: keys, owner, password and user's tokens."""
+    async with LocalSupabase(folder, port=0) as local:
+        before = (local.publishable_key, local.secret_key, local.jwt_secret, local.owner_id)
+        url, token = local.db_url, local.token()
+    async with LocalSupabase(folder, port=0) as local:
+        assert (local.publishable_key, local.secret_key, local.jwt_secret, local.owner_id) == before
+        assert local.db_url == url
+        async with httpx.AsyncClient(base_url=local.url) as client:
+            headers = {"Authorization": f"Bearer {token}"}
+            assert (await client.get("/rest/v1/messages", headers=headers)).status_code == 200
+
+
+async def test_a_restart_of_postgres_is_a_short_503(folder: Path) -> None:
+    """While PostgreSQL is away requests are told to try again; soon they succeed by themselves."""
+    async with LocalSupabase(folder, port=0) as local:
+        async with await psycopg.AsyncConnection.connect(local.db_url) as connection:
+            await connection.execute("create table survivors as select 1 as id")
+        headers = {"apikey": local.secret_key}
+        async with httpx.AsyncClient(base_url=local.url, headers=headers) as client:
+            await until_answer(client, 200)
+            assert local.postgres.pid is not None
+            os.kill(local.postgres.pid, signal.SIGKILL)
+            await until_answer(client, 503)
+            await until_answer(client, 200)
+            answers = await asyncio.gather(*(client.get("/rest/v1/survivors") for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
