@@ -17,11 +17,14 @@ _CHUNK = 2**20
 
 
 def default_paths() -> list[Path]:
-    """Return the usual places of the assistants that are read, those that exist."""
+    """Return the usual places of the assistants that are read: those that exist.
+
+    Where none does, all of them: an assistant makes its folder when it is first used.
+    """
     stated = [Path(part) for part in os.environ.get("CLAUDE_CONFIG_DIR", "").split(",") if part]
     folders = stated or [Path("~/.claude"), Path("~/.config/claude")]
-    found = (folder.expanduser() / "projects" for folder in folders)
-    return [folder for folder in found if folder.is_dir()]
+    places = [folder.expanduser() / "projects" for folder in folders]
+    return [place for place in places if place.is_dir()] or places
 
 
 def is_transcript_name(path: str) -> bool:
