@@ -35,7 +35,6 @@ from conv_realtime.local.wal_pgoutput import Transaction
 log = logging.getLogger("conv_realtime.local.realtime")
 
 WEBSOCKET_PATH = "/realtime/v1/websocket"
-REPLICATION_SECONDS = 10.0
 NORMAL_CLOSURE = 1000
 
 Scope = MutableMapping[str, Any]
@@ -82,7 +81,7 @@ class RealtimeServer:
                 max_size=4,
                 open=False,
                 name="conv_realtime.local.realtime",
-                timeout=5.0,
+                timeout=self._rules.database_seconds,
                 check=AsyncConnectionPool.check_connection,
                 kwargs={"application_name": "conv_realtime_policies"},
             )
@@ -97,7 +96,7 @@ class RealtimeServer:
                 self._replicating.is_set,
             )
             with suppress(TimeoutError):
-                async with asyncio.timeout(REPLICATION_SECONDS):
+                async with asyncio.timeout(self._rules.database_seconds):
                     await self._replicating.wait()
             self._stack = stack.pop_all()
         return self

@@ -48,6 +48,7 @@ class Rules:
     """
 
     idle_seconds: float = 60.0
+    database_seconds: float = 5.0
     max_channels: int = 100
     max_payload_bytes: int = 3_000_500
     max_buffered_bytes: int = 16 * 1024 * 1024

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
-import signal
 import struct
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +18,7 @@ from conv_realtime.local import LocalSupabase
 from conv_realtime.local.postgres import Postgres
 from conv_realtime.local.wal import WalSource, backoff
 from conv_realtime.local.wal_pgoutput import Decoder, Transaction
+from tests.local.own_postgres import kill_postmaster, open_folder
 
 PATIENCE = 30.0
 
@@ -95,11 +92,9 @@ async def table(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A place for a PostgreSQL of this test's own, which any account may reach."""
-    path = Path(tempfile.mkdtemp(prefix="conv_rt_wal-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    """A place for a PostgreSQL of this test's own."""
+    with open_folder() as path:
+        yield path
 
 
 async def test_a_committed_transaction_arrives_whole_and_in_order(table: Table) -> None:
@@ -191,9 +186,7 @@ async def test_streaming_goes_on_after_postgresql_died(folder: Path) -> None:
         async with published(postgres.dsn()) as table, table.streaming():
             await table.execute("insert into @ values (1)")
             await table.next()
-            pid = int(await first(table.db, "select pg_backend_pid()"))
-            postmaster = parent_of(pid)
-            os.kill(postmaster, signal.SIGKILL)
+            await asyncio.to_thread(kill_postmaster, postgres.dsn())
             assert await table.state() is False
             assert await table.state() is True
             async with await psycopg.AsyncConnection.connect(
@@ -229,16 +222,3 @@ def test_a_message_that_protocol_1_does_not_know_ends_the_stream(message: bytes)
     """Unknown kinds, streamed transactions that nobody asked for, and undescribed tables."""
     with pytest.raises(ValueError, match="pgoutput"):
         Decoder().feed(message)
-
-
-async def first(db: Connection, query: str) -> str:
-    """Gives the first value of the first row as text."""
-    row = await (await db.execute(query.encode())).fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def parent_of(pid: int) -> int:
-    """Gives the parent process: a backend's is the postmaster."""
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])

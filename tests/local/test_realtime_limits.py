@@ -1,0 +1,279 @@
+"""What a socket may do to the server, and the server to its other sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from conv_realtime.local import LocalSupabase
+from conv_realtime.local.frames import Wire
+from conv_realtime.local.realtime import RealtimeServer
+from conv_realtime.local.realtime_outbox import SendOutbox, TransportOutbox, outbox
+from conv_realtime.local.realtime_session import Rules
+from tests.local.own_postgres import kill_postmaster, open_folder
+from tests.local.realtime_client import PATIENCE, socket
+
+
+class Elsewhere:
+    """A second Realtime server on the shared database, with rules of its own."""
+
+    def __init__(self, local: LocalSupabase, port: int) -> None:
+        self.local = local
+        self.url = f"http://127.0.0.1:{port}"
+        self.publishable_key = local.publishable_key
+
+
+class QuietServer(uvicorn.Server):
+    """A web server that leaves the process's signals alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing."""
+        yield
+
+
+@asynccontextmanager
+async def serving(
+    local: LocalSupabase, rules: Rules, *, wrapped: bool = False, dsn: str | None = None
+) -> AsyncIterator[Any]:
+    """Serves Realtime under some rules.
+
+    Args:
+        local: whose database and keys.
+        rules: to hold sockets to.
+        wrapped: hide the server's `send`, as an unknown web server would.
+        dsn: another database.
+    """
+    server = RealtimeServer(dsn or local.postgres.dsn(), verify=local.keys.verify, rules=rules)
+    async with server, asyncio.TaskGroup() as group:
+        app: Any = Starlette(routes=server.routes)
+        config = uvicorn.Config(
+            hidden(app) if wrapped else app,
+            port=0,
+            lifespan="off",
+            log_config=None,
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=1,
+        )
+        web = QuietServer(config)
+        task = group.create_task(web.serve(), name="test.realtime.web")
+        async with asyncio.timeout(PATIENCE):
+            while not web.started:
+                await asyncio.sleep(0)
+        try:
+            yield Elsewhere(local, web.servers[0].sockets[0].getsockname()[1])
+        finally:
+            web.should_exit = True
+            await task
+
+
+def hidden(app: Any) -> Any:
+    """Wraps an ASGI app so deeply that nobody finds the transport behind `send`."""
+
+    async def wrapper(scope: Any, receive: Any, send: Any) -> None:
+        async def first(message: Any) -> None:
+            await send(message)
+
+        async def second(message: Any) -> None:
+            await first(message)
+
+        assert isinstance(outbox(second, 1), SendOutbox)
+        await app(scope, receive, second)
+
+    return wrapper
+
+
+async def closed(connection: ClientConnection) -> int | None:
+    """Reads a connection to its end and gives the close code."""
+    async with asyncio.timeout(PATIENCE):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await connection.recv()
+    return connection.close_code
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_silent_socket_is_closed_with_1000(
+    local_supabase: LocalSupabase, wrapped: bool
+) -> None:
+    """Only frames of the client count as life; frames to it do not."""
+    async with serving(local_supabase, Rules(idle_seconds=0.5), wrapped=wrapped) as server:
+        started = time.monotonic()
+        async with socket(server) as client:
+            await client.join("idle")
+            async with asyncio.timeout(PATIENCE):
+                await client.connection.wait_closed()
+            assert client.connection.close_code == 1000
+        assert time.monotonic() - started >= 0.5
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_socket_that_does_not_read_is_dropped_and_the_others_hear_everything(
+    local_supabase: LocalSupabase, wrapped: bool
+) -> None:
+    """Its buffer is bounded, and nobody waits for it."""
+    name = f"slow:{uuid.uuid4()}"
+    rules = Rules(max_buffered_bytes=300_000)
+    body = {"type": "broadcast", "event": "x", "payload": {"s": "x" * 200_000}}
+    async with serving(local_supabase, rules, wrapped=wrapped) as server:
+        url = f"{server.url.replace('http', 'ws')}/realtime/v1/websocket"
+        query = f"?apikey={server.publishable_key}&vsn=2.0.0"
+        async with (
+            socket(server) as sender,
+            socket(server) as healthy,
+            connect(url + query, max_queue=1, compression=None, close_timeout=1) as slow,
+        ):
+            await slow.send(f'["1","1","realtime:{name}","phx_join",{{"config":{{}}}}]')
+            await slow.recv()
+            await healthy.join(name)
+            join_ref, _ = await sender.join(name, broadcast={"ack": True})
+            for number in range(100):
+                ref = await sender.send(f"realtime:{name}", "broadcast", body, join_ref=join_ref)
+                await sender.reply(ref)
+                await healthy.wait(
+                    lambda _, wanted=number + 2: len(healthy.received) >= wanted  # type: ignore[misc]
+                )
+            assert await closed(slow) in (1006, 1000)
+            assert len([f for f in healthy.received if f.event == "broadcast"]) == 100
+
+
+async def test_a_payload_beyond_the_limit_is_dropped_and_told_only_with_ack(
+    local_supabase: LocalSupabase,
+) -> None:
+    """The answer is a bare string where every other is an object: as captured."""
+    body = {"type": "broadcast", "event": "x", "payload": {"s": "x" * 2000}}
+    async with serving(local_supabase, Rules(max_payload_bytes=1000)) as server:
+        async with socket(server) as client:
+            for name, ack in (("quiet", False), ("told", True)):
+                join_ref, _ = await client.join(name, broadcast={"ack": ack, "self": True})
+                await client.send(f"realtime:{name}", "broadcast", body, join_ref=join_ref)
+            await client.settle()
+            replies = [f.payload for f in client.received if f.event == "phx_reply"]
+            assert {"status": "error", "response": "payload_size_exceeded"} in replies
+            assert len(replies) == 4  # two joins, one refusal, one heartbeat
+            assert not [f for f in client.received if f.event == "broadcast"]
+
+
+async def test_refusals_can_be_delayed_as_on_a_real_server(local_supabase: LocalSupabase) -> None:
+    """The delay is a rule, none by default."""
+    async with serving(local_supabase, Rules(join_error_seconds=0.4)) as server:
+        async with socket(server) as client:
+            started = time.monotonic()
+            _, reply = await client.join("", private=True)
+            assert reply["status"] == "error"
+            assert time.monotonic() - started >= 0.4
+
+
+async def test_without_a_database_public_channels_work_and_private_ones_say_why_not(
+    local_supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    """Nothing hangs, nothing crashes."""
+    nowhere = f"host={tmp_path} user=nobody dbname=nothing"
+    async with serving(local_supabase, Rules(database_seconds=0.3), dsn=nowhere) as server:
+        async with socket(server) as client:
+            _, public = await client.join("open", broadcast={"replication_ready": True})
+            assert public["status"] == "ok"
+            _, private = await client.join("closed", private=True)
+            assert private["response"]["reason"].startswith("UnableToConnectToProject: ")
+            await client.settle()
+            assert not [frame for frame in client.received if frame.event == "system"]
+
+
+async def test_replication_ready_is_told_on_request(local_supabase: LocalSupabase) -> None:
+    """A client that must not miss a broadcast from the database waits for it."""
+    async with socket(local_supabase) as client:
+        join_ref, _ = await client.join("ready", broadcast={"replication_ready": True})
+        system = await client.event("realtime:ready", "system")
+        assert system.payload["message"] == "Replication connection established"
+        assert (system.payload["status"], system.join_ref) == ("ok", join_ref)
+
+
+async def test_broadcasts_from_the_database_go_on_after_postgresql_died() -> None:
+    """Sockets and channels stay; no client needs to join again."""
+    with open_folder() as folder:
+        async with LocalSupabase(folder, port=0) as local, socket(local) as client:
+            await client.join("alive")
+            await shout(local, "before")
+            await client.wait(lambda f: f.event == "binary" and b"before" in f.payload)
+            await asyncio.to_thread(kill_postmaster, local.postgres.dsn())
+            async with asyncio.timeout(60):
+                while not any(b"after" in f.payload for f in client.received if f.topic == ""):
+                    with contextlib.suppress(psycopg.OperationalError):
+                        await shout(local, "after")
+                    await client.settle()
+
+
+async def shout(local: LocalSupabase, event: str) -> None:
+    """Broadcasts from SQL on a connection of its own."""
+    async with await psycopg.AsyncConnection.connect(
+        local.postgres.dsn(), autocommit=True
+    ) as connection:
+        await connection.execute("select realtime.send('{}', %s, 'alive', false)", (event,))
+
+
+class FakeTransport(asyncio.Transport):
+    """A transport that can be full or closing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.buffered = 0
+        self.closing = False
+        self.aborted = False
+
+    def write(self, data: Any) -> None:
+        """Keeps what is written."""
+        assert not self.closing
+        self.writes.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        """What the test says."""
+        return self.buffered
+
+    def is_closing(self) -> bool:
+        """What the test says."""
+        return self.closing
+
+    def abort(self) -> None:
+        """Notes it."""
+        self.aborted = True
+
+
+async def test_frames_of_one_loop_turn_leave_in_one_write() -> None:
+    """And nothing is written to a transport that is closing."""
+    transport = FakeTransport()
+    out = TransportOutbox(transport, 1000)
+    async with out.writing(lambda: None):
+        for text in ("a", "b"):
+            out.push(Wire(text))
+        await asyncio.sleep(0)
+        assert transport.writes == [b"\x81\x01a\x81\x01b"]
+        out.push(Wire(b"c"))
+        transport.closing = True
+        await asyncio.sleep(0)
+    assert len(transport.writes) == 1
+
+
+async def test_a_transport_that_piles_up_is_aborted_once() -> None:
+    """The session is told, so that it ends."""
+    transport = FakeTransport()
+    told: list[bool] = []
+    out = TransportOutbox(transport, 1000)
+    async with out.writing(lambda: told.append(True)):
+        transport.buffered = 1001
+        out.push(Wire("a"))
+        await asyncio.sleep(0)
+    assert (transport.aborted, out.full, told) == (True, True, [True])
