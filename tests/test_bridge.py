@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import websockets
@@ -124,7 +125,7 @@ async def test_one_of_two_ingests_and_the_other_takes_over(
     """Two bridges on a state directory: both hear all; when the first goes, the second ingests."""
     transcripts = tmp_path / "projects"
     transcripts.mkdir()
-    settings = {
+    settings: dict[str, Any] = {
         "state_dir": tmp_path / "state",
         "supabase_url": local_supabase.url,
         "supabase_key": local_supabase.secret_key,
