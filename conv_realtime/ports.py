@@ -130,7 +130,7 @@ class FeedHealth:
 class PageHandler(Protocol):
     """What a feed calls with news, on the loop; it neither blocks nor raises."""
 
-    def __call__(self, page: Page) -> None: ...
+    def __call__(self, page: Page, /) -> None: ...
 
 
 class Feed(Protocol):

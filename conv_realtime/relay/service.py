@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, TypeVar
 
@@ -107,7 +107,7 @@ class Relay:
 
         return register
 
-    async def events(self, since: str | None = None) -> AsyncIterator[Event]:
+    async def events(self, since: str | None = None) -> AsyncGenerator[Event, None]:
         """Iterate over events behind the cursor `since`, or from now on.
 
         With the supabase feed nothing is missed, across restarts too: store `data.cursor` and

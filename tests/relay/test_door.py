@@ -103,7 +103,7 @@ def test_a_token_opens_from_anywhere_but_foreign_pages(origin: str | None) -> No
         for caller in callers:
             answer = door().admit(caller)
             assert isinstance(answer, Admitted) and answer.owner == owner
-        assert answer.subprotocol == "conv_realtime"
+        assert isinstance(answer, Admitted) and answer.subprotocol == "conv_realtime"
     refused = door().admit(Caller("192.0.2.1", {**headers, "origin": "https://evil.example"}, mine))
     assert refused == Refused(403, "this origin may not connect")
 

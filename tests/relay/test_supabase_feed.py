@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from conv_realtime.edges.feed import SupabaseFeed
+from conv_realtime.models import Message
 from conv_realtime.ports import Page
 from tests.relay.rows import conversation, message, project
 from tests.relay.serving import eventually, settings
@@ -76,7 +77,7 @@ def messages_of(reader: Reader, owner: UUID) -> list[Any]:
 async def test_what_is_written_arrives_by_wake_up(local_supabase: Any, owner: Any) -> None:
     """A row written with another client arrives long before the next read without a wake-up."""
     me = UUID(owner.id)
-    rows = [project(owner=me), conversation(owner=me), message(of=conversation(owner=me))]
+    rows: list[Any] = [project(owner=me), conversation(owner=me), message(of=conversation(owner=me))]
     async with Reader.run(feed_of(local_supabase)) as reader:
         async with client_of(local_supabase, local_supabase.secret_key) as client:
             await write(client, *rows)
@@ -116,7 +117,7 @@ async def test_a_cursor_holds_at_every_relay(local_supabase: Any, owner: Any) ->
             while more:
                 page = await reader.feed.since(cursor, 2)
                 assert not page.resync
-                texts += [c.row.text for c in page.changes if c.row.table == "messages"]
+                texts += [c.row.text for c in page.changes if isinstance(c.row, Message)]
                 cursor, more = page.cursor, page.more
     assert texts == ["2", "3", "4"]
 
@@ -199,4 +200,5 @@ async def test_a_lent_client_stays_open(local_supabase: Any, owner: Any) -> None
         async with Reader.run(feed):
             pass
         answer = await client.rpc("changes_since", {}).execute()
-        assert answer.data["cursor"]
+        data: Any = answer.data
+        assert data["cursor"]

@@ -104,6 +104,8 @@ class WakeUps:
             self._on_state(trouble, state, error)
 
         async with asyncio.timeout(2 * CONNECT_SECONDS):
+            await client.connect()
+            _at_end_of_listening(client, trouble.set)
             await channel.subscribe(told)
         return channel.is_joined
 
@@ -157,6 +159,24 @@ def pauses_between_attempts(first: float = 0.5, longest: float = 30.0) -> Iterat
     while True:
         yield pause * random.uniform(0.75, 1.25)
         pause = min(pause * 2, longest)
+
+
+def _at_end_of_listening(client: AsyncRealtimeClient, act: Callable[[], None]) -> None:
+    """Call `act` when realtime-py stops reading, of which it does not always tell.
+
+    Anything that is raised in its listen task ends that task: a deprecation warning under
+    `-W error` is enough. Its name is private, so it may be missing; then reading without
+    wake-ups finds out, later.
+    """
+    listening = getattr(client, "_listen_task", None)
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            logger.info("realtime-py stopped listening: %r", task.exception())
+        act()
+
+    if isinstance(listening, asyncio.Task):
+        listening.add_done_callback(ended)
 
 
 def _end_timers(channel: AsyncRealtimeChannel) -> None:

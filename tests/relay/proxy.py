@@ -1,0 +1,58 @@
+"""A TCP proxy on loopback that can be cut: the network between a relay and its Supabase."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+
+class Proxy:
+    """Passes bytes on while it is `open`; `silent` keeps connections and passes nothing."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.open = True
+        self.silent = False
+        self.accepted = 0
+        self.port = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, host: str, port: int) -> AsyncIterator[Self]:
+        """Listen until left."""
+        proxy = cls(host, port)
+        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+        proxy.port = server.sockets[0].getsockname()[1]
+        try:
+            yield proxy
+        finally:
+            server.close()
+            proxy.cut()
+            await server.wait_closed()
+
+    def cut(self) -> None:
+        """End every connection at once."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.open:
+            writer.transport.abort()
+            return
+        self.accepted += 1
+        there, back = await asyncio.open_connection(*self._target)
+        self._writers |= {writer, back}
+        with suppress(asyncio.CancelledError):  # asyncio's streams would log it
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+        self._writers -= {writer, back}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(2**16):
+                if not self.silent:
+                    writer.write(data)
+                    await writer.drain()
+        writer.transport.abort()

@@ -1,0 +1,146 @@
+"""The supabase feed in trouble: a cut, an outage, silence, odd answers. Nothing is missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+import pytest
+import respx
+from pydantic import SecretStr
+
+from conv_realtime.edges.feed import SupabaseFeed, wakeups
+from conv_realtime.edges.feed.wakeups import pauses_between_attempts
+from conv_realtime.errors import StoreError
+from tests.relay.proxy import Proxy
+from tests.relay.rows import conversation, message, project
+from tests.relay.serving import eventually, settings
+from tests.relay.test_supabase_feed import Reader, client_of, messages_of, write
+
+
+@asynccontextmanager
+async def behind_proxy(local: Any, **values: Any) -> AsyncIterator[tuple[Proxy, Reader, Any]]:
+    """Run a feed that reaches the local Supabase through a proxy, and a writer that needs none."""
+    parts = urlsplit(local.url)
+    async with Proxy.to(parts.hostname or "", parts.port or 0) as proxy:
+        chosen = settings(
+            supabase_url=f"http://127.0.0.1:{proxy.port}",
+            supabase_key=SecretStr(local.secret_key),
+            **{"reconcile_interval": 60.0, **values},
+        )
+        async with Reader.run(SupabaseFeed(chosen)) as reader:
+            async with client_of(local, local.secret_key) as client:
+                yield proxy, reader, client
+
+
+async def test_after_a_cut_it_joins_again_and_reads_what_it_missed(
+    local_supabase: Any, owner: Any
+) -> None:
+    """Rows written while the line is down arrive with the next join."""
+    me = UUID(owner.id)
+    talk = conversation(owner=me)
+    async with behind_proxy(local_supabase) as (proxy, reader, client):
+        proxy.open = False
+        proxy.cut()
+        await eventually(lambda: reader.feed.health().state != "live", "the loss is noticed")
+        await write(client, project(owner=me), talk, message("missed", of=talk))
+        proxy.open = True
+        await eventually(lambda: messages_of(reader, me), "what was missed arrives")
+        await eventually(lambda: reader.feed.health().state == "live", "it is live again")
+        await write(client, message("live", 2, of=talk))
+        await eventually(lambda: len(messages_of(reader, me)) == 2, "and so does what follows")
+        assert not any(page.resync for page in reader.pages)
+
+
+async def test_a_dead_wake_up_channel_costs_time_and_no_data(
+    local_supabase: Any, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that stays open and says nothing is found out by reading, and replaced."""
+    me = UUID(owner.id)
+    talk = conversation(owner=me)
+    async with behind_proxy(local_supabase, reconcile_interval=0.3) as (proxy, reader, client):
+        accepted = proxy.accepted
+        wake = reader.feed._wakeups
+        assert wake is not None
+        monkeypatch.setattr(wake, "_wake", lambda payload: None)
+        await write(client, project(owner=me), talk, message(of=talk))
+        await eventually(lambda: messages_of(reader, me), "the row is read without a wake-up")
+        monkeypatch.undo()
+        await eventually(lambda: proxy.accepted > accepted, "the connection is replaced")
+        await eventually(lambda: reader.feed.health().state == "live", "it is live again")
+
+
+async def test_connections_are_renewed_before_supabase_ends_them(
+    local_supabase: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is old enough gives way to a new one, and nothing is said about it."""
+    monkeypatch.setattr(wakeups, "MAX_AGE_SECONDS", 0.1)
+    async with behind_proxy(local_supabase) as (proxy, reader, _):
+        accepted = proxy.accepted
+        await eventually(lambda: proxy.accepted > accepted + 1, "it is renewed")
+        await eventually(lambda: reader.feed.health().state == "live", "it is live")
+
+
+async def test_nothing_is_left_behind_when_it_stops(local_supabase: Any) -> None:
+    """Neither tasks of ours nor of realtime-py live on."""
+    before = asyncio.all_tasks()
+    async with Reader.run(
+        SupabaseFeed(
+            settings(
+                supabase_url=local_supabase.url,
+                supabase_key=SecretStr(local_supabase.secret_key),
+                reconcile_interval=60.0,
+            )
+        )
+    ):
+        pass
+    await eventually(lambda: asyncio.all_tasks() <= before, "all tasks have ended")
+
+
+def feed_at(url: str) -> SupabaseFeed:
+    """Return a feed whose Supabase is an HTTP fake, and no Realtime at all."""
+    return SupabaseFeed(settings(supabase_url=url, supabase_key=SecretStr("sb_secret_x")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "retryable"),
+    [
+        (httpx.Response(503, json={"code": "PGRST001", "message": "x"}), "PGRST001", True),
+        (httpx.Response(500, json={"code": "57014", "message": "timeout"}), "57014", True),
+        (httpx.Response(404, json={"code": "PGRST202", "message": "none"}), "PGRST202", False),
+        (httpx.Response(403, json={"code": "42501", "message": "no"}), "42501", False),
+        (httpx.Response(502, text="<html>bad gateway</html>"), "502", True),
+        (httpx.Response(200, json={"changes": [{"table": "x"}]}), "KeyError", False),
+        (httpx.Response(200, json=None), "TypeError", False),
+        (httpx.ConnectError("refused"), "ConnectError", True),
+        (httpx.ReadTimeout("late"), "ReadTimeout", True),
+    ],
+)
+async def test_every_failure_is_a_store_error(answer: Any, code: str, retryable: bool) -> None:
+    """Whatever the other side says, callers see one kind of error that says what to do."""
+    with respx.mock(assert_all_called=False) as fake:
+        fake.post("http://fake.test/rest/v1/rpc/changes_since").mock(side_effect=[answer])
+        feed = feed_at("http://fake.test")
+        async with feed._connected():
+            with pytest.raises(StoreError) as failed:
+                await feed.since("s.1")
+    assert failed.value.code == code
+    assert failed.value.retryable is retryable
+
+
+async def test_before_it_runs_it_says_so() -> None:
+    """Without a connection there is nothing to ask."""
+    with pytest.raises(StoreError, match="not running"):
+        await feed_at("http://fake.test").since("s.1")
+
+
+def test_pauses_double_to_a_bound() -> None:
+    """Retries are data: seconds to wait, spread a little."""
+    pauses = pauses_between_attempts(1.0, 8.0)
+    for expected in (1, 2, 4, 8, 8):
+        assert expected * 0.75 <= next(pauses) <= expected * 1.25
