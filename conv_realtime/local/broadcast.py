@@ -41,5 +41,6 @@ def _publish(change: Change, topics: Topics) -> int:
         event,
         payload.encode(),
         metadata=orjson.dumps({"id": row.get("id")}),
+        row_id=row.get("id"),
     )
     return topics.publish(message.topic, message, private=row.get("private") == "t")

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from conv_realtime.local.channels import PREFIX
 from conv_realtime.local.channels_access import AccessUnknown
 from conv_realtime.local.frames import Outgoing, TextBroadcast, UserBroadcast
-from conv_realtime.local.realtime_session import Surroundings
+from conv_realtime.local.realtime_rules import Surroundings
 from conv_realtime.local.realtime_tokens import Token, TokenRefused, read_token
 
 BATCH_PATH = "/realtime/v1/api/broadcast"

@@ -39,6 +39,7 @@ class Channel:
         access: what the policies allow; a public channel allows everything.
         ack: whether the client wants its broadcasts acknowledged.
         echo: whether the client wants its own broadcasts back.
+        replayed: ids of stored messages that it was given at its join; they are not sent again.
     """
 
     topic: str
@@ -49,6 +50,7 @@ class Channel:
     access: Access = field(default_factory=lambda: Access(read=True, write=True))
     ack: bool = False
     echo: bool = False
+    replayed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -95,7 +97,7 @@ class Topics:
         """
         queued = 0
         for channel in self._channels.get((topic, private), ()):
-            if channel is besides:
+            if channel is besides or message.row_id in channel.replayed:
                 continue
             wire = message.wire(channel.subscriber.version)
             if wire is not None:

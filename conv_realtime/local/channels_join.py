@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from conv_realtime.local.channels_replay import MAX_MESSAGES, Replay
+
 
 class JoinRefused(Exception):
     """A join that is answered with an error; `reason` is the reply's, code first."""
@@ -26,7 +28,7 @@ class JoinRequest:
         ack: acknowledge the client's broadcasts.
         echo: send the client its own broadcasts.
         replication_ready: tell when broadcasts from the database are certain to arrive.
-        replays: asks for past messages.
+        replay: the past messages that it asks for.
         bindings: the ``postgres_changes`` that it asks for, each with the id that we give it.
         access_token: None where the key of the connection speaks for it.
     """
@@ -35,7 +37,7 @@ class JoinRequest:
     ack: bool
     echo: bool
     replication_ready: bool
-    replays: bool
+    replay: Replay | None
     bindings: tuple[dict[str, Any], ...]
     access_token: object
 
@@ -48,7 +50,8 @@ def read_join(name: str, payload: object) -> JoinRequest:
         payload: any JSON value.
 
     Raises:
-        JoinRefused: the topic is empty or the payload is not an object of objects.
+        JoinRefused: the topic is empty, the payload is not an object of objects, or messages
+            are to be replayed where they cannot.
     """
     if not name:
         raise JoinRefused("TopicNameRequired", "You must provide a topic name")
@@ -63,16 +66,27 @@ def read_join(name: str, payload: object) -> JoinRequest:
     broadcast = config.get("broadcast")
     if not isinstance(broadcast, dict):
         broadcast = {}
-    private = config.get("private")
+    private = config.get("private") is True or config.get("private") == "true"
     return JoinRequest(
-        private=private is True or private == "true",
+        private=private,
         ack=broadcast.get("ack") is True,
         echo=broadcast.get("self") is True,
         replication_ready=broadcast.get("replication_ready") is True,
-        replays=isinstance(broadcast.get("replay"), dict),
+        replay=_replay(broadcast.get("replay"), private=private),
         bindings=tuple(_binding(item) for item in _objects(config.get("postgres_changes"))),
         access_token=payload.get("access_token"),
     )
+
+
+def _replay(asked: object, *, private: bool) -> Replay | None:
+    if not isinstance(asked, dict):
+        return None
+    if not private:
+        raise JoinRefused("UnableToReplayMessages", "Replay is not allowed for public channels")
+    since, limit = asked.get("since"), asked.get("limit", MAX_MESSAGES)
+    if not (isinstance(since, int | float) and isinstance(limit, int) and limit > 0):
+        raise JoinRefused("UnableToReplayMessages", "Replay params are not valid")
+    return Replay(since / 1000, min(limit, MAX_MESSAGES))
 
 
 def _legacy_changes(name: str) -> list[dict[str, str]]:

@@ -102,7 +102,13 @@ class Wire:
 
 
 class Outgoing(ABC):
-    """A message for every socket on a topic, encoded once per version at its first use."""
+    """A message for every socket on a topic, encoded once per version at its first use.
+
+    Attributes:
+        row_id: of the row of the database that it came from, if it did.
+    """
+
+    row_id: str | None = None
 
     @cached_property
     def _v1(self) -> Wire | None:
@@ -153,6 +159,7 @@ class UserBroadcast(Outgoing):
         payload: JSON text exactly as it is to be sent, or opaque bytes.
         is_json: which of the two.
         metadata: a JSON object or empty, such as ``{"id":"..."}`` for a row of the database.
+        row_id: see `Outgoing`.
     """
 
     topic: str
@@ -160,6 +167,7 @@ class UserBroadcast(Outgoing):
     payload: bytes
     is_json: bool = True
     metadata: bytes = b""
+    row_id: str | None = None
 
     def encode_v1(self) -> str | None:
         return _v1_text(None, "broadcast", self._body(), self.topic) if self.is_json else None

@@ -25,9 +25,11 @@ from conv_realtime.local.broadcast import PUBLICATION, publish_transaction
 from conv_realtime.local.broadcast_http import BroadcastApi
 from conv_realtime.local.channels import Topics
 from conv_realtime.local.channels_access import AccessChecker
+from conv_realtime.local.channels_replay import History
 from conv_realtime.local.frames import Version
 from conv_realtime.local.realtime_outbox import Send, outbox
-from conv_realtime.local.realtime_session import Rules, Session, Surroundings
+from conv_realtime.local.realtime_rules import Rules, Surroundings
+from conv_realtime.local.realtime_session import Session
 from conv_realtime.local.realtime_tokens import Token, TokenRefused, Verify, read_token
 from conv_realtime.local.wal import WalSource
 from conv_realtime.local.wal_pgoutput import Transaction
@@ -90,6 +92,7 @@ class RealtimeServer:
             self._around = Surroundings(
                 self._topics,
                 AccessChecker(pool),
+                History(pool),
                 self._verify,
                 self._rules,
                 self._now,

@@ -8,15 +8,14 @@ ignored without an answer, as on a real server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from conv_realtime.local.channels import PREFIX, Channel, Topics
-from conv_realtime.local.channels_access import Access, AccessChecker, AccessUnknown
+from conv_realtime.local.channels import PREFIX, Channel
+from conv_realtime.local.channels_access import Access, AccessUnknown
 from conv_realtime.local.channels_join import JoinRefused, JoinRequest, read_join
+from conv_realtime.local.channels_replay import PastMessage
 from conv_realtime.local.frames import (
     Frame,
     Outgoing,
@@ -30,42 +29,14 @@ from conv_realtime.local.frames import (
     encode,
 )
 from conv_realtime.local.realtime_outbox import Outbox
-from conv_realtime.local.realtime_tokens import Token, TokenRefused, Verify, expired, read_token
+from conv_realtime.local.realtime_rules import Surroundings
+from conv_realtime.local.realtime_tokens import Token, TokenRefused, expired, read_token
 
 _DATABASE_AWAY = "Realtime was unable to connect to the project database"
 _NO_POSTGRES_CHANGES = (
     "Unable to subscribe to changes with given parameters. "
     "postgres_changes is not supported by the local Realtime server"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a server holds its sockets to; sizes in bytes, times in seconds.
-
-    A real server delays a refused join by 5 s and a refused connection by 2 s so that a client
-    that repeats itself does not hurt it. On loopback that only hurts, so both default to none.
-    """
-
-    idle_seconds: float = 60.0
-    database_seconds: float = 5.0
-    max_channels: int = 100
-    max_payload_bytes: int = 3_000_500
-    max_buffered_bytes: int = 16 * 1024 * 1024
-    join_error_seconds: float = 0.0
-    connect_error_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all sockets of a server share."""
-
-    topics: Topics
-    access: AccessChecker
-    verify: Verify
-    rules: Rules
-    now: Callable[[], float]
-    replicating: Callable[[], bool]
 
 
 class Session:
@@ -145,6 +116,7 @@ class Session:
             return
         try:
             request, channel = await self._admit(frame)
+            past = await self._past(request, channel)
         except (JoinRefused, TokenRefused, AccessUnknown) as refusal:
             await asyncio.sleep(self._around.rules.join_error_seconds)
             reason = _reason(refusal)
@@ -156,6 +128,9 @@ class Session:
             response = {"postgres_changes": list(request.bindings)}
             self._reply(frame.topic, frame.ref, frame.join_ref, "ok", response)
             self._tell_extras(request, channel)
+            for message in past:
+                body = message.body()
+                self._send(Frame(frame.topic, "broadcast", body, None, channel.join_ref))
         # The new join is answered first. A client that matches topics instead of refs would now
         # take its new channel for closed: so it is on real servers.
         if earlier is not None:
@@ -170,8 +145,6 @@ class Session:
             raise JoinRefused("ChannelRateLimitReached", "Too many channels")
         request = read_join(name, frame.payload)
         token = self._token_of(request.access_token)
-        if request.replays and not request.private:
-            raise JoinRefused("UnableToReplayMessages", "Replay is not allowed for public channels")
         channel = Channel(
             frame.topic,
             frame.join_ref,
@@ -185,6 +158,14 @@ class Session:
         if not channel.access.read:
             raise JoinRefused("Unauthorized", _forbidden(name))
         return request, channel
+
+    async def _past(self, request: JoinRequest, channel: Channel) -> list[PastMessage]:
+        """Reads what is to be replayed, and marks it so that it does not come twice."""
+        if request.replay is None:
+            return []
+        past = await self._around.history.messages(channel.name, request.replay)
+        channel.replayed = frozenset(message.id for message in past)
+        return past
 
     def _token_of(self, asked: object) -> Token:
         """Returns the token of a join; without one, or with an API key, the connection's."""

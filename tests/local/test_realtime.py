@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -346,6 +347,10 @@ async def test_malformed_frames_are_ignored(
             {"config": {"broadcast": {"replay": {"since": 0}}}},
             "UnableToReplayMessages: Replay is not allowed for public channels",
         ),
+        (
+            {"config": {"private": True, "broadcast": {"replay": {"since": "yesterday"}}}},
+            "UnableToReplayMessages: Replay params are not valid",
+        ),
     ],
 )
 async def test_a_bad_join_is_refused_by_code(
@@ -486,6 +491,37 @@ async def test_an_http_broadcast_without_a_good_token_is_401(
         for path in ("", "/t/events/e"):
             response = await api.post(path, {"messages": []}, "garbage")
             assert (response.status_code, response.json()) == (401, {"message": "Unauthorized"})
+
+
+@BOTH
+async def test_a_private_channel_gets_its_past_messages_once_oldest_first(
+    local_supabase: LocalSupabase,
+    owner: Owner,
+    db: psycopg.AsyncConnection[object],
+    version: Version,
+) -> None:
+    """The newest few of those that the database holds, marked as replayed, then the live ones."""
+    name = room(owner)
+    async with socket(local_supabase, version) as member:
+        await from_database(db, name, "other-kind", private=False)
+        for event in ("a", "b", "c"):
+            await from_database(db, name, event, private=True)
+        join_ref, reply = await member.join(
+            name,
+            token=owner.token,
+            private=True,
+            broadcast={"replay": {"since": 1000 * (time.time() - 3600), "limit": 2}},
+        )
+        assert reply["status"] == "ok"
+        await from_database(db, name, "live", private=True)
+        await heard(member, "live")
+        past = [frame for frame in member.received if frame.event == "broadcast"][:2]
+        assert [frame.payload["event"] for frame in past] == ["b", "c"]
+        assert {frame.payload["meta"]["replayed"] for frame in past} == {True}
+        assert {frame.payload["payload"]["n"] for frame in past} == {1.5}
+        wanted = {join_ref} if version is Version.V2 else {None}
+        assert {frame.join_ref for frame in past} == wanted
+        assert [e for e in map(user_event, member.received) if e] == ["b", "c", "live"]
 
 
 async def test_one_slow_transaction_does_not_change_the_order_of_broadcasts(

@@ -22,7 +22,7 @@ from conv_realtime.local import LocalSupabase
 from conv_realtime.local.frames import Wire
 from conv_realtime.local.realtime import RealtimeServer
 from conv_realtime.local.realtime_outbox import SendOutbox, TransportOutbox, outbox
-from conv_realtime.local.realtime_session import Rules
+from conv_realtime.local.realtime_rules import Rules
 from tests.local.own_postgres import kill_postmaster, open_folder
 from tests.local.realtime_client import PATIENCE, socket
 
@@ -71,8 +71,8 @@ async def serving(
         web = QuietServer(config)
         task = group.create_task(web.serve(), name="test.realtime.web")
         async with asyncio.timeout(PATIENCE):
-            while not web.started:
-                await asyncio.sleep(0)
+            while not web.started:  # noqa: ASYNC110
+                await asyncio.sleep(0)  # uvicorn has no event for it
         try:
             yield Elsewhere(local, web.servers[0].sockets[0].getsockname()[1])
         finally:

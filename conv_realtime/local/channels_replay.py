@@ -1,0 +1,81 @@
+"""Past broadcasts from the database, for a private channel that asks for them at its join.
+
+Only what came from the database is stored, and only for as long as its day's partition lives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from conv_realtime.local.channels_access import AccessUnknown
+
+MAX_MESSAGES = 25
+
+_NEWEST = """
+    select id::text, event, payload::text from realtime.messages
+    where topic = %s and private and extension = 'broadcast' and payload is not null
+      and inserted_at >= to_timestamp(%s) at time zone 'utc'
+    order by inserted_at desc, id desc
+    limit %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a join asks for: at most so many messages since a time in seconds since 1970."""
+
+    since: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastMessage:
+    """A stored broadcast; `payload` is its JSON text."""
+
+    id: str
+    event: str | None
+    payload: str
+
+    def body(self) -> dict[str, Any]:
+        """The payload of the frame, marked as replayed."""
+        return {
+            "event": self.event,
+            "meta": {"id": self.id, "replayed": True},
+            "payload": orjson.Fragment(self.payload),
+            "type": "broadcast",
+        }
+
+
+class History:
+    """Reads stored broadcasts.
+
+    Args:
+        pool: connections of a role that reads ``realtime.messages`` past its policies; whoever
+            asks must have been admitted to the topic.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    async def messages(self, name: str, replay: Replay) -> list[PastMessage]:
+        """Returns the newest messages of a private topic since a time, oldest first.
+
+        Args:
+            name: the topic without its prefix.
+            replay: since when and how many.
+
+        Raises:
+            AccessUnknown: the database is away.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_NEWEST, (name, replay.since, replay.limit))
+                rows = await cursor.fetchall()
+        except (psycopg.Error, PoolTimeout) as error:
+            raise AccessUnknown(str(error)) from error
+        return [PastMessage(*row) for row in reversed(rows)]

@@ -1,0 +1,60 @@
+"""What a Realtime server holds its sockets to, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from conv_realtime.local.channels import Topics
+from conv_realtime.local.channels_access import AccessChecker
+from conv_realtime.local.channels_replay import History
+from conv_realtime.local.realtime_tokens import Verify
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Limits and delays; sizes in bytes, times in seconds.
+
+    A real server delays a refused join by 5 s and a refused connection by 2 s so that a client
+    that repeats itself does not hurt it. On loopback that only hurts, so both default to none.
+
+    Attributes:
+        idle_seconds: a socket without a frame from its client for so long is closed with 1000.
+        database_seconds: how long to wait for a connection to the database.
+        max_channels: on one socket.
+        max_payload_bytes: of a broadcast that a client sends.
+        max_buffered_bytes: waiting for one socket; what reads slower is dropped.
+        join_error_seconds: the delay before a refused join is answered.
+        connect_error_seconds: the delay before a connection is refused.
+    """
+
+    idle_seconds: float = 60.0
+    database_seconds: float = 5.0
+    max_channels: int = 100
+    max_payload_bytes: int = 3_000_500
+    max_buffered_bytes: int = 16 * 1024 * 1024
+    join_error_seconds: float = 0.0
+    connect_error_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all sockets of a server share.
+
+    Attributes:
+        topics: who is on which.
+        access: asks the policies.
+        history: asks for past broadcasts.
+        verify: checks a token.
+        rules: limits and delays.
+        now: the clock, in seconds since 1970.
+        replicating: whether broadcasts from the database are being seen.
+    """
+
+    topics: Topics
+    access: AccessChecker
+    history: History
+    verify: Verify
+    rules: Rules
+    now: Callable[[], float]
+    replicating: Callable[[], bool]
