@@ -70,8 +70,9 @@ async def _read(settings: Settings, local_port: int) -> Summary:
         async with target(settings, instance, local_port=local_port) as found:
             paths = found.settings.paths or default_paths()
             async with Ingest(settings=found.settings) as ingest:
-                # On stderr, and silent where that is no terminal.
-                with click.progressbar(length=0, label="Reading", file=sys.stderr) as bar:
+                with click.progressbar(
+                    length=0, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty()
+                ) as bar:
                     return await ingest.backfill(paths, on_progress=_shown_on(bar))
 
 
