@@ -70,7 +70,7 @@ create table public.conversations (
   cache_read_tokens bigint not null default 0,
   cache_write_tokens bigint not null default 0,
   reasoning_tokens bigint not null default 0,
-  revision bigint not null check (revision >= 0),
+  revision bigint not null check (revision between 0 and 999999999999999999),
   metadata jsonb not null default '{}',
   deleted_at timestamptz,
   change_tx bigint not null,
@@ -87,7 +87,7 @@ create table public.messages (
   owner_id uuid not null default auth.uid(),
   conversation_id uuid not null,
   seq bigint not null,
-  revision bigint not null check (revision >= 0),
+  revision bigint not null check (revision between 0 and 999999999999999999),
   role text not null check (role in ('user', 'assistant', 'tool', 'system', 'other')),
   text text not null default '',
   content jsonb,
@@ -103,6 +103,40 @@ create table public.messages (
   foreign key (conversation_id, owner_id) references public.conversations (id, owner_id)
     on delete cascade
 );
+
+-- Bounds of what a reader can take. A service that reads all owners' rows must not be stopped by
+-- a row of one: times outside of the calendar, numbers and nesting that a JSON parser refuses,
+-- values too long to be shown as JSON.
+alter table public.projects
+  add check (updated_at > '0001-01-02 00:00Z' and updated_at < '9999-12-31 00:00Z'),
+  add check (jsonb_typeof(metadata) = 'object' and pg_column_size(metadata) <= 16000000),
+  add check (not jsonb_path_exists(metadata, '$.** ? (@ > 1e300 || @ < -1e300)')),
+  add check (not jsonb_path_exists(metadata, '$.**{200 to last}')),
+  add check (greatest(octet_length(machine), octet_length(path), octet_length(name)) <= 1000000);
+alter table public.conversations
+  add check (created_at > '0001-01-02 00:00Z' and created_at < '9999-12-31 00:00Z'),
+  add check (started_at > '0001-01-02 00:00Z' and started_at < '9999-12-31 00:00Z'),
+  add check (updated_at > '0001-01-02 00:00Z' and updated_at < '9999-12-31 00:00Z'),
+  add check (deleted_at > '0001-01-02 00:00Z' and deleted_at < '9999-12-31 00:00Z'),
+  add check (jsonb_typeof(metadata) = 'object' and pg_column_size(metadata) <= 16000000),
+  add check (not jsonb_path_exists(metadata, '$.** ? (@ > 1e300 || @ < -1e300)')),
+  add check (not jsonb_path_exists(metadata, '$.**{200 to last}')),
+  add check (greatest(
+    octet_length(source), octet_length(machine), octet_length(session_id), octet_length(agent_id),
+    octet_length(title), octet_length(model), octet_length(cwd), octet_length(git_branch)
+  ) <= 1000000);
+alter table public.messages
+  add check (created_at > '0001-01-02 00:00Z' and created_at < '9999-12-31 00:00Z'),
+  add check (deleted_at > '0001-01-02 00:00Z' and deleted_at < '9999-12-31 00:00Z'),
+  add check (jsonb_typeof(metadata) = 'object' and pg_column_size(metadata) <= 16000000),
+  add check (not jsonb_path_exists(metadata, '$.** ? (@ > 1e300 || @ < -1e300)')),
+  add check (not jsonb_path_exists(metadata, '$.**{200 to last}')),
+  add check (octet_length(text) <= 64000000 and octet_length(model) <= 1000000),
+  add check (pg_column_size(content) <= 64000000),
+  add check (not jsonb_path_exists(content, '$.** ? (@ > 1e300 || @ < -1e300)')),
+  add check (not jsonb_path_exists(content, '$.**{200 to last}')),
+  add check (jsonb_typeof(usage) = 'object' and not jsonb_path_exists(
+    usage, '$.* ? (@.type() != "number" || @ < 0 || @ > 1e15 || @ != @.floor())'));
 
 comment on table public.projects is 'conv_realtime: a working directory on one machine';
 comment on table public.conversations is 'conv_realtime: a session, or a subagent of one';
