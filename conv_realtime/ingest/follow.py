@@ -288,8 +288,11 @@ class Follower:
             self.checkpoint = replace(self.checkpoint, base=base, part=part)
             self.published = Reader()
 
-    def finish(self, now: FileStat) -> None:
-        """Note that everything in the file, as it is `now`, has been judged and acknowledged."""
+    def finish(self, now: FileStat | None) -> None:
+        """Note that everything in the file, as it is `now`, has been judged and acknowledged.
+
+        Without `now` it has, but the next start judges it once more.
+        """
         if self._seen is not None and not self.has_news(self.sent):
             self.checkpoint = replace(
                 self.checkpoint,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ logger = logging.getLogger("conv_realtime.ingest")
 
 _INLINE_BYTES = 256 * 2**10
 _STRIDE = 8 * 2**20
+# File systems stamp times in ticks of some milliseconds: a file written just now may change
+# again and look the same, so what is known of it is not trusted at the next start.
+_RACY_NS = 100_000_000
 
 _Result = TypeVar("_Result")
 
@@ -121,10 +125,9 @@ class Looker:
             try:
                 large = stat.size - follower.buffer.end > _INLINE_BYTES
                 verdict = await self._apart(large, lambda: follower.judge(file, stat))
-                if resting and verdict is Verdict.SAME:
-                    verdict = await self._apart(
-                        stat.size > _INLINE_BYTES, lambda: follower.verify(file)
-                    )
+                if resting and verdict is not Verdict.REWRITTEN and follower.folded:
+                    large = stat.size > _INLINE_BYTES
+                    verdict = await self._apart(large, lambda: follower.verify(file))
                 if verdict is Verdict.REWRITTEN:
                     raise RewrittenError(book.path)
                 await self._read_on(follower, file, large)
@@ -252,7 +255,8 @@ class Looker:
         async with book.lock:
             if book.follower is not follower or stat.size != follower.buffer.end:
                 return
-            follower.finish(stat)
+            racy = time.time_ns() - stat.mtime_ns < _RACY_NS
+            follower.finish(None if racy else stat)
             self.save(book.path, follower.checkpoint, follower)
 
     async def _mark_deleted(self, book: Book, follower: Follower) -> None:
