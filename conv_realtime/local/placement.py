@@ -53,6 +53,11 @@ class Placement:
     data: Path
     sockets: Path
 
+    @property
+    def sockets_are_temporary(self) -> bool:
+        """Whether the socket's folder was made for this run alone, because of a long path."""
+        return self.sockets.parent != self.data.parent
+
 
 def place(folder: Path) -> Placement:
     """Decides where the PostgreSQL of `folder` lives and makes the folders above its data.

@@ -16,24 +16,30 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
 from conv_realtime.errors import ConfigError
 from conv_realtime.local import guard
+from conv_realtime.local.cluster import (
+    SUPERUSER,
+    clear,
+    environment,
+    last_words,
+    open_log,
+    prepare,
+    remembered_port,
+)
 from conv_realtime.local.lock import FolderLock
-from conv_realtime.local.orphans import is_ready, stop_orphan
+from conv_realtime.local.orphans import is_ready
 from conv_realtime.local.placement import Placement, place
 
 _log = logging.getLogger("conv_realtime.local.postgres")
-
-SUPERUSER = "supabase_admin"
 
 _SETTINGS = {
     "wal_level": "logical",
@@ -57,18 +63,10 @@ _SETTINGS = {
     "log_checkpoints": "off",
 }
 
-_ACCESS = """\
-# Written by conv_realtime at every start. The socket's folder is closed to other accounts.
-local all all trust
-local replication all trust
-host all all 127.0.0.1/32 scram-sha-256
-"""
-
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.005
 _RESTART_SECONDS = 0.2
-_MAX_LOG_BYTES = 1 << 20
 
 
 class Postgres:
@@ -121,8 +119,8 @@ class Postgres:
         async with contextlib.AsyncExitStack() as stack:
             lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
             self._placement = await asyncio.to_thread(place, self._folder)
-            await asyncio.to_thread(_prepare, self._placement)
-            self.port = _remembered_port(self._folder, self.port)
+            await asyncio.to_thread(prepare, self._placement)
+            self.port = remembered_port(self._folder, self.port)
             self._child = await _Child.start(self._placement, self.port, lock.fileno())
             stack.push_async_callback(self._stop)
             await stack.enter_async_context(self._supervised(lock))
@@ -134,8 +132,10 @@ class Postgres:
         await self._stack.aclose()
 
     async def _stop(self) -> None:
-        if self._child is not None:
-            await self._child.stop()
+        assert self._child is not None and self._placement is not None
+        await self._child.stop()
+        if self._placement.sockets_are_temporary:
+            await asyncio.to_thread(shutil.rmtree, self._placement.sockets, ignore_errors=True)
 
     @contextlib.asynccontextmanager
     async def _supervised(self, lock: FolderLock) -> AsyncIterator[None]:
@@ -157,7 +157,7 @@ class Postgres:
             await self._child.stop()  # it has ended: only its pipes are left to close
             while self._child.ended.is_set():
                 try:
-                    await asyncio.to_thread(_clear, self._placement)
+                    await asyncio.to_thread(clear, self._placement)
                     self._child = await _Child.start(self._placement, self.port, lock.fileno())
                 except ConfigError:
                     _log.exception("postgres_restart_failed")
@@ -218,7 +218,7 @@ class _Child:
         deadline = time.monotonic() + _START_SECONDS
         while not is_ready(self._data, self.pid):
             if self.ended.is_set() or time.monotonic() > deadline:
-                raise ConfigError("local Supabase", f"PostgreSQL: {_last_words(self._data)}")
+                raise ConfigError("local Supabase", f"PostgreSQL: {last_words(self._data)}")
             await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -233,121 +233,13 @@ def _spawn(placement: Placement, port: int, lock: int) -> subprocess.Popen[bytes
     uid, gid = (account.uid, account.gid) if account else (-1, -1)
     command: list[str | Path] = [placement.binaries / "postgres", "-D", placement.data, *options]
     prefix = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(uid), str(gid)]
-    with _open_log(placement.data) as log:
+    with open_log(placement.data) as log:
         return subprocess.Popen(
             [*prefix, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(),
+            env=environment(),
             pass_fds=(lock,),
             start_new_session=True,  # the terminal's Ctrl-C is ours to order
         )
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of the user's PG* variables or locale reaches the server."""
-    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
-
-
-def _prepare(placement: Placement) -> None:
-    """Makes the data directory if there is none, and clears what an earlier run left."""
-    if not placement.data.exists():
-        _initialise(placement)
-    _clear(placement)
-    (placement.data / "pg_hba.conf").write_text(_ACCESS)
-
-
-def _clear(placement: Placement) -> None:
-    """Ends what is left of an earlier PostgreSQL; its socket's lock would pass for a live one.
-
-    In a container without an init process a killed server stays a zombie, and its pid "alive".
-    """
-    stop_orphan(placement.data)
-    for left in placement.sockets.glob(".s.PGSQL.*"):
-        left.unlink(missing_ok=True)
-
-
-def _initialise(placement: Placement) -> None:
-    fresh = placement.data.with_name(f"{placement.data.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    account = placement.account
-    if account is not None:
-        os.chown(fresh, account.uid, account.gid)
-    program = placement.binaries / "initdb"
-    locale = ["--locale=C"]
-    if _major_version(placement.binaries) >= 17:
-        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    made = subprocess.run(
-        [program, "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "trust", *locale],
-        env=_environment(),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-    )
-    if made.returncode != 0:
-        raise ConfigError("local Supabase", f"initdb: {_last_line(made.stderr or made.stdout)}")
-    fresh.rename(placement.data)
-
-
-def _major_version(binaries: Path) -> int:
-    told = subprocess.run(
-        [binaries / "postgres", "--version"], capture_output=True, text=True, check=False
-    )
-    digits = told.stdout.rpartition(" ")[2].partition(".")[0].strip()
-    return int(digits) if digits.isdigit() else 0
-
-
-def _remembered_port(folder: Path, wanted: int) -> int:
-    """The port of the last run where it is still free: people keep `db_url` in their own files."""
-    kept = folder / "port"
-    with contextlib.suppress(OSError, ValueError):
-        wanted = wanted or int(kept.read_text())
-    port = _usable_port(wanted)
-    kept.write_text(str(port))
-    return port
-
-
-def _usable_port(wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise ConfigError("local Supabase", "no free TCP port on 127.0.0.1")
-
-
-def _log_path(data: Path) -> Path:
-    return data.with_name("postgres.log")
-
-
-@contextlib.contextmanager
-def _open_log(data: Path) -> Generator[int]:
-    path = _log_path(data)
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > _MAX_LOG_BYTES:
-            path.unlink()
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _last_words(data: Path) -> str:
-    with contextlib.suppress(OSError):
-        told = _log_path(data).read_text(errors="replace")
-        fatal = [line for line in told.splitlines() if "FATAL:" in line or "PANIC:" in line]
-        return _last_line(fatal[-1] if fatal else told)
-    return "ended without a word"
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
-from urllib.parse import parse_qsl
 
 import orjson
 import psycopg
@@ -20,27 +19,20 @@ from starlette.routing import BaseRoute, Route
 from conv_realtime.local import rest_sql
 from conv_realtime.local.keys import TokenError
 from conv_realtime.local.rest_answer import (
-    check_affected,
-    check_single,
     page_answer,
     refusal,
     write_answer,
 )
+from conv_realtime.local.rest_asked import PREFIX, Asked
 from conv_realtime.local.rest_body import columns_of, text_of
-from conv_realtime.local.rest_caller import Caller, identify
-from conv_realtime.local.rest_catalog import Catalog, Table
-from conv_realtime.local.rest_database import Database, Result
+from conv_realtime.local.rest_caller import identify
+from conv_realtime.local.rest_database import Database
 from conv_realtime.local.rest_errors import ApiError, from_database, from_token, unsupported
 from conv_realtime.local.rest_prefer import (
-    Preferences,
-    parse_prefer,
     parse_range,
-    wants_object,
 )
-from conv_realtime.local.rest_query import Query, parse_query
-from conv_realtime.local.rest_sql import Statement
+from conv_realtime.local.rest_query import Query
 
-PREFIX = "/rest/v1"
 MAX_ROWS = 1000
 """A response never holds more rows of a table or a set than so many, as on the hosted platform."""
 
@@ -61,9 +53,11 @@ class DataApi:
         self._database = Database(dsn)
         self._verify = verify
         self.routes: list[BaseRoute] = [
+            Route(PREFIX, self._root, methods=["GET", "HEAD"]),
             Route(f"{PREFIX}/", self._root, methods=["GET", "HEAD"]),
             Route(f"{PREFIX}/rpc/{{name}}", self._rpc, methods=_METHODS),
             Route(f"{PREFIX}/{{name}}", self._table, methods=_METHODS),
+            Route(f"{PREFIX}/{{path:path}}", _no_such_path, methods=_METHODS),
         ]
 
     async def __aenter__(self) -> Self:
@@ -118,63 +112,11 @@ class DataApi:
             return refusal(from_database(error, anonymous=anonymous))
 
 
-class Asked:
-    """One request, read as far as every method needs it."""
-
-    def __init__(self, request: Request, caller: Caller, database: Database, body: bytes) -> None:
-        self.method = request.method
-        self.name: str = request.path_params.get("name", "")
-        self.path = request.url.path.removeprefix(PREFIX)
-        self.pairs = parse_qsl(request.url.query, keep_blank_values=True)
-        self.prefer: Preferences = parse_prefer(request.headers.getlist("prefer"))
-        self.single = wants_object(request.headers.get("accept"))
-        self.range = request.headers.get("range")
-        self.content_type = request.headers.get("content-type")
-        self.body = body
-        self.profile = request.headers.get("accept-profile") or request.headers.get(
-            "content-profile"
-        )
-        self._request = request
-        self._caller = caller
-        self._database = database
-        if self.profile not in (None, "public"):
-            raise ApiError(
-                406,
-                "PGRST106",
-                f"Invalid schema: {self.profile}",
-                hint="Only the following schemas are exposed: public",
-            )
-
-    @property
-    def catalog(self) -> Catalog:
-        """The schema as last read."""
-        return self._database.catalog
-
-    @property
-    def table(self) -> Table:
-        """The table that the path names."""
-        return self.catalog.table(self.name)
-
-    def query(self, arguments: frozenset[str] = frozenset()) -> Query:
-        """Reads the query string; `arguments` are a function's, not filters."""
-        return parse_query(self.pairs, arguments)
-
-    async def run(self, statement: Statement, *, read_only: bool = False) -> Result:
-        """Runs the statement under the caller's role; a result that breaks a wish rolls back."""
-        settings = self._caller.settings(self._request, self.path)
-        settings += self.catalog.role_settings.get(self._caller.role, ())
-        if self.prefer.timezone:
-            settings.append(("timezone", self.prefer.timezone))
-        return await self._database.run(settings, statement, read_only=read_only, check=self._check)
-
-    def _check(self, result: Result) -> None:
-        if self.single and not (self.method != "GET" and self.prefer.returning != "representation"):
-            check_single(result)
-        if self.method in ("PATCH", "DELETE"):
-            check_affected(result, self.prefer)
-
-
 Answerer = Callable[[Asked], Awaitable[Response]]
+
+
+async def _no_such_path(_: Request) -> Response:
+    return refusal(ApiError(404, "PGRST125", "Invalid path specified in request URL"))
 
 
 async def _read(asked: Asked) -> Response:

@@ -13,7 +13,7 @@ from conv_realtime.local.rest_prefer import JSON, OBJECT, Preferences, applied
 from conv_realtime.local.rest_query import Query
 
 if TYPE_CHECKING:
-    from conv_realtime.local.rest import Asked
+    from conv_realtime.local.rest_asked import Asked
     from conv_realtime.local.rest_database import Result
 
 _CHARSET = "; charset=utf-8"

@@ -18,8 +18,8 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from conv_realtime.local.rest_catalog import Catalog, read_catalog
+from conv_realtime.local.rest_clauses import Statement
 from conv_realtime.local.rest_errors import ApiError, unavailable
-from conv_realtime.local.rest_sql import Statement
 
 _log = logging.getLogger("conv_realtime.local.rest")
 

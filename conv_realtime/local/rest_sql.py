@@ -9,62 +9,33 @@ PostgreSQL, which reads the body against the columns' types just as it would for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from conv_realtime.local.rest_catalog import SCHEMA, Column, Function, Table
-from conv_realtime.local.rest_errors import ApiError
-from conv_realtime.local.rest_query import (
-    OPERATORS,
-    Condition,
-    Field,
-    Junction,
-    Order,
-    Query,
-    Selected,
+from conv_realtime.local.rest_catalog import Column, Function, Table
+from conv_realtime.local.rest_clauses import (
+    Statement,
+    order,
+    projection,
+    qualified,
+    quoted,
+    where,
+    window,
 )
+from conv_realtime.local.rest_query import Query, Selected
 
-_CONFLICTS = "conv_realtime.conflicts"
+_CONFLICTS = "local_supabase.conflicts"
 """A setting of the transaction in which an upsert counts the rows that were there already."""
-
-
-@dataclass(slots=True)
-class Statement:
-    """SQL text with `$1`-style places, and what belongs there."""
-
-    sql: str = ""
-    parameters: list[object] = field(default_factory=list)
-
-    def place(self, value: object) -> str:
-        """Adds a parameter; gives its place."""
-        self.parameters.append(value)
-        return f"${len(self.parameters)}"
-
-
-def quoted(name: str) -> str:
-    """Quotes an identifier.
-
-    Raises:
-        ApiError: it holds a NUL, which no name can.
-    """
-    if "\0" in name:
-        raise ApiError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _qualified(name: str) -> str:
-    return f"{quoted(SCHEMA)}.{quoted(name)}"
 
 
 def read(table: Table, query: Query, *, counted: bool, single: bool, body: bool) -> Statement:
     """`GET` and `HEAD`: a page of a table, ordered, perhaps with the count of all that match."""
     made = Statement()
-    source = _qualified(table.name)
-    where = _where(made, source, query.filters)
+    source = qualified(table.name)
+    filtered = where(made, source, query.filters)
     page = (
-        f"select {_projection(made, source, query.select)} from {source}{where}"
-        f"{_order(made, source, query.order)}{_window(made, query)}"
+        f"select {projection(made, source, query.select)} from {source}{filtered}"
+        f"{order(made, source, query.order)}{window(made, query)}"
     )
-    total = f"(select count(*) from {source}{where})" if counted else "null::bigint"
+    total = f"(select count(*) from {source}{filtered})" if counted else "null::bigint"
     made.sql = _answer(f"with page as ({page})", total, _body(single, wanted=body))
     return made
 
@@ -82,7 +53,7 @@ def insert(
 ) -> Statement:
     """`POST`: inserts the object or objects of `body`, or merges them by key."""
     made = Statement()
-    into = f"insert into {_qualified(table.name)}"
+    into = f"insert into {qualified(table.name)}"
     clause = _conflict(table, columns, query, resolution)
     if not columns:
         sql = f"{into} {_empty_rows(body)}{clause}"
@@ -108,19 +79,19 @@ def update(
     if not columns:
         made.sql = _answer("with page as (select where false)", "null::bigint", "'[]'::text")
         return made
-    target = _qualified(table.name)
+    target = qualified(table.name)
     rows = _payload(made, [table.column(name) for name in columns], body, defaults=False)
     assigned = ", ".join(f"{quoted(name)} = body.{quoted(name)}" for name in columns)
-    where = _where(made, target, query.filters)
-    sql = f"update {target} set {assigned} from {rows}{where}"
+    filtered = where(made, target, query.filters)
+    sql = f"update {target} set {assigned} from {rows}{filtered}"
     return _written(made, table, sql, query, returning, single)
 
 
 def delete(table: Table, query: Query, returning: str | None, single: bool) -> Statement:
     """`DELETE`: removes the rows that match."""
     made = Statement()
-    target = _qualified(table.name)
-    sql = f"delete from {target}{_where(made, target, query.filters)}"
+    target = qualified(table.name)
+    sql = f"delete from {target}{where(made, target, query.filters)}"
     return _written(made, table, sql, query, returning, single)
 
 
@@ -137,7 +108,7 @@ def call(
     made = Statement()
     used = [Column(one.name, one.type, None) for one in function.arguments if one.name in names]
     given = ", ".join(f"{quoted(one.name)} => body.{quoted(one.name)}" for one in used)
-    call = f"{_qualified(function.name)}({given})"
+    call = f"{qualified(function.name)}({given})"
     source = f"{_payload(made, used, body, defaults=False)}, " if used else ""
     if function.returns_rows:
         called = f"called as materialized (select result.* from {source}lateral {call} as result)"
@@ -147,9 +118,9 @@ def call(
         called += f" from {source.removesuffix(', ')})" if source else ")"
         rows = False
     page = (
-        f"page as (select {_projection(made, 'called', query.select)} from called"
-        f"{_where(made, 'called', query.filters)}{_order(made, 'called', query.order)}"
-        f"{_window(made, query)})"
+        f"page as (select {projection(made, 'called', query.select)} from called"
+        f"{where(made, 'called', query.filters)}{order(made, 'called', query.order)}"
+        f"{window(made, query)})"
     )
     total = "(select count(*) from called)" if counted else "null::bigint"
     body_sql = _body(rows) if function.returns_rows else _scalar_body(function)
@@ -192,13 +163,13 @@ def _written(
     if returning == "representation":
         returned, body = _returned(table, query.select), _body(single)
         shown = (
-            f"page as (select {_projection(made, 'written', query.select)} from written"
-            f"{_order(made, 'written', query.order)})"
+            f"page as (select {projection(made, 'written', query.select)} from written"
+            f"{order(made, 'written', query.order)})"
         )
     else:
         returned, body, shown = "1", "''::text", "page as (select * from written)"
     if returning == "headers-only" and table.key:
-        returned = ", ".join(f"{_qualified(table.name)}.{quoted(name)}" for name in table.key)
+        returned = ", ".join(f"{qualified(table.name)}.{quoted(name)}" for name in table.key)
         location = "(json_agg(page) -> 0)::text"
     source = f"with written as ({sql} returning {returned}), {shown}"
     made.sql = _answer(source, "null::bigint", body, inserted, location)
@@ -207,7 +178,7 @@ def _written(
 
 def _returned(table: Table, select: Sequence[Selected]) -> str:
     """Only the columns that are shown: reading others may be forbidden."""
-    target = _qualified(table.name)
+    target = qualified(table.name)
     names = dict.fromkeys(item.field.name for item in select)
     if "*" in names:
         return f"{target}.*"
@@ -269,74 +240,3 @@ def _inserted(body: str, clause: str, *, defaults: bool) -> str:
     kind = "jsonb" if defaults else "json"
     given = "1" if _is_object(body) else f"{kind}_array_length($1::{kind})"
     return f"{given} - {_conflicts()}"
-
-
-def _projection(made: Statement, source: str, select: Sequence[Selected]) -> str:
-    return ", ".join(_selected(made, source, item) for item in select)
-
-
-def _selected(made: Statement, source: str, item: Selected) -> str:
-    if item.field.name == "*" and not item.field.path:
-        return f"{source}.*"
-    shown = _reference(made, source, item.field)
-    if item.cast:
-        shown = f"cast({shown} as {item.cast})"
-    name = item.alias or (item.field.path[-1][1] if item.field.path else item.field.name)
-    return f"{shown} as {quoted(name)}"
-
-
-def _reference(made: Statement, source: str, found: Field) -> str:
-    column = f"{source}.{quoted(found.name)}"
-    if not found.path:
-        return column
-    steps = (
-        f" {arrow} {key if key.lstrip('-').isdecimal() else made.place(key) + '::text'}"
-        for arrow, key in found.path
-    )
-    return f"(to_jsonb({column}){''.join(steps)})"
-
-
-def _where(made: Statement, source: str, filters: Sequence[Condition | Junction]) -> str:
-    if not filters:
-        return ""
-    return " where " + " and ".join(_condition(made, source, one) for one in filters)
-
-
-def _condition(made: Statement, source: str, one: Condition | Junction) -> str:
-    if isinstance(one, Junction):
-        joined = f" {one.kind} ".join(_condition(made, source, part) for part in one.parts)
-        sql = f"({joined})"
-    else:
-        sql = _comparison(made, _reference(made, source, one.field), one)
-    return f"(not {sql})" if one.negated else sql
-
-
-def _comparison(made: Statement, left: str, one: Condition) -> str:
-    if one.operator == "is":
-        return f"{left} is {one.value}"
-    if one.operator == "in":
-        return f"{left} = any({made.place(_array(one.value))})"
-    return f"{left} {OPERATORS[one.operator]} {made.place(one.value)}"
-
-
-def _array(values: Sequence[str]) -> str:
-    """The text of an array: one parameter, however many values, of whatever type the column is."""
-    inner = ",".join(
-        '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values
-    )
-    return "{" + inner + "}"
-
-
-def _order(made: Statement, source: str, order: Sequence[Order]) -> str:
-    keys = [
-        _reference(made, source, one.field)
-        + (" desc" if one.descending else "")
-        + (f" nulls {one.nulls}" if one.nulls else "")
-        for one in order
-    ]
-    return f" order by {', '.join(keys)}" if keys else ""
-
-
-def _window(made: Statement, query: Query) -> str:
-    limit = "" if query.limit is None else f" limit {int(query.limit)}"
-    return limit + (f" offset {int(query.offset)}" if query.offset else "")

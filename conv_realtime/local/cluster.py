@@ -1,0 +1,136 @@
+"""The files of one PostgreSQL: data directory, access rules, socket, port and log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+from conv_realtime.errors import ConfigError
+from conv_realtime.local.orphans import stop_orphan
+from conv_realtime.local.placement import Placement
+
+SUPERUSER = "supabase_admin"
+
+_ACCESS = """\
+# Written by conv_realtime at every start. The socket's folder is closed to other accounts.
+local all all trust
+local replication all trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+_MAX_LOG_BYTES = 1 << 20
+
+
+def environment() -> dict[str, str]:
+    """Gives the server's environment: nothing of the user's PG* variables or locale."""
+    kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+
+
+def prepare(placement: Placement) -> None:
+    """Makes the data directory if there is none, and clears what an earlier run left."""
+    if not placement.data.exists():
+        _initialise(placement)
+    clear(placement)
+    (placement.data / "pg_hba.conf").write_text(_ACCESS)
+
+
+def clear(placement: Placement) -> None:
+    """Ends what is left of an earlier PostgreSQL; its socket's lock would pass for a live one.
+
+    In a container without an init process a killed server stays a zombie, and its pid "alive".
+    """
+    stop_orphan(placement.data)
+    for left in placement.sockets.glob(".s.PGSQL.*"):
+        left.unlink(missing_ok=True)
+
+
+def _initialise(placement: Placement) -> None:
+    fresh = placement.data.with_name(f"{placement.data.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    account = placement.account
+    if account is not None:
+        os.chown(fresh, account.uid, account.gid)
+    program = placement.binaries / "initdb"
+    locale = ["--locale=C"]
+    if _major_version(placement.binaries) >= 17:
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    made = subprocess.run(
+        [program, "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "trust", *locale],
+        env=environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    )
+    if made.returncode != 0:
+        raise ConfigError("local Supabase", f"initdb: {_last_line(made.stderr or made.stdout)}")
+    fresh.rename(placement.data)
+
+
+def _major_version(binaries: Path) -> int:
+    told = subprocess.run(
+        [binaries / "postgres", "--version"], capture_output=True, text=True, check=False
+    )
+    digits = told.stdout.rpartition(" ")[2].partition(".")[0].strip()
+    return int(digits) if digits.isdigit() else 0
+
+
+def remembered_port(folder: Path, wanted: int) -> int:
+    """Gives `wanted`, or the port of the last run, or a free one: people keep `db_url` in files."""
+    kept = folder / "port"
+    with contextlib.suppress(OSError, ValueError):
+        wanted = wanted or int(kept.read_text())
+    port = _usable_port(wanted)
+    kept.write_text(str(port))
+    return port
+
+
+def _usable_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise ConfigError("local Supabase", "no free TCP port on 127.0.0.1")
+
+
+def _log_path(data: Path) -> Path:
+    return data.with_name("postgres.log")
+
+
+@contextlib.contextmanager
+def open_log(data: Path) -> Generator[int]:
+    """Opens the server's log for appending, begun anew when it has grown; gives a descriptor."""
+    path = _log_path(data)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > _MAX_LOG_BYTES:
+            path.unlink()
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def last_words(data: Path) -> str:
+    """Gives what the server's log says of its end."""
+    with contextlib.suppress(OSError):
+        told = _log_path(data).read_text(errors="replace")
+        fatal = [line for line in told.splitlines() if "FATAL:" in line or "PANIC:" in line]
+        return _last_line(fatal[-1] if fatal else told)
+    return "ended without a word"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
