@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from conv_realtime.local import realtime_replies as replies
 from conv_realtime.local.channels import PREFIX, Channel
 from conv_realtime.local.channels_access import Access, AccessUnknown
 from conv_realtime.local.channels_join import JoinRefused, JoinRequest, read_join
@@ -31,12 +32,6 @@ from conv_realtime.local.frames import (
 from conv_realtime.local.realtime_outbox import Outbox
 from conv_realtime.local.realtime_rules import Surroundings
 from conv_realtime.local.realtime_tokens import Token, TokenRefused, expired, read_token
-
-_DATABASE_AWAY = "Realtime was unable to connect to the project database"
-_NO_POSTGRES_CHANGES = (
-    "Unable to subscribe to changes with given parameters. "
-    "postgres_changes is not supported by the local Realtime server"
-)
 
 
 class Session:
@@ -98,17 +93,19 @@ class Session:
                 await self._refresh(channel, frame.payload)
             case "phx_leave":
                 self._forget(channel)
-                self._reply(frame.topic, frame.ref, channel.join_ref, "ok", {})
-                self._close(channel)
+                self._send(
+                    replies.reply(frame.topic, frame.ref, channel.join_ref, "ok", {}),
+                    replies.closed(channel),
+                )
             case _:
                 pass  # presence and what no server knows
 
     def _answer_unjoined(self, message: Frame | Push) -> None:
         heartbeat = message.topic == "phoenix" and message.event == "heartbeat"
         if isinstance(message, Frame) and (heartbeat or message.event == "phx_leave"):
-            self._reply(message.topic, message.ref, None, "ok", {})
+            self._send(replies.reply(message.topic, message.ref, None, "ok", {}))
         else:
-            self._reply(message.topic, message.ref, None, "error", {"reason": "unmatched topic"})
+            self._send(replies.unmatched(message.topic, message.ref))
 
     async def _join(self, frame: Frame, earlier: Channel | None) -> None:
         if not frame.topic.startswith(PREFIX):
@@ -119,14 +116,14 @@ class Session:
             past = await self._past(request, channel)
         except (JoinRefused, TokenRefused, AccessUnknown) as refusal:
             await asyncio.sleep(self._around.rules.join_error_seconds)
-            reason = _reason(refusal)
-            self._reply(frame.topic, frame.ref, frame.join_ref, "error", {"reason": reason})
+            response = {"reason": replies.reason(refusal)}
+            self._send(replies.reply(frame.topic, frame.ref, frame.join_ref, "error", response))
         else:
             if earlier is not None:
                 self._forget(earlier)
             self._remember(channel)
-            response = {"postgres_changes": list(request.bindings)}
-            self._reply(frame.topic, frame.ref, frame.join_ref, "ok", response)
+            bindings = {"postgres_changes": list(request.bindings)}
+            self._send(replies.reply(frame.topic, frame.ref, frame.join_ref, "ok", bindings))
             self._tell_extras(request, channel)
             for message in past:
                 body = message.body()
@@ -135,7 +132,7 @@ class Session:
         # take its new channel for closed: so it is on real servers.
         if earlier is not None:
             self._forget(earlier)
-            self._close(earlier)
+            self._send(replies.closed(earlier))
 
     async def _admit(self, frame: Frame) -> tuple[JoinRequest, Channel]:
         """Raises JoinRefused, TokenRefused or AccessUnknown where a join is refused."""
@@ -156,7 +153,7 @@ class Session:
             request.echo,
         )
         if not channel.access.read:
-            raise JoinRefused("Unauthorized", _forbidden(name))
+            raise JoinRefused("Unauthorized", replies.forbidden(name))
         return request, channel
 
     async def _past(self, request: JoinRequest, channel: Channel) -> list[PastMessage]:
@@ -180,9 +177,11 @@ class Session:
 
     def _tell_extras(self, request: JoinRequest, channel: Channel) -> None:
         if request.bindings:
-            self._system(channel, "postgres_changes", "error", _NO_POSTGRES_CHANGES)
+            refusal = replies.NO_POSTGRES_CHANGES
+            self._send(replies.system(channel, "postgres_changes", "error", refusal))
         if request.replication_ready and self._around.replicating():
-            self._system(channel, "system", "ok", "Replication connection established")
+            ready = "Replication connection established"
+            self._send(replies.system(channel, "system", "ok", ready))
 
     async def _refresh(self, channel: Channel, payload: Any) -> None:
         """Takes a new token; a bad one, or one that may no longer read, closes the channel."""
@@ -197,10 +196,10 @@ class Session:
             self._shut(channel, refusal.in_channel)
             return
         except AccessUnknown:
-            self._shut(channel, _DATABASE_AWAY)
+            self._shut(channel, replies.DATABASE_AWAY)
             return
         if not channel.access.read:
-            self._shut(channel, _forbidden(channel.name))
+            self._shut(channel, replies.forbidden(channel.name))
             return
         channel.token = token
         self._watch_expiry(channel)
@@ -209,7 +208,8 @@ class Session:
         if size > self._around.rules.max_payload_bytes:
             if channel.ack:
                 # A bare string where every other response is an object: as captured.
-                self._reply(channel.topic, ref, channel.join_ref, "error", "payload_size_exceeded")
+                refusal = "payload_size_exceeded"
+                self._send(replies.reply(channel.topic, ref, channel.join_ref, "error", refusal))
             return
         if not channel.access.write:
             return  # without a word, even where an acknowledgement was asked for
@@ -218,7 +218,7 @@ class Session:
             channel.topic, message, private=channel.private, besides=besides
         )
         if channel.ack:
-            self._reply(channel.topic, ref, channel.join_ref, "ok", {})
+            self._send(replies.reply(channel.topic, ref, channel.join_ref, "ok", {}))
 
     def _remember(self, channel: Channel) -> None:
         self._channels[channel.topic] = channel
@@ -252,36 +252,8 @@ class Session:
     def _shut(self, channel: Channel, message: str) -> None:
         """Ends a channel from our side; the socket lives on."""
         self._forget(channel)
-        self._system(channel, "system", "error", message)
-        self._close(channel)
+        self._send(replies.system(channel, "system", "error", message), replies.closed(channel))
 
-    def _reply(self, topic: str, ref: Ref, join_ref: Ref, status: str, response: Any) -> None:
-        payload = {"status": status, "response": response}
-        self._send(Frame(topic, "phx_reply", payload, ref, join_ref))
-
-    def _system(self, channel: Channel, extension: str, status: str, message: str) -> None:
-        payload = {
-            "message": message,
-            "status": status,
-            "extension": extension,
-            "channel": channel.name,
-        }
-        self._send(Frame(channel.topic, "system", payload, None, channel.join_ref))
-
-    def _close(self, channel: Channel) -> None:
-        self._send(Frame(channel.topic, "phx_close", {}, channel.join_ref, channel.join_ref))
-
-    def _send(self, frame: Frame) -> None:
-        self.push(encode(self._version, frame))
-
-
-def _reason(refusal: Exception) -> str:
-    if isinstance(refusal, JoinRefused):
-        return refusal.reason
-    if isinstance(refusal, TokenRefused):
-        return refusal.at_join
-    return f"UnableToConnectToProject: {_DATABASE_AWAY}"
-
-
-def _forbidden(name: str) -> str:
-    return f"You do not have permissions to read from this Channel topic: {name}"
+    def _send(self, *frames: Frame) -> None:
+        for frame in frames:
+            self.push(encode(self._version, frame))
