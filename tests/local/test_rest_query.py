@@ -1,0 +1,127 @@
+"""Query strings are read or refused, and nothing of them becomes SQL that is not a quoted name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conv_realtime.local import rest_sql
+from conv_realtime.local.rest_catalog import Column, Table
+from conv_realtime.local.rest_errors import ApiError
+from conv_realtime.local.rest_prefer import applied, parse_prefer, parse_range, wants_object
+from conv_realtime.local.rest_query import (
+    Condition,
+    Field,
+    Junction,
+    Order,
+    Selected,
+    parse_query,
+    parse_select,
+)
+from conv_realtime.local.rest_text import split_top, unquote
+
+TABLE = Table("t", {"a": Column("a", "integer", None)}, ("a",))
+
+keys = st.sampled_from(["select", "order", "and", "or", "not.or", "a", "a->b", "on_conflict"])
+grammar = st.text(alphabet='ab1.,:()"\\{}->*= ', max_size=30)
+words = st.sampled_from(["eq.", "not.", "in.(", "is.null", "or(", "and(", "->>", "::", ")", '"'])
+texts = st.lists(st.one_of(grammar, words), max_size=6).map("".join)
+
+
+@given(st.lists(st.tuples(keys, texts), max_size=4))
+def test_any_query_string_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
+    """Nothing but an `ApiError` comes out of reading, and what was read becomes SQL."""
+    try:
+        query = parse_query(pairs)
+        rest_sql.read(TABLE, query, counted=True, single=False, body=True)
+    except ApiError as error:
+        assert error.status in (400, 416)
+
+
+@given(st.text(alphabet="xyz'\"\\;-$", min_size=3, max_size=20))
+def test_values_are_never_sql(value: str) -> None:
+    """A value, however hostile, is a parameter."""
+    query = parse_query([("a", f"eq.{value}"), ("select", "a")])
+    made = rest_sql.read(TABLE, query, counted=False, single=False, body=True)
+    assert made.parameters == [value]
+    assert made.sql.endswith("as location from page")
+    assert '"public"."t"."a" = $1' in made.sql
+
+
+@given(st.text(alphabet="ab\"'; ", min_size=1, max_size=12))
+def test_names_stay_between_quotes(name: str) -> None:
+    """A name keeps its quotes doubled, so that it ends where it should."""
+    query = parse_query([("order", "a")]).replaced(limit=None, offset=0)
+    made = rest_sql.insert(
+        Table("t", {name: Column(name, "text", None)}, ()),
+        [name],
+        "[]",
+        query,
+        defaults=False,
+        resolution=None,
+        returning=None,
+        single=False,
+    )
+    assert '("' + name.replace('"', '""') + '") select' in made.sql
+
+
+@given(st.lists(st.text(alphabet='a",()\\{} ', max_size=6), min_size=1, max_size=5))
+def test_quoted_lists_come_back_whole(values: list[str]) -> None:
+    """What a client quotes for `in` arrives as it was."""
+    escaped = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
+    listed = ",".join(f'"{value}"' for value in escaped)
+    assert [unquote(part) for part in split_top(listed)] == values
+
+
+def test_filters_nest() -> None:
+    """Junctions hold conditions and junctions."""
+    (found,) = parse_query([("or", "(a.eq.1,not.and(b.gt.2,c.in.(x,y)))")]).filters
+    inner = Junction(
+        "and",
+        (Condition(Field("b"), "gt", "2"), Condition(Field("c"), "in", ("x", "y"))),
+        negated=True,
+    )
+    assert found == Junction("or", (Condition(Field("a"), "eq", "1"), inner))
+
+
+def test_select_reads_alias_path_and_cast() -> None:
+    """The whole grammar of an item."""
+    assert parse_select('n:a->b->>"c d"::text, *') == (
+        Selected(Field("a", (("->", "b"), ("->>", "c d"))), "n", "text"),
+        Selected(Field("*")),
+    )
+
+
+def test_order_reads_direction_and_nulls() -> None:
+    """Nulls come where they are wanted."""
+    assert parse_query([("order", "a.desc.nullslast,b->c.asc")]).order == (
+        Order(Field("a"), True, "last"),
+        Order(Field("b", (("->", "c"),))),
+    )
+
+
+def test_preferences_are_told_in_their_order() -> None:
+    """The first of a repeated preference counts; unknown ones are ignored unless strict."""
+    found = parse_prefer(["return=minimal, missing=default", "return=representation,bogus=1"])
+    assert applied(found, "return", "missing") == "missing=default, return=minimal"
+    with pytest.raises(ApiError, match="PGRST122"):
+        parse_prefer(["handling=strict,bogus=1"])
+
+
+@pytest.mark.parametrize(
+    ("header", "window"),
+    [(None, (0, None)), ("0-9", (0, 10)), ("5-", (5, None)), ("x", (0, None)), ("9-3", (9, 0))],
+)
+def test_ranges(header: str | None, window: tuple[int, int | None]) -> None:
+    """First and last row, both included."""
+    assert parse_range(header) == window
+
+
+def test_accept_decides_between_array_and_object() -> None:
+    """The first type that can be given wins; none is an error."""
+    assert wants_object("application/vnd.pgrst.object+json; charset=utf-8")
+    assert not wants_object(None)
+    assert not wants_object("text/html, */*")
+    with pytest.raises(ApiError, match="PGRST107"):
+        wants_object("text/csv")
