@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.store import SupabaseStore, connect
 from conv_realtime.edges.watch import Wakeup, Watcher
-from conv_realtime.errors import ConfigError, SourceError, StoreError
+from conv_realtime.errors import ConfigError, ConvRealtimeError, SourceError, StoreError
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.follow import Identity
 from conv_realtime.ingest.reading import Desk, Looker
@@ -157,22 +157,28 @@ class Ingest:
         """
         desk = self._opened
         self._paths = desk.settings.paths or disk.default_paths()
-        while True:
-            try:
-                async with Watcher(self._paths) as self._watcher, asyncio.TaskGroup() as tasks:
-                    self._tasks = tasks
-                    tasks.create_task(self._follow_wakeups(), name="wakeups")
-                    tasks.create_task(self._sweep_for_ever(), name="sweeps")
-                    tasks.create_task(self._watch_database(), name="database")
-                    await self._catch_up(resting=False)
-            except* DatabaseReplacedError:
-                logger.warning("the database is another one now; sending everything to it")
+        with _plain_errors():
+            while not await self._run_until_replaced():
                 self._recall()
-            finally:
-                self._tasks = None
-                for book in desk.shelf.books.values():
-                    if book.rest is not None:
-                        book.rest.cancel()
+
+    async def _run_until_replaced(self) -> bool:
+        """Run; return False when another database has to be sent everything."""
+        replaced = False
+        try:
+            async with Watcher(self._paths) as self._watcher, asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._follow_wakeups(), name="wakeups")
+                self._tasks.create_task(self._sweep_for_ever(), name="sweeps")
+                self._tasks.create_task(self._watch_database(), name="database")
+                await self._catch_up(resting=False)
+        except* DatabaseReplacedError:
+            logger.warning("the database is another one now; sending everything to it")
+            replaced = True
+        finally:
+            self._tasks = None
+            for book in self._opened.shelf.books.values():
+                if book.rest is not None:
+                    book.rest.cancel()
+        return not replaced
 
     async def backfill(
         self,
@@ -194,10 +200,12 @@ class Ingest:
         self._paths = wanted or disk.default_paths()
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            await self._catch_up(resting=True, summary=summary, on_progress=on_progress)
-        self._tasks = None
+        with _plain_errors():
+            try:
+                async with asyncio.TaskGroup() as self._tasks:
+                    await self._catch_up(resting=True, summary=summary, on_progress=on_progress)
+            finally:
+                self._tasks = None
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
         return summary
@@ -297,14 +305,23 @@ class Ingest:
 
     def _look_soon(self, path: str, *, resting: bool = False) -> None:
         """Look at a file in a task of its own; once more afterwards if it is being looked at."""
-        if self._tasks is None:
-            return
         book = self._opened.shelf.book(path)
         if book.looking:
             book.look_again = True
             return
         book.looking = True
-        self._tasks.create_task(self._look(book, resting=resting), name=f"look {path}")
+        if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
+            book.looking = False
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+        """Begin a task of the river, None where the river has ended or is about to."""
+        try:
+            if self._tasks is not None:
+                return self._tasks.create_task(work, name=name)
+        except RuntimeError:  # the group is shutting down
+            pass
+        work.close()
+        return None
 
     async def _look(self, book: Book, *, resting: bool) -> None:
         try:
@@ -333,9 +350,7 @@ class Ingest:
         if not resting:
             self._rest_later(looked)
         elif looked.settling is None or looked.settling.done():
-            assert self._tasks is not None
-            name = f"settle {looked.path}"
-            looked.settling = self._tasks.create_task(self._settle_down(looked), name=name)
+            looked.settling = self._spawn(self._settle_down(looked), f"settle {looked.path}")
 
     def _tell_file(self, book: Book, exists: bool, size: int) -> None:
         change = "modified" if exists else "deleted"
@@ -349,18 +364,17 @@ class Ingest:
         book.rest = loop.call_later(delay, lambda: self._look_soon(book.path, resting=True))
 
     def _send_soon(self, book: Book) -> None:
-        assert self._looker is not None and self._tasks is not None
+        assert self._looker is not None
         follower = book.follower
         if follower is None or not follower.has_news(follower.sent):
             return
         if book.sending is None or book.sending.done():
             if not self._sends:
                 self._behind_since = time.monotonic()
-            book.sending = self._tasks.create_task(
-                self._looker.send(book), name=f"send {book.path}"
-            )
-            self._sends.add(book.sending)
-            book.sending.add_done_callback(self._sends.discard)
+            book.sending = self._spawn(self._looker.send(book), f"send {book.path}")
+            if book.sending is not None:
+                self._sends.add(book.sending)
+                book.sending.add_done_callback(self._sends.discard)
 
     async def _settle_down(self, book: Book) -> None:
         """Wait until everything is sent, then judge the file as done."""
@@ -500,6 +514,18 @@ class Ingest:
         return self._desk
 
 
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise an error of ours as itself and not as a group: callers handle one at a time."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        ours: BaseException = group.subgroup(ConvRealtimeError) or group
+        while ours is not group and isinstance(ours, ExceptionGroup):
+            ours = ours.exceptions[0]
+        raise ours from group
+
+
 def _read_all(follower: Any, file: disk.OpenFile) -> None:
     while follower.read(file, 8 * 2**20):
         pass
@@ -518,10 +544,10 @@ def _owner(settings: Settings) -> UUID:
     """
     if settings.owner_id is not None:
         return settings.owner_id
-    with contextlib.suppress(jwt.InvalidTokenError, ValueError, KeyError, AttributeError):
-        key = settings.supabase_key
-        assert key is not None
-        return UUID(jwt.decode(key.get_secret_value(), options={"verify_signature": False})["sub"])
+    key = settings.supabase_key
+    with contextlib.suppress(jwt.InvalidTokenError, ValueError, KeyError):
+        token = key.get_secret_value() if key else ""
+        return UUID(jwt.decode(token, options={"verify_signature": False})["sub"])
     raise ConfigError(
         "CONV_REALTIME_OWNER_ID",
         "is not set; it is the id of the user who owns the conversations, in the project's"

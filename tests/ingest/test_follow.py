@@ -92,7 +92,8 @@ def test_batches_together_are_the_whole(
         checkpoint = follower.checkpoint
         assert checkpoint.position == follower.end[0]
     conversations, messages = stated(path) if data.endswith(b"\n") else ([], [])
-    rest = {row.id: row for row in (*conversations, *messages)}
+    rest: dict[object, Conversation | Message] = {row.id: row for row in conversations}
+    rest.update((row.id, row) for row in messages)
     assert {id: row.to_row() for id, row in sent.items()} == {
         id: row.to_row() for id, row in rest.items()
     }

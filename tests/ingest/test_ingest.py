@@ -1,0 +1,420 @@
+"""Ingest as a whole, on real files: copies, subagents, rewriting, outages, replaced databases."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from conv_realtime.edges.checkpoints import Checkpoints
+from conv_realtime.errors import ConfigError, MigrationError, SourceError, StoreError
+from conv_realtime.ingest import Ingest, Progress, Summary
+from conv_realtime.models import Change, Message, Row, Table
+from conv_realtime.ports import KnownConversation
+from conv_realtime.testing import MemoryStore
+from tests.ingest.folding import IDENTITY
+from tests.ingest.lines import SESSION, assistant, says, user, uuid
+
+OTHER = "99999999-2222-4333-8444-555555555555"
+
+
+class Heard:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.files: list[tuple[str, str, int]] = []
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Keep changes."""
+        self.changes.extend(changes)
+
+    def file_changed(self, path: str, change: str, size: int) -> None:
+        """Keep a file's change."""
+        self.files.append((path, change, size))
+
+    def texts(self) -> list[str]:
+        """Return the texts of the messages heard, in order."""
+        return [c.row.text for c in self.changes if isinstance(c.row, Message)]
+
+
+def _ingest(folder: Path, store: Any, sink: Heard | None = None, **settings: Any) -> Ingest:
+    values: dict[str, Any] = {
+        "state_dir": folder / "state",
+        "owner_id": IDENTITY.owner_id,
+        "machine": IDENTITY.machine,
+        "paths": [folder / "projects"],
+        "rest_seconds": 0.05,
+        **settings,
+    }
+    return Ingest(store=store, sink=sink, **values)
+
+
+def _file(folder: Path, *lines: bytes, name: str = f"-p/{SESSION}.jsonl") -> Path:
+    path = folder / "projects" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+async def _backfill(folder: Path, store: MemoryStore, **settings: Any) -> Summary:
+    async with _ingest(folder, store, **settings) as ingest:
+        return await ingest.backfill()
+
+
+@asynccontextmanager
+async def _running(ingest: Ingest) -> AsyncIterator[Ingest]:
+    async with ingest:
+        task = asyncio.create_task(ingest.run(), name="ingest under test")
+        try:
+            await _until(lambda: task.done() or ingest.health()["watcher"] == "ok")
+            yield ingest
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _until(holds: Callable[[], object], within: float = 10.0) -> None:
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.002)
+
+
+def _texts(store: MemoryStore) -> list[str]:
+    live = [row for row in store.messages.values() if row.deleted_at is None]
+    return [row.text for row in sorted(live, key=lambda row: row.seq)]
+
+
+# Backfill ----------------------------------------------------------------------------------
+
+
+async def test_a_second_backfill_reads_no_file_and_changes_no_row(tmp_path: Path) -> None:
+    """What was judged and acknowledged is known by its state on disk alone."""
+    path, store = _file(tmp_path, user("q"), assistant("a", "m")), MemoryStore()
+    os.utime(path, ns=(0, 0))
+    first = await _backfill(tmp_path, store)
+    assert (first.files, first.conversations, first.messages, first.changed) == (1, 1, 2, 4)
+    os.chmod(path, 0)  # (root may read it all the same)
+    second = await _backfill(tmp_path, store)
+    assert (second.files, second.messages, second.changed) == (1, 2, 0)
+
+
+async def test_losing_the_state_directory_changes_no_row(tmp_path: Path) -> None:
+    """Ids and revisions follow from the file, so everything is sent again in silence."""
+    _file(tmp_path, user("q"), assistant("a", "m"))
+    store = MemoryStore()
+    await _backfill(tmp_path, store)
+    again = await _backfill(tmp_path, store, state_dir=tmp_path / "other")
+    assert again.changed == 0
+
+
+async def test_copies_are_named_and_written_once(tmp_path: Path) -> None:
+    """Of several files with the same conversation the one named like it states it."""
+    lines = [user("q"), assistant("a", "m")]
+    owner = _file(tmp_path, *lines)
+    copy = _file(tmp_path, lines[0], name="-p/backup/copy.jsonl")
+    store = MemoryStore()
+    summary = await _backfill(tmp_path, store)
+    assert summary.files == 1
+    assert [(skip.path, skip.reason) for skip in summary.skips] == [(str(copy), f"copy of {owner}")]
+    assert _texts(store) == ["prompt q", "answer a"]
+
+
+async def test_an_older_copy_alone_takes_nothing_back(tmp_path: Path) -> None:
+    """A backup that is read where the original is not known changes no row."""
+    lines = [user("q"), assistant("a", "m", says("one")), assistant("b", "m", says("two"))]
+    _file(tmp_path, *lines)
+    store = MemoryStore()
+    await _backfill(tmp_path, store)
+    before = dict(store.messages)
+    _file(tmp_path / "elsewhere", *lines[:2], name="-p/copy.jsonl")
+    summary = await _backfill(tmp_path / "elsewhere", store)
+    assert (summary.changed, store.messages) == (0, before)
+
+
+async def test_a_copy_that_grows_further_is_followed(tmp_path: Path) -> None:
+    """A synchronised folder goes on where the original ended."""
+    lines = [user("q"), assistant("a", "m")]
+    _file(tmp_path, *lines)
+    store = MemoryStore()
+    await _backfill(tmp_path, store)
+    _file(tmp_path, *lines, user("r"), name="-synced/copy.jsonl")
+    await _backfill(tmp_path, store)
+    assert _texts(store) == ["prompt q", "answer a", "prompt r"]
+    assert all(row.deleted_at is None for row in store.messages.values())
+
+
+async def test_what_is_no_transcript_is_named(tmp_path: Path) -> None:
+    """Another tool's files beside ours are skipped with a reason, never fatal."""
+    other = _file(tmp_path, b'{"type":"session_meta","payload":{}}\n', name="x/rollout.jsonl")
+    torn = _file(tmp_path, user("q"), b"garbage\n", user("r")[:30])
+    summary = await _backfill(tmp_path, MemoryStore())
+    reasons = {(skip.path, skip.offset): skip.reason for skip in summary.skips}
+    assert reasons == {
+        (str(other), None): "not a transcript of a known assistant",
+        (str(torn), len(user("q"))): "not JSON",
+        (str(torn), len(user("q")) + 8): "incomplete last line",
+    }
+
+
+async def test_a_path_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    """A typing error is not taken for an empty folder."""
+    async with _ingest(tmp_path, MemoryStore()) as ingest:
+        with pytest.raises(SourceError, match="nowhere"):
+            await ingest.backfill([tmp_path / "nowhere"])
+
+
+async def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
+    """The last call says that every file and byte is done."""
+    path = _file(tmp_path, user("q"))
+    seen: list[Progress] = []
+    async with _ingest(tmp_path, MemoryStore()) as ingest:
+        await ingest.backfill(on_progress=seen.append)
+    size = path.stat().st_size
+    assert [(p.done_bytes, p.total_bytes, p.done_files, p.total_files) for p in seen] == [
+        (size, size, 1, 1)
+    ]
+
+
+# Rewriting ---------------------------------------------------------------------------------
+
+
+async def test_a_rewritten_file_takes_its_messages_back(tmp_path: Path) -> None:
+    """R4: what is missing is marked deleted, what is new is added, what stays is not doubled."""
+    store = MemoryStore()
+    _file(tmp_path, user("q"), assistant("a", "m1"), user("r"))
+    await _backfill(tmp_path, store)
+    _file(tmp_path, user("q"), assistant("b", "m2"))
+    await _backfill(tmp_path, store)
+    assert _texts(store) == ["prompt q", "answer b"]
+    gone = [row for row in store.messages.values() if row.deleted_at is not None]
+    assert sorted(row.text for row in gone) == ["answer a", "prompt r"]
+    (conversation,) = store.conversations.values()
+    assert {row.revision for row in gone} < {conversation.revision} | {r.revision for r in gone}
+    assert conversation.message_count == 2
+
+
+async def test_an_unrelated_file_of_the_same_name_is_a_new_conversation(tmp_path: Path) -> None:
+    """R5: nothing in common means another conversation, child of the old one, which stays."""
+    store = MemoryStore()
+    _file(tmp_path, user("q"), assistant("a", "m1"))
+    await _backfill(tmp_path, store)
+    _file(tmp_path, user("x"), assistant("y", "m9"), user("z"))
+    await _backfill(tmp_path, store)
+    old, new = sorted(store.conversations.values(), key=lambda row: row.message_count)
+    assert (new.parent_id, new.session_id) == (old.id, SESSION)
+    assert all(row.deleted_at is None for row in store.messages.values())
+    assert len(store.messages) == 5
+    lost = await _backfill(tmp_path, store, state_dir=tmp_path / "lost")
+    assert (lost.changed, len(store.conversations)) == (0, 2)
+
+
+async def test_an_emptied_or_deleted_file_deletes_nothing(tmp_path: Path) -> None:
+    """R3: transcripts are cleaned up after 30 days; the rows are why people keep them."""
+    store = MemoryStore()
+    path = _file(tmp_path, user("q"))
+    await _backfill(tmp_path, store)
+    path.write_bytes(b"")
+    await _backfill(tmp_path, store)
+    path.unlink()
+    await _backfill(tmp_path, store)
+    assert _texts(store) == ["prompt q"]
+
+
+# Live --------------------------------------------------------------------------------------
+
+
+async def test_an_appended_line_reaches_sink_and_store(tmp_path: Path) -> None:
+    """Also in a folder that is itself new, and a conversation comes before its messages."""
+    store, heard = MemoryStore(), Heard()
+    (tmp_path / "projects").mkdir()
+    async with _running(_ingest(tmp_path, store, heard)):
+        path = _file(tmp_path, user("q"), name=f"deep/er/still/{SESSION}.jsonl")
+        await _until(lambda: store.messages)
+        with path.open("ab") as file:
+            file.write(assistant("a", "m"))
+        await _until(lambda: len(store.messages) == 2)
+    kinds = [(type(c.row).__name__, c.created) for c in heard.changes]
+    assert kinds[:3] == [("Project", True), ("Conversation", True), ("Message", True)]
+    assert kinds[-2:] == [("Message", True), ("Conversation", False)]
+    assert heard.texts() == ["prompt q", "answer a"]
+    assert (str(path), "modified", path.stat().st_size) in heard.files
+
+
+async def test_the_sink_hears_while_the_store_is_away(tmp_path: Path) -> None:
+    """Local listeners do not wait for the cloud, and the cloud gets everything when it is back."""
+    store, heard = MemoryStore(), Heard()
+    (tmp_path / "projects").mkdir()
+    async with _running(_ingest(tmp_path, store, heard)) as ingest:
+        store.down = True
+        path = _file(tmp_path, user("q"))
+        await _until(lambda: heard.texts() == ["prompt q"])
+        with path.open("ab") as file:
+            file.write(user("r"))
+        await _until(lambda: heard.texts() == ["prompt q", "prompt r"])
+        await _until(lambda: ingest.health()["last_error"] is not None)
+        health = ingest.health()
+        assert (health["queue"], store.messages) == (2, {})
+        assert health["lag_seconds"] > 0
+        store.down = False
+        await _until(lambda: len(store.messages) == 2)
+        await _until(lambda: ingest.health()["queue"] == 0)
+        assert ingest.health()["last_error"] is None
+
+
+async def test_a_rewound_message_is_announced_as_deleted(tmp_path: Path) -> None:
+    """Listeners learn of what was taken back once the file has come to rest."""
+    store, heard = MemoryStore(), Heard()
+    path = _file(tmp_path, user("q"), user("r"))
+    async with _running(_ingest(tmp_path, store, heard)):
+        await _until(lambda: len(store.messages) == 2)
+        path.write_bytes(user("q") + user("s"))
+        await _until(lambda: _texts(store) == ["prompt q", "prompt s"])
+    deleted = [c.row for c in heard.changes if isinstance(c.row, Message) and c.row.deleted_at]
+    assert len(deleted) == 1
+    known = store.messages[deleted[0].id]
+    assert (known.text, known.revision) == ("prompt r", deleted[0].revision)
+    created = [c.row.text for c in heard.changes if isinstance(c.row, Message) and c.created]
+    assert created == ["prompt q", "prompt r", "prompt s"]
+
+
+async def test_a_snapshot_comes_from_the_files(tmp_path: Path) -> None:
+    """Also for conversations that an earlier run has read, without reading them all again."""
+    store = MemoryStore()
+    _file(tmp_path, user("q"), user("r"), assistant("a", "m"))
+    _file(tmp_path, user("x", session=OTHER, at=99), name=f"-p/{OTHER}.jsonl")
+    await _backfill(tmp_path, store)
+    async with _ingest(tmp_path, store, Heard()) as ingest:
+        old, new = await ingest.transcripts.conversations()
+        assert (old.session_id, new.session_id) == (SESSION, OTHER)
+        messages = await ingest.transcripts.messages(old.id, 2)
+        assert [row.text for row in messages] == ["prompt r", "answer a"]
+        assert await ingest.transcripts.messages(old.id, 0) == []
+
+
+async def test_a_file_that_vanished_has_an_empty_snapshot(tmp_path: Path) -> None:
+    """The database still has it; the files do not."""
+    store = MemoryStore()
+    path = _file(tmp_path, user("q"))
+    await _backfill(tmp_path, store)
+    async with _ingest(tmp_path, store, Heard()) as ingest:
+        (row,) = await ingest.transcripts.conversations()
+        path.unlink()
+        assert await ingest.transcripts.messages(row.id, 5) == []
+
+
+# The database ------------------------------------------------------------------------------
+
+
+async def test_another_database_behind_the_address_gets_everything(tmp_path: Path) -> None:
+    """After a reset the old checkpoints say nothing: no row is missing because of them."""
+    _file(tmp_path, user("q"))
+    await _backfill(tmp_path, MemoryStore())
+    fresh = MemoryStore()
+    assert (await _backfill(tmp_path, fresh)).changed == 3
+    assert _texts(fresh) == ["prompt q"]
+
+
+async def test_a_database_replaced_while_running_gets_everything(tmp_path: Path) -> None:
+    """`supabase db reset` under a running ingest loses nothing either."""
+    store = MemoryStore()
+    _file(tmp_path, user("q"))
+    async with _running(_ingest(tmp_path, store, sweep_seconds=0.05)):
+        await _until(lambda: _texts(store) == ["prompt q"])
+        store.__init__()  # type: ignore[misc]
+        await _until(lambda: _texts(store) == ["prompt q"])
+
+
+class Picky(MemoryStore):
+    """A store that refuses rows for what they say."""
+
+    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+        """Refuse a whole request for one bad row, as PostgreSQL does."""
+        if any(isinstance(row, Message) and "poison" in row.text for row in rows):
+            raise StoreError(table, "22P05", "unsupported Unicode escape", retryable=False)
+        return await super().write(table, rows, history=history)
+
+
+async def test_a_row_that_is_refused_holds_up_nothing(tmp_path: Path) -> None:
+    """It is narrowed down, noted as a dead letter, and the rest of its batch is written."""
+    store = Picky()
+    _file(tmp_path, *(user(n, "poison" if n == 5 else f"p{n}") for n in range(9)))
+    async with _ingest(tmp_path, store) as ingest:
+        await ingest.backfill()
+        assert _texts(store) == [f"p{n}" for n in range(9) if n != 5]
+        assert ingest.health()["dead_letters"] == 1
+    with Checkpoints(tmp_path / "state", f"Picky {IDENTITY.owner_id} bench") as kept:
+        (fault,) = kept.dead_letters()
+    assert (fault.table, fault.code) == ("messages", "22P05")
+
+
+class Forgetful(MemoryStore):
+    """A store that knows of parents, and can lose everything without a word."""
+
+    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+        """Refuse messages whose conversation is missing."""
+        for row in rows:
+            if isinstance(row, Message) and row.conversation_id not in self.conversations:
+                raise StoreError(table, "23503", "missing parent", retryable=False)
+        return await super().write(table, rows, history=history)
+
+
+async def test_rows_that_the_database_lost_are_sent_again(tmp_path: Path) -> None:
+    """Where a parent row is missing, the whole file is sent once more."""
+    store = Forgetful()
+    path = _file(tmp_path, user("q"))
+    async with _running(_ingest(tmp_path, store)):
+        await _until(lambda: _texts(store) == ["prompt q"])
+        for table in (store.projects, store.conversations, store.messages):
+            table.clear()
+        with path.open("ab") as file:
+            file.write(user("r"))
+        await _until(lambda: _texts(store) == ["prompt q", "prompt r"])
+    assert len(store.projects) == 1
+
+
+class Unprepared(MemoryStore):
+    """A database without our schema."""
+
+    async def database(self) -> str:
+        """Say what is missing."""
+        raise MigrationError("schema", "is not in this database")
+
+    async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Never asked."""
+        raise AssertionError
+
+
+async def test_a_database_without_the_schema_is_refused_at_once(tmp_path: Path) -> None:
+    """The user is told before anything is read."""
+    with pytest.raises(MigrationError):
+        await _backfill(tmp_path, Unprepared())
+
+
+async def test_an_owner_must_be_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows without an owner would be nobody's: the error names the setting."""
+    monkeypatch.delenv("CONV_REALTIME_OWNER_ID", raising=False)
+    with pytest.raises(ConfigError, match="CONV_REALTIME_OWNER_ID"):
+        await _backfill(tmp_path, MemoryStore(), owner_id=None)
+
+
+async def test_inline_subagents_and_late_lines_of_a_response(tmp_path: Path) -> None:
+    """Children are written beside their parent, and a late block revises its message once."""
+    store = MemoryStore()
+    path = _file(tmp_path, user("q"), user("s1", isSidechain=True), assistant("a", "m", says("x")))
+    async with _running(_ingest(tmp_path, store)):
+        await _until(lambda: len(store.messages) == 3)
+        with path.open("ab") as file:
+            file.write(user("s2", isSidechain=True, parentUuid=uuid("s1")))
+            file.write(assistant("b", "m", says("y")))
+        await _until(lambda: len(store.messages) == 4)
+        await _until(lambda: "x\n\ny" in _texts(store))
+    main, child = sorted(store.conversations.values(), key=lambda row: row.agent_id or "")
+    assert (main.message_count, child.message_count, child.parent_id) == (2, 2, main.id)
