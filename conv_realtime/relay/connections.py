@@ -130,6 +130,8 @@ class ConnectionManager:
         owner = UUID(str(owner_id)) if owner_id is not None else None
         selection = select_types(subscriptions, owner)
         await _accept(websocket, subprotocol)
+        if not self.hub.clients:
+            self._revive()
         now = asyncio.get_running_loop().time()
         client = Client(
             token_hex(8),
@@ -293,6 +295,13 @@ class ConnectionManager:
         await _close(client.websocket, code, reason)
 
     # What the clock says --------------------------------------------------------------------
+
+    def _revive(self) -> None:
+        """Start afresh: a host's tests may serve one manager in several event loops."""
+        self.hub.revive()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._heartbeat = None
 
     def _beat_later(self) -> None:
         if self._heartbeat is None:

@@ -67,7 +67,14 @@ class Hub:
         self._behind: dict[Client, None] = {}
         self._flush_due = False
         self._poll: asyncio.TimerHandle | None = None
-        self._projects: dict[UUID, UUID | None] = {}
+        self._places: dict[UUID, tuple[UUID, UUID | None]] = {}  # owner and project
+
+    def revive(self) -> None:
+        """Forget timers of an event loop that has ended; nobody is connected."""
+        self._flush_due = False
+        if self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
 
     def configure(self, settings: Settings) -> None:
         """Take the limits from `settings`."""
@@ -90,11 +97,15 @@ class Hub:
             self.append(FileUpdate(data=data))
 
     def append(self, event: Event) -> int:
-        """Publish a ready-made event; return how many clients it is queued for."""
+        """Publish a ready-made event; return how many clients it is queued for.
+
+        Its owner and project are those of its conversation, as far as that was heard of; an
+        event without a known owner is not for clients that are limited to one.
+        """
         subject = subject_of_event(event)
-        if subject is not None and subject.project is None and subject.conversation is not None:
-            project = self._projects.get(subject.conversation)
-            subject = Subject(subject.type, subject.owner, subject.conversation, project)
+        if subject is not None and subject.conversation in self._places:
+            owner, project = self._places[subject.conversation]
+            subject = Subject(subject.type, owner, subject.conversation, project)
         entry = Entry(subject, self.log.cursor, _now_ms(), event=event)
         self._append(entry)
         wanted: dict[Selection, bool] = {}
@@ -113,11 +124,13 @@ class Hub:
         row = change.row
         project = None
         if isinstance(row, Conversation):
-            self._projects[row.id] = row.project_id
-            if len(self._projects) > _MAX_CONVERSATIONS:
-                del self._projects[next(iter(self._projects))]
+            self._places[row.id] = (row.owner_id, row.project_id)
+            if len(self._places) > _MAX_CONVERSATIONS:
+                del self._places[next(iter(self._places))]
         elif isinstance(row, Message):
-            project = row.project_id or self._projects.get(row.conversation_id)
+            project = row.project_id
+            if project is None and row.conversation_id in self._places:
+                _, project = self._places[row.conversation_id]
         self._append(Entry(subject_of(change, project), cursor, _now_ms(), change=change))
 
     def _append(self, entry: Entry) -> None:

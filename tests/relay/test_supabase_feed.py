@@ -77,7 +77,11 @@ def messages_of(reader: Reader, owner: UUID) -> list[Any]:
 async def test_what_is_written_arrives_by_wake_up(local_supabase: Any, owner: Any) -> None:
     """A row written with another client arrives long before the next read without a wake-up."""
     me = UUID(owner.id)
-    rows: list[Any] = [project(owner=me), conversation(owner=me), message(of=conversation(owner=me))]
+    rows: list[Any] = [
+        project(owner=me),
+        conversation(owner=me),
+        message(of=conversation(owner=me)),
+    ]
     async with Reader.run(feed_of(local_supabase)) as reader:
         async with client_of(local_supabase, local_supabase.secret_key) as client:
             await write(client, *rows)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
 
 from conv_realtime.events import DATA_TYPES, parse_event
+from conv_realtime.models import Conversation, Message
+from conv_realtime.relay import Relay
 from tests.relay.rows import changed, conversation, created, message, project
-from tests.relay.serving import Served, eventually
+from tests.relay.serving import Served, eventually, serve, settings
+from tests.relay.test_supabase_feed import client_of, write
 
 
 async def test_the_first_frame_says_who_and_what() -> None:
@@ -249,3 +258,74 @@ async def test_healthz_tells_local_peers_the_details() -> None:
             served.server.http + "/healthz", headers={"X-Forwarded-For": "203.0.113.1"}
         )
         assert forwarded.json() == {"status": "ok"}
+
+
+class Files:
+    """The state of two conversations, as ingest would tell it."""
+
+    def __init__(self, *talks: Conversation) -> None:
+        self.talks = talks
+
+    async def conversations(self) -> Sequence[Conversation]:
+        """Return them."""
+        return self.talks
+
+    async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
+        """Return up to `last` of twenty long messages."""
+        (talk,) = (talk for talk in self.talks if talk.id == conversation)
+        return [message("x" * 100_000, n, of=talk) for n in range(21 - last, 21)]
+
+
+async def test_a_snapshot_comes_in_frames_before_later_events() -> None:
+    """The last n messages of each selected conversation, at most 512 KB a frame."""
+    one, two = conversation("one"), conversation("two")
+    async with Served.run() as served, served.client() as client:
+        served.feed.attach(Files(one, two))
+        served.feed.publish(created(message("before", 99)))
+        await client.say("subscribe", {"conversations": [str(one.id)], "snapshot": 12})
+        await client.got("subscribed")
+        served.feed.publish(created(message("later", 100, of=one)))
+        frames = await client.sync()
+    parts, events = frames[:-1], frames[-1:]
+    assert [frame["type"] for frame in parts] == ["snapshot"] * 3
+    assert [frame["data"]["more"] for frame in parts] == [True, True, False]
+    assert all(len(json.dumps(frame)) <= 512 * 1024 for frame in parts)
+    rows = [row for frame in parts for row in frame["data"]["messages"]]
+    assert [row["seq"] for row in rows] == list(range(9, 21))
+    assert [row["id"] for f in parts for row in f["data"]["conversations"]] == [str(one.id)]
+    assert events[0]["data"]["text"] == "later"
+
+
+async def test_relays_accept_each_others_cursors(local_supabase: Any, owner: Any) -> None:
+    """A client that comes back to another relay of the same Supabase misses nothing."""
+    me = UUID(owner.id)
+    talk = conversation(owner=me)
+    chosen = settings(
+        supabase_url=local_supabase.url,
+        supabase_key=SecretStr(local_supabase.secret_key),
+        reconcile_interval=60.0,
+    )
+    wanted = {"conversations": [str(talk.id)], "types": ["new_message"]}
+    async with AsyncExitStack() as stack:
+        relays = [Relay(settings=chosen) for _ in range(2)]
+        servers = [
+            await stack.enter_async_context(
+                serve(Starlette(routes=relay.routes, lifespan=relay.lifespan))
+            )
+            for relay in relays
+        ]
+        writer = await stack.enter_async_context(
+            client_of(local_supabase, local_supabase.secret_key)
+        )
+        async with servers[0].client() as client:
+            cursor = (await client.got("connection_established"))["cursor"]
+            await client.say("subscribe", wanted)
+            await client.got("subscribed")
+            await write(writer, project(owner=me), talk, message("1", 1, of=talk))
+            assert (await client.got("new_message"))["text"] == "1"
+        await write(writer, message("2", 2, of=talk))
+        for server in servers:
+            async with server.client() as client:
+                await client.say("subscribe", {**wanted, "since": cursor})
+                assert (await client.got("new_message"))["text"] == "1"
+                assert (await client.got("new_message"))["text"] == "2"

@@ -1,0 +1,211 @@
+"""Whatever happens, a client that follows the protocol ends with the state it selected."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conv_realtime.models import Change, Conversation, Message
+from conv_realtime.relay import ConnectionManager, LocalFeed
+from tests.relay import serving
+from tests.relay.rows import START, conversation, message, project
+
+SESSIONS = ("a", "b", "c")
+PROJECTS = {"a": project("/one").id, "b": project("/one").id, "c": project("/two").id}
+LAST = 1000
+
+
+class World:
+    """What the files state: the truth that snapshots are made from and clients must end with."""
+
+    def __init__(self) -> None:
+        self.conversations: dict[UUID, Conversation] = {}
+        self.rows: dict[UUID, Message] = {}
+        self.revision = 0
+
+    async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
+        await asyncio.sleep(0)  # others write while a snapshot is taken
+        found = [
+            row
+            for row in self.rows.values()
+            if row.conversation_id == conversation and row.deleted_at is None
+        ]
+        return sorted(found, key=lambda row: row.seq)[-last:]
+
+    async def _conversations(self) -> Sequence[Conversation]:
+        await asyncio.sleep(0)
+        return list(self.conversations.values())
+
+    def write(self, session: str, seq: int, gone: bool) -> list[Change]:
+        """Change a message and its conversation; return the changes."""
+        self.revision += 1
+        talk = conversation(session, revision=self.revision, project_id=PROJECTS[session])
+        deleted_at = START + timedelta(1) if gone else None
+        row = message(
+            f"r{self.revision}", seq, of=talk, revision=self.revision, deleted_at=deleted_at
+        )
+        changes = [
+            Change(talk, talk.id not in self.conversations),
+            Change(row, row.id not in self.rows),
+        ]
+        self.conversations[talk.id], self.rows[row.id] = talk, row
+        return changes
+
+    def state(self, wanted: dict[str, Any]) -> dict[str, int]:
+        """Return id and revision of what a filter selects."""
+        state: dict[str, int] = {}
+        for talk in self.conversations.values():
+            if "conversations" in wanted and str(talk.id) not in wanted["conversations"]:
+                continue
+            if "projects" in wanted and str(talk.project_id) not in wanted["projects"]:
+                continue
+            state[str(talk.id)] = talk.revision
+            for row in self.rows.values():
+                if row.conversation_id == talk.id and row.deleted_at is None:
+                    state[str(row.id)] = row.revision
+        return state
+
+
+class _Transcripts:
+    def __init__(self, world: World) -> None:
+        self.conversations = world._conversations
+        self.messages = world.messages
+
+
+class Follower:
+    """A client by the book: snapshot, then events; on resync a snapshot again."""
+
+    def __init__(self, manager: ConnectionManager, wanted: dict[str, Any]) -> None:
+        self.wanted = wanted
+        self.state: dict[str, int] = {}
+        self.cursor = ""
+        self.inbox: asyncio.Queue[str | None] = asyncio.Queue()
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.pongs = 0
+        self.pings = 0
+        self.fresh = True
+        self.task = asyncio.create_task(manager.run(self), name="follower")
+        self._subscribe()
+
+    async def accept(self) -> None: ...
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None: ...
+
+    async def receive(self) -> dict[str, Any]:
+        text = await self.inbox.get()
+        if text is None:
+            return {"type": "websocket.disconnect"}
+        return {"type": "websocket.receive", "text": text}
+
+    async def send_text(self, data: str) -> None:
+        await self.reading.wait()
+        frame = json.loads(data)
+        name, body = frame["type"], frame["data"]
+        if name == "resync":
+            self._subscribe()
+        elif name == "snapshot":
+            if self.fresh:
+                self.state.clear()
+                self.fresh = False
+            for row in (*body["conversations"], *body["messages"]):
+                self._keep(row)
+        elif name == "message_deleted":
+            if self.state.get(body["id"], 0) <= body["revision"]:
+                self.state.pop(body["id"], None)
+        elif name == "pong":
+            self.pongs += 1
+        elif name not in ("connection_established", "subscribed", "ping"):
+            self._keep(body)
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        if self.state.get(row["id"], 0) <= row["revision"]:
+            self.state[row["id"]] = row["revision"]
+
+    def _subscribe(self) -> None:
+        self.fresh = True
+        data = {**self.wanted, "snapshot": LAST}
+        self.inbox.put_nowait(json.dumps({"type": "subscribe", "data": data}))
+
+    async def settle(self) -> None:
+        """Wait until everything that was on the way has arrived."""
+        self.reading.set()
+        for _ in range(4):  # an answer may be a resync, which asks again
+            self.pings += 1
+            self.inbox.put_nowait('{"type": "ping"}')
+            await serving.eventually(lambda: self.pongs == self.pings, "the answer comes")
+
+
+filters = st.sampled_from(
+    [
+        {},
+        {"conversations": [str(conversation("a").id)]},
+        {"conversations": []},
+        {"projects": [str(PROJECTS["a"])]},
+        {"projects": [str(PROJECTS["c"])], "conversations": [str(conversation("c").id)]},
+    ]
+)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.sampled_from(SESSIONS), st.integers(1, 4), st.booleans()),
+        st.tuples(st.just("burst"), st.sampled_from(SESSIONS)),
+        st.tuples(st.just("join"), filters),
+        st.tuples(st.just("leave"), st.integers(0, 5)),
+        st.tuples(st.just("stall"), st.integers(0, 5)),
+        st.tuples(st.just("read"), st.integers(0, 5)),
+        st.tuples(st.just("turn"), st.integers(1, 4)),
+    ),
+    max_size=40,
+)
+
+
+async def play(script: list[Any]) -> None:
+    """Run a script against a manager with tight bounds; compare every client at its end."""
+    chosen = serving.settings(client_queue_events=8, replay_events=16)
+    world, feed = World(), LocalFeed(chosen)
+    feed.attach(_Transcripts(world))
+    manager = ConnectionManager(chosen, feed=feed)
+    running = asyncio.create_task(feed.run(manager.hub.take), name="feed")
+    await asyncio.sleep(0)
+    followers: list[Follower] = [Follower(manager, {})]
+    for step in script:
+        match step:
+            case ("write", session, seq, gone):
+                feed.publish(world.write(session, seq, gone))
+            case ("burst", session):
+                for seq in range(12):
+                    feed.publish(world.write(session, seq, False))
+            case ("join", wanted):
+                followers.append(Follower(manager, wanted))
+            case ("leave", number) if len(followers) > 1:
+                followers.pop(number % len(followers)).inbox.put_nowait(None)
+            case ("stall", number):
+                followers[number % len(followers)].reading.clear()
+            case ("read", number):
+                followers[number % len(followers)].reading.set()
+            case ("turn", times):
+                for _ in range(times):
+                    await asyncio.sleep(0)
+    for follower in followers:
+        follower.reading.set()
+    for follower in followers:
+        await follower.settle()
+        assert follower.state == world.state(follower.wanted), follower.wanted
+        follower.inbox.put_nowait(None)
+        await follower.task
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_every_follower_ends_in_the_state_it_selected(script: list[Any]) -> None:
+    """Writers, filters, stalls, resyncs and reconnects in any order lead to the same rows."""
+    asyncio.run(play(script))
