@@ -195,6 +195,43 @@ def test_backfill_uses_the_running_instance(up: Up, tmp_path: Path) -> None:
     assert json.loads(second.rest()[-1])["changed"] == 0
 
 
+def test_backfill_runs_the_local_supabase_for_its_own_duration(
+    conv_realtime: Runner, tmp_path: Path
+) -> None:
+    """Without any configuration it works, and again, and after losing its checkpoints."""
+    file = tmp_path / f"{SESSION}.jsonl"
+    file.write_bytes(claude_line("one") + claude_line("two", "assistant"))
+    changed = []
+    for lost in (False, False, True):
+        for checkpoints in tmp_path.glob("state/checkpoints*") if lost else ():
+            checkpoints.unlink()
+        command = conv_realtime("backfill", file, "--json", "--local-port", "0")
+        summary = json.loads(command.rest()[-1])
+        assert command.process.returncode == 0, command.stderr()
+        assert summary["messages"] == 2
+        changed.append(summary["changed"])
+    assert changed[0] >= 3
+    assert changed[1:] == [0, 0]
+    assert running(tmp_path / "state") is None
+
+
+def test_backfill_of_what_is_not_there_is_a_usage_error(
+    conv_realtime: Runner, tmp_path: Path
+) -> None:
+    """A path that does not exist is named before anything is started."""
+    command = conv_realtime("backfill", tmp_path / "nowhere")
+    assert command.process.wait(30) == 2
+    assert "nowhere" in command.stderr()
+
+
+def test_tail_without_an_instance_says_what_to_run(conv_realtime: Runner) -> None:
+    """One line, exit code 2."""
+    command = conv_realtime("tail")
+    assert command.process.wait(30) == 2
+    assert "conv-realtime up" in command.stderr()
+    assert len(command.stderr().splitlines()) == 1
+
+
 # Starting and stopping, each with a process of its own ---------------------------------------
 
 
