@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conv_realtime.local import LocalSupabase
+from conv_realtime.local import LocalSupabase, placement
 
 _START_SECONDS = 60.0
 
@@ -74,6 +74,16 @@ async def _run(
             running.set_exception(error)
             return
         raise
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tidy_shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Removes what root's databases of this run kept outside of the temporary folders."""
+    yield
+    temporary = tmp_path_factory.getbasetemp().resolve()
+    for told in placement.SHELF.glob(f"*/{placement.BACK}"):
+        if Path(told.read_text()).is_relative_to(temporary):
+            shutil.rmtree(told.parent, ignore_errors=True)
 
 
 @pytest.fixture

@@ -25,6 +25,9 @@ SHELF = Path("/var/lib/conv_realtime")
 _SIGNPOST = "elsewhere"
 """The file in a folder that tells where its data lies, if not there."""
 
+BACK = "belongs_to"
+"""The file in such a place that tells whose data it is, for people who clean up."""
+
 _ACCOUNTS = ("postgres", "nobody")
 _MAX_SOCKET_FOLDER_BYTES = 103 - len("/.s.PGSQL.65535")  # macOS has the shortest socket path
 
@@ -104,6 +107,7 @@ def _move_elsewhere(folder: Path) -> Path:
     elsewhere.mkdir(parents=True, exist_ok=True, mode=0o755)
     if (folder / "pgdata").exists():  # the way to it was closed after it was made
         (folder / "pgdata").rename(elsewhere / "pgdata")
+    (elsewhere / BACK).write_text(str(folder.resolve()))
     (folder / _SIGNPOST).write_text(str(elsewhere))
     return elsewhere
 
