@@ -38,6 +38,7 @@ log = logging.getLogger("conv_realtime.local.realtime")
 
 WEBSOCKET_PATH = "/realtime/v1/websocket"
 NORMAL_CLOSURE = 1000
+_POLICY_TIMEOUT_MS = 5_000
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -85,7 +86,11 @@ class RealtimeServer:
                 name="conv_realtime.local.realtime",
                 timeout=self._rules.database_seconds,
                 check=AsyncConnectionPool.check_connection,
-                kwargs={"application_name": "conv_realtime_policies"},
+                # A policy that never ends must not hold a connection for good.
+                kwargs={
+                    "application_name": "conv_realtime_policies",
+                    "options": f"-c statement_timeout={_POLICY_TIMEOUT_MS}",
+                },
             )
             await stack.enter_async_context(pool)
             await stack.enter_async_context(self._replication())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -226,7 +227,7 @@ async def test_a_token_of_another_user_closes_the_channel_and_not_the_socket(
     [
         (lambda secret: "garbage", "The token provided is not a valid JWT"),
         (lambda secret: mint("x" * 40, "anon", 60), ":signature_error"),
-        (lambda secret: mint(secret, "anon", -60), "Token has expired 60 seconds ago"),
+        (lambda secret: mint(secret, "anon", -60), r"Token has expired 6\d seconds ago"),
     ],
 )
 async def test_a_bad_new_token_closes_the_channel(
@@ -242,7 +243,7 @@ async def test_a_bad_new_token_closes_the_channel(
             f"realtime:{name}", "access_token", {"access_token": token}, join_ref=join_ref
         )
         system = await member.event(f"realtime:{name}", "system")
-        assert system.payload["message"].replace(" 61 ", " 60 ") == message
+        assert re.fullmatch(message, system.payload["message"])
         await member.event(f"realtime:{name}", "phx_close")
 
 
@@ -257,7 +258,7 @@ async def test_a_channel_ends_when_its_token_expires_and_the_socket_stays(
         join_ref, reply = await member.join(name, token=token)
         assert reply["status"] == "ok"
         system = await member.event(f"realtime:{name}", "system")
-        assert system.payload["message"] == "Token has expired 0 seconds ago"
+        assert re.fullmatch(r"Token has expired \d seconds ago", system.payload["message"])
         closed = await member.event(f"realtime:{name}", "phx_close")
         assert closed.ref == join_ref
         ref = await member.send(f"realtime:kept-{name}", "phx_leave", {})
