@@ -29,21 +29,18 @@ HISTORY_HEADER = "x-conv-realtime-history"
 _PAGE = 1000  # PostgREST cuts longer answers without a word
 _IDS_A_REQUEST = 100  # ids travel in the URL, which httpx refuses above 64 KB
 
-# SQLSTATE classes and PostgREST codes of trouble that passes by itself.
-_PASSING = (
-    "08",
-    "40",
-    "53",
-    "55",
-    "57",
-    "58",
-    "XX",
-    "PGRST000",
-    "PGRST001",
-    "PGRST002",
-    "PGRST003",
-)
-_PASSING_STATUS = frozenset({"408", "425", "429", "500", "502", "503", "504", "520", "521", "522"})
+# SQLSTATE classes, PostgREST codes and HTTP statuses of trouble that passes by itself.
+_PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+_PASSING = frozenset(
+    {
+        "PGRST000", "PGRST001", "PGRST002", "PGRST003",
+        "408", "425", "429", "500", "502", "503", "504", "520", "521", "522",
+    }
+)  # fmt: skip
+
+
+def _passes(code: str) -> bool:
+    return code in _PASSING or (len(code) == 5 and code[:2] in _PASSING_CLASSES)
 
 
 @contextmanager
@@ -53,10 +50,9 @@ def mapped(what: str) -> Iterator[None]:
         yield
     except APIError as error:
         code = str(error.code or "unknown")
-        passing = code.startswith(_PASSING) or code in _PASSING_STATUS
         # Only the first line: details and hints may quote the row.
         reason = (error.message or "no message").splitlines()[0][:200]
-        raise StoreError(what, code, reason, retryable=passing) from error
+        raise StoreError(what, code, reason, retryable=_passes(code)) from error
     except (httpx.TransportError, httpx.TimeoutException, OSError) as error:
         reason = str(error) or "no answer"
         raise StoreError(what, type(error).__name__, reason, retryable=True) from error

@@ -37,7 +37,7 @@ class FileActions(RuleBasedStateMachine):
         self.state = self.folder / "state"
         self.path = self.folder / "projects" / "-p" / f"{SESSION}.jsonl"
         self.path.parent.mkdir(parents=True)
-        self.store = MemoryStore()
+        self.store = _Mortal()
         self.runner = asyncio.Runner()
         self.ingest: Ingest | None = None
         self.count = 0
@@ -124,14 +124,13 @@ class FileActions(RuleBasedStateMachine):
     @rule(where=st.integers(0, 6))
     def die_while_sending(self, where: int) -> None:
         """The process is killed after some requests have reached the database."""
-        self.store = self.store if isinstance(self.store, _Mortal) else _Mortal(self.store)
         self.store.lives = where
         try:
             self._backfill()
         except* KilledError:
             pass
         self.store.lives = None
-        self._abandon()
+        self._close()
 
     # What must hold --------------------------------------------------------------------------
 
@@ -189,9 +188,6 @@ class FileActions(RuleBasedStateMachine):
             self.runner.run(self.ingest.__aexit__(None, None, None))
             self.ingest = None
 
-    def _abandon(self) -> None:
-        self._close()
-
 
 class KilledError(BaseException):
     """The process ends here."""
@@ -201,10 +197,6 @@ class _Mortal(MemoryStore):
     """A store during whose calls the process can be killed, before or after they take effect."""
 
     lives: int | None = None
-
-    def __init__(self, other: MemoryStore) -> None:
-        super().__init__()
-        self.__dict__.update(other.__dict__)
 
     async def write(self, *args: Any, **kwargs: Any) -> int:
         """Write, unless the process has ended before; it may end right after."""

@@ -1,0 +1,127 @@
+"""Killed at any moment, ingest ends in exactly what the files say, on a real database."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.ingest.follow import Follower, Identity
+from conv_realtime.local import LocalSupabase
+from tests.conftest import Owner
+from tests.ingest.folding import read_all, state
+from tests.ingest.lines import assistant, calls, result, user, uuid
+
+_MACHINE = "killed"
+_FILES = 6
+_TURNS = 60
+_KILLS = 6
+
+
+def _transcripts(folder: Path) -> list[Path]:
+    paths = []
+    for number in range(_FILES):
+        session = uuid(f"session {number}")
+        lines = []
+        for turn in range(_TURNS):
+            name, parent = f"{number}.{turn}", uuid(f"s{number}.{turn - 1}")
+            lines += [
+                user(f"q{name}", session=session, at=turn),
+                assistant(f"a{name}", f"msg_{name}", session=session, at=turn),
+                user(f"s{name}", isSidechain=True, session=session, parentUuid=parent),
+                assistant(f"b{name}", f"msg_{name}", calls(f"t{name}"), session=session, at=turn),
+                user(f"r{name}", [result(f"t{name}", "x" * 500)], session=session, at=turn),
+            ]  # fmt: skip
+        path = folder / "-p" / f"{session}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"".join(lines))
+        paths.append(path)
+    return paths
+
+
+def _command(local: LocalSupabase, owner: Owner, folder: Path) -> tuple[list[str], dict[str, str]]:
+    command = [
+        sys.executable,
+        "-m",
+        "conv_realtime",
+        "backfill",
+        str(folder / "projects"),
+        "--json",
+    ]
+    return [*command, "--state-dir", str(folder / "state")], {
+        **os.environ,
+        "SUPABASE_URL": local.url,
+        "SUPABASE_SECRET_KEY": local.secret_key,
+        "CONV_REALTIME_OWNER_ID": owner.id,
+        "CONV_REALTIME_MACHINE": _MACHINE,
+        "CONV_REALTIME_BATCH_ROWS": "20",
+    }
+
+
+def _database(local: LocalSupabase, owner: Owner, table: str) -> dict[str, dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    headers = {"apikey": local.secret_key}
+    while len(rows) % 1000 == 0:
+        asked = f"owner_id=eq.{owner.id}&order=id&limit=1000&offset={len(rows)}"
+        page = httpx.get(f"{local.url}/rest/v1/{table}?{asked}", headers=headers).json()
+        rows += page
+        if not page:
+            break
+    return {row["id"]: _comparable(row) for row in rows}
+
+
+def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.replace("+00:00", "Z") if key.endswith("_at") and value else value
+        for key, value in row.items()
+        if not key.startswith("change_")
+    }
+
+
+def test_killed_at_random_moments_the_tables_end_equal(
+    local_supabase: LocalSupabase, owner: Owner, tmp_path: Path
+) -> None:
+    """Every column is what the files say, and one more run writes nothing."""
+    folder = tmp_path / "projects"
+    folder.mkdir()
+    paths = _transcripts(folder)
+    command, environment = _command(local_supabase, owner, tmp_path)
+    chance = random.Random(7)
+    killed = 0
+    for _ in range(_KILLS):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=chance.uniform(0.6, 1.6))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed, "it was too fast to be killed: write more turns"
+    summaries = [
+        json.loads(
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+        )
+        for _ in range(2)
+    ]
+    assert summaries[1]["changed"] == 0
+    assert summaries[1]["messages"] == _FILES * _TURNS * 4
+
+    expected: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        follower = Follower(str(path), Identity(UUID(owner.id), _MACHINE), Sanitizer())
+        read_all(follower, path)
+        expected.update((row["id"], row) for row in state(follower, path))
+    found = _database(local_supabase, owner, "conversations")
+    found.update(_database(local_supabase, owner, "messages"))
+    assert found.keys() == expected.keys()
+    for id, row in expected.items():
+        assert found[id] == _comparable(row)
