@@ -6,6 +6,7 @@ message loses its `content`, then the end of its `text`, and says `truncated`.
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -128,7 +129,7 @@ def _type_of(change: Change) -> str:
 def _fields(
     row: Project | Conversation | Message,
     data: type[ProjectData] | type[ConversationData] | type[MessageData],
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {
         name: getattr(row, name)
         for name in data.model_fields

@@ -37,6 +37,8 @@ from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
 
+_APPEAR_SECONDS = 1.0
+"""How often a watched path that does not exist yet is looked for."""
 _ASK_SECONDS = 3.0
 _FOLDS_KEPT = 256
 
@@ -283,10 +285,16 @@ class Ingest:
 
     async def _sweep_for_ever(self) -> None:
         assert self._watcher is not None
+        every = self._opened.settings.sweep_seconds
+        due = time.monotonic() + every
         while True:
-            await asyncio.sleep(self._opened.settings.sweep_seconds)
+            missing = self._watcher.watching == "partial"
+            await asyncio.sleep(min(_APPEAR_SECONDS, every) if missing else every)
             await self._watcher.arm()
+            if time.monotonic() < due and self._watcher.watching == "partial":
+                continue
             await self._sweep()
+            due = time.monotonic() + every
 
     async def _sweep(self) -> None:
         """Look at every file whose state on disk is not the one last seen."""

@@ -24,10 +24,11 @@ class Migration:
 @cache
 def _read() -> tuple[Migration, ...]:
     files = (file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql"))
-    return tuple(
-        Migration(*file.name.removesuffix(".sql").split("_", 1), sql=file.read_text("utf-8"))
-        for file in sorted(files, key=lambda file: file.name)
-    )
+    found = []
+    for file in sorted(files, key=lambda file: file.name):
+        version, _, name = file.name.removesuffix(".sql").partition("_")
+        found.append(Migration(version, name, file.read_text("utf-8")))
+    return tuple(found)
 
 
 def migrations() -> list[Migration]:

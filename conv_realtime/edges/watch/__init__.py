@@ -31,7 +31,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from conv_realtime.edges.watch_inotify import lossless_observer
+from conv_realtime.edges.watch.inotify import lossless_observer
 
 logger = logging.getLogger("conv_realtime.watch")
 
