@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -285,16 +285,18 @@ class Ingest:
 
     async def _sweep_for_ever(self) -> None:
         assert self._watcher is not None
-        every = self._opened.settings.sweep_seconds
-        due = time.monotonic() + every
         while True:
-            missing = self._watcher.watching == "partial"
-            await asyncio.sleep(min(_APPEAR_SECONDS, every) if missing else every)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._opened.settings.sweep_seconds):
+                    await self._until_path_appears()
             await self._watcher.arm()
-            if time.monotonic() < due and self._watcher.watching == "partial":
-                continue
             await self._sweep()
-            due = time.monotonic() + every
+
+    async def _until_path_appears(self) -> None:
+        """Return when a watched path is there that was not; never, if all are."""
+        missing = set(self._paths) - _existing(self._paths)
+        while not _existing(missing):  # noqa: ASYNC110 - nothing tells of folders outside
+            await asyncio.sleep(_APPEAR_SECONDS)
 
     async def _sweep(self) -> None:
         """Look at every file whose state on disk is not the one last seen."""
@@ -532,6 +534,10 @@ def _plain_errors() -> Iterator[None]:
         while ours is not group and isinstance(ours, ExceptionGroup):
             ours = ours.exceptions[0]
         raise ours from group
+
+
+def _existing(paths: Iterable[Path]) -> set[Path]:
+    return {path for path in paths if path.expanduser().exists()}
 
 
 def _read_all(follower: Any, file: disk.OpenFile) -> None:

@@ -263,12 +263,19 @@ async def test_up_ends_in_order(
     assert "Traceback" not in command.stderr()
 
 
-def test_up_without_any_transcripts_is_ready(
-    conv_realtime: Runner, local_supabase: LocalSupabase
+async def test_up_waits_for_the_first_transcript(
+    conv_realtime: Runner, local_supabase: LocalSupabase, tmp_path: Path
 ) -> None:
-    """An empty home is no error: transcripts may come later."""
+    """An empty home is no error: the assistant's folder is watched as soon as it is there."""
     command = conv_realtime("up", *FREE, **_environment(local_supabase))
-    assert command.json()["event"] == "ready"
+    ready = command.json()
+
+    def write() -> None:
+        folder = tmp_path / ".claude" / "projects" / "-project"
+        folder.mkdir(parents=True)
+        (folder / f"{SESSION}.jsonl").write_bytes(claude_line("the first"))
+
+    await _until_message(ready["ws"], "the first", write)
 
 
 def test_a_port_in_use_is_told_before_anything_starts(conv_realtime: Runner) -> None:
