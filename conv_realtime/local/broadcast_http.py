@@ -6,7 +6,7 @@ batch drops it without a word, the single form answers 403. Neither is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -70,16 +70,17 @@ class BroadcastApi:
         try:
             token = self._token(request)
             messages = _messages(await _json(request))
+            outgoing = [(message, _encodable(message.outgoing)) for message in messages]
         except TokenRefused:
             return _error(401, "Unauthorized")
         except _Invalid as invalid:
             return _json_response(422, {"errors": invalid.errors})
         allowed: dict[str, bool] = {}
-        for message in messages:
+        for message, broadcast in outgoing:
             if message.private and message.name not in allowed:
                 allowed[message.name] = await self._may_write(message.name, token)
             if not message.private or allowed[message.name]:
-                self._publish(message.name, message.outgoing(), message.private)
+                self._publish(message.name, broadcast, message.private)
         return Response(status_code=202)
 
     async def _single(self, request: Request) -> Response:
@@ -135,7 +136,19 @@ async def _single_message(request: Request, name: str, event: str) -> Outgoing:
     payload = await _json(request)
     if payload is None:
         raise _Invalid({"payload": ["can't be blank"]})
-    return UserBroadcast(PREFIX + name, event, orjson.dumps(payload))
+    return _encodable(lambda: UserBroadcast(PREFIX + name, event, orjson.dumps(payload)))
+
+
+def _encodable(make: Callable[[], Outgoing]) -> Outgoing:
+    """Makes a message, or refuses one that is nested deeper than JSON can be written.
+
+    Raises:
+        _Invalid: it is.
+    """
+    try:
+        return make()
+    except orjson.JSONEncodeError:
+        raise _Invalid({"payload": ["is nested too deeply"]}) from None
 
 
 def _messages(body: object) -> list[_Message]:

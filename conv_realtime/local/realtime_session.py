@@ -8,6 +8,7 @@ ignored without an answer, as on a real server.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -67,8 +68,12 @@ class Session:
         Cancelling it leaves no channel half joined.
         """
         message = decode(self._version, data)
-        if message is None:
-            return
+        if message is not None:
+            # JSON may be read deeper than it can be written: no frame can carry that on.
+            with suppress(orjson.JSONEncodeError):
+                await self._dispatch(message, len(data))
+
+    async def _dispatch(self, message: Frame | Push, size: int) -> None:
         channel = self._channels.get(message.topic)
         if isinstance(message, Frame) and message.event == "phx_join":
             await self._join(message, channel)
@@ -80,9 +85,9 @@ class Session:
             body = UserBroadcast(
                 message.topic, message.event, message.payload, message.is_json, message.metadata
             )
-            self._broadcast(channel, message.ref, body, len(data))
+            self._broadcast(channel, message.ref, body, size)
         else:
-            await self._handle(message, channel, len(data))
+            await self._handle(message, channel, size)
 
     async def _handle(self, frame: Frame, channel: Channel, size: int) -> None:
         match frame.event:

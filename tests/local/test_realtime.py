@@ -332,6 +332,26 @@ async def test_malformed_frames_are_ignored(
         assert len(client.received) == 1
 
 
+async def test_json_too_deep_to_be_written_is_ignored_and_over_http_refused(
+    local_supabase: LocalSupabase,
+) -> None:
+    """Readers of JSON go deeper than writers: the socket lives on."""
+    name, deep = fresh(), "[" * 300 + "]" * 300
+    topic = f"realtime:{name}"
+    async with socket(local_supabase) as client, Api(local_supabase) as api:
+        await client.join(name, broadcast={"self": True})
+        await client.connection.send(f'[null,"8","{topic}","broadcast",{{"payload":{deep}}}]')
+        await client.connection.send(f'["9","9","{topic}","phx_join",{deep}]')
+        await client.settle()
+        assert [frame.ref for frame in client.received] == ["1", "2"]
+        for path, body in (
+            (f"/{uuid.uuid4()}/events/e", json.loads(deep)),
+            ("", {"messages": [{"topic": "t", "event": "e", "payload": {"d": json.loads(deep)}}]}),
+        ):
+            response = await api.post(path, body, local_supabase.publishable_key)
+            assert response.status_code == 422
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
