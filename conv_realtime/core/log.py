@@ -128,8 +128,11 @@ class Log:
             return
         if place.stream != self._stream:
             self._stream, self._marks = place.stream, []
-        if not self._marks or self._marks[-1][0] <= place.position:
-            self._marks.append((place.position, self.head))
+        if self._marks and self._marks[-1][0] > place.position:
+            return
+        if len(self._marks) > 1 and self._marks[-2][1] == self.head:
+            self._marks.pop()  # an idle stream moves on without events: its ends will do
+        self._marks.append((place.position, self.head))
 
     def forget_marks(self) -> None:
         """Say that the stream has a gap here."""

@@ -15,19 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
-from uuid import UUID
 
-from conv_realtime.core.envelope import subject_of, subject_of_event
 from conv_realtime.core.log import Entry, Log
-from conv_realtime.core.selection import Selection, Subject
+from conv_realtime.core.selection import Selection
 from conv_realtime.core.wire import text_frames
 from conv_realtime.edges.asgi import step
-from conv_realtime.events import Event, FileUpdate, Resync, ResyncData
-from conv_realtime.models import Change, Conversation, Message
+from conv_realtime.events import Event, Resync, ResyncData
 from conv_realtime.ports import Page
 from conv_realtime.relay.client import Client
+from conv_realtime.relay.intake import Intake, now_ms
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.relay")
@@ -47,7 +44,6 @@ HANG_UP_SECONDS = 5.0
 """How long a client that was closed may still read what was sent, before the line is cut."""
 
 _MAX_UNFLUSHED = 500
-_MAX_CONVERSATIONS = 100_000
 
 
 class Hub:
@@ -67,7 +63,7 @@ class Hub:
         self._behind: dict[Client, None] = {}
         self._flush_due = False
         self._poll: asyncio.TimerHandle | None = None
-        self._places: dict[UUID, tuple[UUID, UUID | None]] = {}  # owner and project
+        self._intake = Intake(self.log)
 
     def revive(self) -> None:
         """Forget timers of an event loop that has ended; nobody is connected."""
@@ -86,15 +82,11 @@ class Hub:
 
     def take(self, page: Page) -> None:
         """Publish a page of changes; a `ports.PageHandler`."""
-        if page.resync:
-            self._take_gap(page.cursor)
-        before, last = self.log.cursor or page.cursor, len(page.changes) - 1
-        for number, change in enumerate(page.changes):
-            self._append_change(change, page.cursor if number == last else before)
-        if page.cursor != self.log.cursor:
-            self.log.mark(page.cursor)
-        for data in page.files:
-            self.append(FileUpdate(data=data))
+        for entry in self._intake.entries_of(page):
+            self._append(entry)
+        self._intake.finish(page)
+        for entry in self._intake.files_of(page):
+            self._append(entry)
 
     def append(self, event: Event) -> int:
         """Publish a ready-made event; return how many clients it is queued for.
@@ -102,36 +94,13 @@ class Hub:
         Its owner and project are those of its conversation, as far as that was heard of; an
         event without a known owner is not for clients that are limited to one.
         """
-        subject = subject_of_event(event)
-        if subject is not None and subject.conversation in self._places:
-            owner, project = self._places[subject.conversation]
-            subject = Subject(subject.type, owner, subject.conversation, project)
-        entry = Entry(subject, self.log.cursor, _now_ms(), event=event)
+        entry = self._intake.entry_of(event)
         self._append(entry)
         wanted: dict[Selection, bool] = {}
         for client in self.clients.values():
             if client.selection not in wanted:
                 wanted[client.selection] = entry.is_for(client.selection)
         return sum(wanted[client.selection] for client in self.clients.values())
-
-    def _take_gap(self, cursor: str) -> None:
-        self.log.forget_marks()
-        self.log.cursor = cursor
-        event = Resync(data=ResyncData(reason="source_gap", cursor=cursor))
-        self._append(Entry(None, cursor, _now_ms(), event=event))
-
-    def _append_change(self, change: Change, cursor: str) -> None:
-        row = change.row
-        project = None
-        if isinstance(row, Conversation):
-            self._places[row.id] = (row.owner_id, row.project_id)
-            if len(self._places) > _MAX_CONVERSATIONS:
-                del self._places[next(iter(self._places))]
-        elif isinstance(row, Message):
-            project = row.project_id
-            if project is None and row.conversation_id in self._places:
-                _, project = self._places[row.conversation_id]
-        self._append(Entry(subject_of(change, project), cursor, _now_ms(), change=change))
 
     def _append(self, entry: Entry) -> None:
         self.log.append(entry)
@@ -223,7 +192,7 @@ class Hub:
 
     def send(self, client: Client, event: Event) -> None:
         """Send an event to one client, behind all that was published before."""
-        self.send_text(client, client.encode(event, _now_ms()))
+        self.send_text(client, client.encode(event, now_ms()))
 
     def send_text(self, client: Client, payload: bytes) -> None:
         """Send a frame's text to one client, behind all that was published before."""
@@ -298,7 +267,7 @@ class Hub:
         if wire is None or client.id not in self.clients:
             return
         while wire.waiting_bytes <= AGAIN_BYTES:
-            payloads = client.take(self.log, self._common, CHUNK_BYTES, _now_ms())
+            payloads = client.take(self.log, self._common, CHUNK_BYTES, now_ms())
             if not payloads:
                 break
             self.delivered += len(payloads)
@@ -339,7 +308,7 @@ class Hub:
         self.evicted += 1
         if client.wire is not None:
             event = Resync(data=ResyncData(reason="too_slow", cursor=self.log.cursor))
-            client.wire.write(text_frames((client.encode(event, _now_ms()),)))
+            client.wire.write(text_frames((client.encode(event, now_ms()),)))
         self.evict(client, 1013, "too slow")
 
     async def _write_slowly(self, client: Client) -> None:
@@ -347,7 +316,7 @@ class Hub:
         try:
             while True:
                 client.wake.clear()
-                payloads = client.take(self.log, self._common, CHUNK_BYTES, _now_ms())
+                payloads = client.take(self.log, self._common, CHUNK_BYTES, now_ms())
                 for payload in payloads:
                     await client.websocket.send_text(payload.decode())
                     self.delivered += 1
@@ -375,7 +344,3 @@ def _within(entries: Iterable[Entry], max_bytes: int) -> int:
             break
         count += 1
     return count
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -7,7 +7,6 @@ both comes twice, and clients drop lower revisions.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 from pydantic_core import to_json
@@ -34,6 +33,7 @@ from conv_realtime.models import Message
 from conv_realtime.ports import Feed, Page, SnapshotPart
 from conv_realtime.relay.client import Client
 from conv_realtime.relay.hub import Hub
+from conv_realtime.relay.intake import now_ms
 
 _LOG_STEP, _FEED_STEP = 200, 500
 _FRAME_MARGIN = 4096
@@ -108,7 +108,7 @@ def _send_entries(hub: Hub, client: Client, entries: Sequence[Entry]) -> None:
 
 
 def _entries_of(page: Page, before: str) -> list[Entry]:
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = now_ms()
     last = len(page.changes) - 1
     entries = []
     for number, change in enumerate(page.changes):

@@ -70,6 +70,15 @@ def test_the_newest_cursor_is_found_after_the_log_was_trimmed() -> None:
             assert log.find(f"s.{number - 4}") is None
 
 
+def test_an_idle_stream_costs_no_memory() -> None:
+    """Cursors that move on without events are all covered, by two marks."""
+    log = Log(10, 10**9)
+    for number in range(1000):
+        log.mark(f"s.{number}")
+    assert len(log._marks) == 2
+    assert {log.find(f"s.{number}") for number in range(1000)} == {log.head}
+
+
 def test_bytes_bound_the_log_too() -> None:
     """Large rows shorten it, but the newest is always there."""
     log = Log(100, 10_000)
