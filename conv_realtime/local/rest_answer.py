@@ -58,11 +58,7 @@ def check_affected(result: Result, prefer: Preferences) -> None:
 
 
 def page_answer(asked: Asked, query: Query, result: Result) -> Response:
-    """Answers a reading: 200, 206 where more rows match than are shown, 416 past the end.
-
-    Raises:
-        ApiError: `PGRST103`, the page begins after the last row.
-    """
+    """Answers a reading: 200, 206 where more rows match than are shown, 416 past the end."""
     total, first = result.total, query.offset
     partial = total is not None and result.page < total
     shown = f"{first}-{first + result.page - 1}" if result.page else "*"
@@ -71,17 +67,17 @@ def page_answer(asked: Asked, query: Query, result: Result) -> Response:
         headers["Content-Location"] = _location(asked)
     _tell(headers, asked, "count", "handling", "timezone")
     if total is not None and first > total:
-        raise _past_the_end(first, total, headers)
+        body = orjson.dumps(_past_the_end(first, total).body()).decode()
+        return _response(asked, result._replace(body=body), 416, headers)
     return _response(asked, result, 206 if partial else 200, headers)
 
 
-def _past_the_end(first: int, total: int, headers: dict[str, str]) -> ApiError:
+def _past_the_end(first: int, total: int) -> ApiError:
     return ApiError(
         416,
         "PGRST103",
         "Requested range not satisfiable",
         details=f"An offset of {first} was requested, but there are only {total} rows.",
-        headers=headers,
     )
 
 
