@@ -60,6 +60,9 @@ def up(
     PATHs are files and folders; default: every assistant found in its usual place.
     """
     settings = load_settings(paths=paths, state_dir=state_dir, owner_id=owner_id, machine=machine)
+    for path in settings.paths or ():
+        if not path.expanduser().exists():
+            click.echo(f"{path} does not exist yet; it is watched as soon as it does", err=True)
     from conv_realtime.cli.serve import Serving
 
     return run(Serving(settings, host, port, local_port, as_json=as_json).up())

@@ -278,6 +278,16 @@ async def test_up_waits_for_the_first_transcript(
     await _until_message(ready["ws"], "the first", write)
 
 
+def test_up_names_a_path_that_does_not_exist(
+    conv_realtime: Runner, local_supabase: LocalSupabase
+) -> None:
+    """A typing mistake is told; the path may also come later, so it is no error."""
+    command = conv_realtime("up", "/no/such/place", *FREE, **_environment(local_supabase))
+    assert command.json()["event"] == "ready"
+    assert command.end() == 130
+    assert "/no/such/place does not exist" in command.stderr()
+
+
 def test_a_port_in_use_is_told_before_anything_starts(conv_realtime: Runner) -> None:
     """The message names --port, and there is no local Supabase to clean up."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
