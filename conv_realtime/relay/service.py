@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
+from conv_realtime.edges.feed.access import project_of
 from conv_realtime.events import Event
 from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
@@ -158,7 +159,9 @@ class Relay:
             ConfigError: a setting does not fit, or no feed was given and no Supabase is named.
         """
         settings = self._given or Settings.load(**self._keywords)
-        feed = self._feed or SupabaseFeed(settings=settings)
+        if self._feed is None:
+            project_of(settings)
+        feed = self._feed or SupabaseFeed(settings)
         self.door = Door(settings)
         self.manager.configure(settings, feed)
         async with AsyncExitStack() as stack:

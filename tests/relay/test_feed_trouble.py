@@ -114,6 +114,7 @@ def feed_at(url: str) -> SupabaseFeed:
         (httpx.Response(500, json={"code": "57014", "message": "timeout"}), "57014", True),
         (httpx.Response(404, json={"code": "PGRST202", "message": "none"}), "PGRST202", False),
         (httpx.Response(403, json={"code": "42501", "message": "no"}), "42501", False),
+        (httpx.Response(500, json={"code": "54001", "message": "deep"}), "54001", False),
         (httpx.Response(502, text="<html>bad gateway</html>"), "502", True),
         (httpx.Response(200, json={"changes": [{"table": "x"}]}), "KeyError", False),
         (httpx.Response(200, json=None), "TypeError", False),

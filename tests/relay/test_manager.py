@@ -12,9 +12,11 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from conv_realtime.core.selection import UnknownType
+from conv_realtime.errors import ConfigError
 from conv_realtime.events import NewMessage, Resync
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay import listeners as listeners_module
+from conv_realtime.relay import service as service_module
 from tests.relay.rows import OTHER, OWNER, changed, conversation, created, message
 from tests.relay.serving import eventually, serve, settings
 
@@ -252,3 +254,31 @@ async def test_events_of_an_unknown_cursor_begin_with_resync() -> None:
         feed.publish(changed(conversation(owner=OTHER)))
         assert (await waiting).type == "conversation_update"
         await events.aclose()
+
+
+async def test_without_feed_and_supabase_a_relay_says_what_is_missing() -> None:
+    """Entering names the setting and the way to a local Supabase."""
+    with pytest.raises(ConfigError, match="conv-realtime local"):
+        async with Relay(settings=settings()):
+            pass
+
+
+async def test_a_feed_that_breaks_its_contract_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error nobody foresaw shows in health, and the next run goes on."""
+    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.05)
+
+    class Faulty(LocalFeed):
+        runs = 0
+
+        async def run(self, on_page: Any) -> None:
+            self.runs += 1
+            if self.runs < 3:
+                raise RuntimeError("broken")
+            await super().run(on_page)
+
+    feed = Faulty(settings())
+    async with Relay(feed=feed, settings=settings()) as relay:
+        await eventually(lambda: relay.health()[0] == 200, "it runs")
+        assert feed.runs == 3

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
-import jwt
-from postgrest import APIError
-from pydantic import ValidationError
 
 from conv_realtime.core.cursor import parse_cursor
+from conv_realtime.edges.feed.access import mapped, new_client, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
 from conv_realtime.edges.feed.wakeups import WakeUps, pauses_between_attempts
-from conv_realtime.errors import ConfigError, StoreError
+from conv_realtime.errors import StoreError
 from conv_realtime.models import ROW_TYPES, Change, Conversation, Message
 from conv_realtime.ports import FeedHealth, FeedState, Page, PageHandler, SnapshotPart
 from conv_realtime.settings import Settings
@@ -39,8 +38,6 @@ POLL_SECONDS = 1.0
 PAGE_ROWS = 500
 _CATCH_UP_SECONDS = (0.002, 0.25)
 _MAX_PROJECTS = 100_000
-_PASSING = ("08", "40", "53", "55", "57", "58", "XX", "PGRST000", "PGRST001", "PGRST002",
-            "PGRST003", "429", "5")  # fmt: skip
 
 
 class SupabaseFeed:
@@ -60,7 +57,7 @@ class SupabaseFeed:
         client: AsyncClient | None = None,
         owner: UUID | None = None,
     ) -> None:
-        self._settings = settings or Settings.load()
+        self._given = settings
         self._lent = client
         self._owner = owner
         self._client: AsyncClient | None = client
@@ -147,6 +144,10 @@ class SupabaseFeed:
             waiting = self._wakeups is not None and self._wakeups.state == "connecting"
             state = "connecting" if waiting else "polling"
         return FeedHealth("supabase", state, self._last_at)
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return self._given or Settings.load()
 
     # Reading --------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class SupabaseFeed:
             yield self._lent
             return
         async with httpx.AsyncClient(timeout=self._settings.request_timeout) as http:
-            self._client = await _new_client(self._settings, http)
+            self._client = await new_client(self._settings, http)
             try:
                 yield self._client
             finally:
@@ -276,7 +277,7 @@ class SupabaseFeed:
         return self._client
 
     async def _topic(self, client: AsyncClient) -> str:
-        owner = self._owner or await _user_of(client)
+        owner = self._owner or await user_of(client)
         return "conv_realtime:changes" if owner is None else f"conv_realtime:owner:{owner}"
 
     async def _access_token(self) -> str | None:
@@ -294,23 +295,6 @@ class SupabaseFeed:
             logger.info("the token could not be renewed: %s", type(error).__name__)
 
 
-@contextmanager
-def mapped(what: str) -> Iterator[None]:
-    """Turn what supabase-py, httpx and an odd answer raise into a `StoreError` about `what`."""
-    try:
-        yield
-    except APIError as error:
-        code = str(error.code or "unknown")
-        reason = (error.message or "no message").splitlines()[0][:200]
-        raise StoreError(what, code, reason, retryable=code.startswith(_PASSING)) from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        reason = str(error) or "no answer"
-        raise StoreError(what, type(error).__name__, reason, retryable=True) from error
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
-        reason = "the answer is not what this version of the schema gives"
-        raise StoreError(what, type(error).__name__, reason, retryable=False) from error
-
-
 def _change(item: Any) -> Change:
     return Change(ROW_TYPES[item["table"]].model_validate(item["row"]), bool(item["created"]))
 
@@ -321,29 +305,3 @@ def _reaches(cursor: str, target: str) -> bool:
     if here is None or there is None or here.stream != there.stream:
         return True
     return here.reaches(there)
-
-
-async def _user_of(client: AsyncClient) -> UUID | None:
-    """Return the signed-in user, or the one whose token is used as key."""
-    try:
-        session = await client.auth.get_session()
-        if session is not None:
-            return UUID(session.user.id)
-        claims = jwt.decode(client.supabase_key, options={"verify_signature": False})
-        return UUID(claims["sub"]) if claims.get("role") == "authenticated" else None
-    except Exception:
-        return None  # a key without a user, of whatever form
-
-
-async def _new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
-    from supabase import AsyncClientOptions, acreate_client
-
-    if settings.supabase_url is None or settings.supabase_key is None:
-        missing = "SUPABASE_URL" if settings.supabase_url is None else "SUPABASE_SECRET_KEY"
-        raise ConfigError(missing, "is not set; `conv-realtime local` runs a Supabase here")
-    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    key = settings.supabase_key.get_secret_value()
-    try:
-        return await acreate_client(settings.supabase_url, key, options=options)
-    except Exception as error:  # supabase-py raises unrelated types for a bad URL or key
-        raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error

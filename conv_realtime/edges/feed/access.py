@@ -1,0 +1,85 @@
+"""How the feed gets at a Supabase: a client of its own, its user, and one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import httpx
+import jwt
+from postgrest import APIError
+from pydantic import ValidationError
+
+from conv_realtime.errors import ConfigError, StoreError
+from conv_realtime.settings import Settings
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
+
+_PASSING = ("08", "40", "53", "55", "57", "58", "XX", "PGRST000", "PGRST001", "PGRST002",
+            "PGRST003")  # fmt: skip
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn what supabase-py, httpx and an odd answer raise into a `StoreError` about `what`."""
+    try:
+        yield
+    except APIError as error:
+        code = str(error.code or "unknown")
+        passing = code.startswith(_PASSING) or code == "429" or _is_server_error(code)
+        reason = (error.message or "no message").splitlines()[0][:200]
+        raise StoreError(what, code, reason, retryable=passing) from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        reason = str(error) or "no answer"
+        raise StoreError(what, type(error).__name__, reason, retryable=True) from error
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        reason = "the answer is not what this version of the schema gives"
+        raise StoreError(what, type(error).__name__, reason, retryable=False) from error
+
+
+def _is_server_error(code: str) -> bool:
+    """Return whether `code` is an HTTP status, as it is where the answer was no JSON."""
+    return len(code) == 3 and code.startswith("5")
+
+
+async def user_of(client: AsyncClient) -> UUID | None:
+    """Return the signed-in user, or the one whose token is used as key."""
+    try:
+        session = await client.auth.get_session()
+        if session is not None:
+            return UUID(session.user.id)
+        claims = jwt.decode(client.supabase_key, options={"verify_signature": False})
+        return UUID(claims["sub"]) if claims.get("role") == "authenticated" else None
+    except Exception:
+        return None  # a key without a user, of whatever form
+
+
+def project_of(settings: Settings) -> tuple[str, str]:
+    """Return URL and key of the project.
+
+    Raises:
+        ConfigError: one of them is not set; it says which, and what to do.
+    """
+    if settings.supabase_url is None or settings.supabase_key is None:
+        missing = "SUPABASE_URL" if settings.supabase_url is None else "SUPABASE_SECRET_KEY"
+        raise ConfigError(missing, "is not set; `conv-realtime local` runs a Supabase here")
+    return settings.supabase_url, settings.supabase_key.get_secret_value()
+
+
+async def new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
+    """Return a client over `http`, which the caller closes.
+
+    Raises:
+        ConfigError: no project is named, or its URL or key have no usable form.
+    """
+    from supabase import AsyncClientOptions, acreate_client
+
+    url, key = project_of(settings)
+    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
+    try:
+        return await acreate_client(url, key, options=options)
+    except Exception as error:  # supabase-py raises unrelated types for a bad URL or key
+        raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error
