@@ -34,6 +34,8 @@ class Checkpoint:
         crc: CRC-32 of the bytes before `position`.
         end: the highest offset read so far, acknowledged or not.
         rewritten: messages that the file no longer states are still to be marked deleted.
+        foreign: the highest revision of messages that the database had before this file was
+            first sent and that it does not state: a larger copy's, not ours to take back.
         messages, conversations: how many the file stated when it was judged last.
     """
 
@@ -44,6 +46,7 @@ class Checkpoint:
     crc: int = 0
     end: int = 0
     rewritten: bool = False
+    foreign: int = 0
     messages: int = 0
     conversations: int = 0
 

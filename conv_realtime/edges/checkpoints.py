@@ -6,11 +6,12 @@ is asked what it has, and everything is sent once more, which changes no row.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,12 +21,15 @@ from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.errors import ConfigError
 from conv_realtime.models import Conversation, StoredFault
 
+logger = logging.getLogger("conv_realtime.ingest")
+
 _SCHEMA = """
 create table if not exists checkpoints (
     destination text not null, path blob not null,
     device integer, inode integer, size integer, mtime_ns integer,
     base integer not null, part integer not null, position integer not null,
     crc integer not null, end integer not null, rewritten integer not null,
+    foreign_revision integer not null,
     messages integer not null, conversations integer not null,
     primary key (destination, path)
 ) without rowid;
@@ -48,12 +52,16 @@ class Checkpoints:
     """The checkpoints of one destination, such as one Supabase project and owner.
 
     A context manager; every method is synchronous and takes well under a millisecond.
+
+    Attributes:
+        fault: why checkpoints cannot be written, None while they can.
     """
 
     def __init__(self, state_dir: Path, destination: str) -> None:
         self._path = state_dir / "checkpoints.sqlite3"
         self._destination = destination
         self._connection: sqlite3.Connection | None = None
+        self.fault: str | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -89,37 +97,58 @@ class Checkpoints:
         """Return every checkpoint by path."""
         rows = self._db.execute(
             "select path, device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
-            " messages, conversations"
+            " foreign_revision, messages, conversations"
             " from checkpoints where destination = ?",
             (self._destination,),
         )
         return {os.fsdecode(row[0]): _checkpoint(row[1:]) for row in rows}
 
     def save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation] = ()) -> None:
-        """Keep `checkpoint`, and the conversations of the file as they now stand."""
+        """Keep `checkpoint`, and the conversations of the file as they now stand.
+
+        Where it cannot be written (a full disk), `fault` says so and the old one stands: after
+        a restart some rows are sent once more, which changes none.
+        """
+        try:
+            self._save(path, checkpoint, rows)
+        except sqlite3.Error as error:
+            if self.fault is None:
+                logger.error("cannot keep checkpoints in %s: %s", self._path, error)
+            self.fault = f"checkpoints: {error}"
+        else:
+            self.fault = None
+
+    def _save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation]) -> None:
         stat = checkpoint.stat
         place = (stat.device, stat.inode, stat.size, stat.mtime_ns) if stat else (None,) * 4
-        self._db.execute("begin immediate")
-        try:
-            self._db.execute(
-                "insert or replace into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        with self._transaction() as db:
+            db.execute(
+                "insert or replace into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
-                    self._destination, os.fsencode(path), *place, checkpoint.base, checkpoint.part,
-                    checkpoint.position, checkpoint.crc, checkpoint.end, checkpoint.rewritten,
-                    checkpoint.messages, checkpoint.conversations,
+                    self._destination, os.fsencode(path), *place, checkpoint.base,
+                    checkpoint.part, checkpoint.position, checkpoint.crc, checkpoint.end,
+                    checkpoint.rewritten, checkpoint.foreign, checkpoint.messages,
+                    checkpoint.conversations,
                 ),
             )  # fmt: skip
-            self._db.executemany(
+            db.executemany(
                 "insert or replace into conversations values (?,?,?,?)",
                 [
                     (self._destination, str(row.id), os.fsencode(path), row.model_dump_json())
                     for row in rows
                 ],
             )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("begin immediate")
+        try:
+            yield self._db
+            self._db.execute("commit")
         except BaseException:
-            self._db.execute("rollback")
+            if self._db.in_transaction:  # a full disk rolls back by itself
+                self._db.execute("rollback")
             raise
-        self._db.execute("commit")
 
     def forget(self, path: str) -> None:
         """Drop the checkpoint of a file that another one took over from."""
@@ -194,12 +223,8 @@ def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
     stat = None
     if device is not None and inode is not None and size is not None and mtime_ns is not None:
         stat = FileStat(device, inode, size, mtime_ns)
-    base, part, position, crc, end, rewritten, messages, conversations = (
-        value or 0 for value in rest
-    )
-    return Checkpoint(
-        stat, base, part, position, crc, end, bool(rewritten), messages, conversations
-    )
+    base, part, position, crc, end, rewritten, *counts = (value or 0 for value in rest)
+    return Checkpoint(stat, base, part, position, crc, end, bool(rewritten), *counts)
 
 
 def machine_id(state_dir: Path) -> str:

@@ -278,15 +278,15 @@ class Follower:
             mark = self._rest[0]
         self.checkpoint = replace(self.checkpoint.acknowledged(mark), stat=None)
 
-    def settle(self, base: int, part: int) -> None:
+    def settle(self, base: int, part: int, foreign: int) -> None:
         """Fix what revisions and ids count from, by what the database has.
 
         Readers of the local feed see everything again, under the right revisions.
         """
         self.settled = True
         if (base, part) != (self.checkpoint.base, self.checkpoint.part):
-            self.checkpoint = replace(self.checkpoint, base=base, part=part)
             self.published = Reader()
+        self.checkpoint = replace(self.checkpoint, base=base, part=part, foreign=foreign)
 
     def finish(self, now: FileStat | None) -> None:
         """Note that everything in the file, as it is `now`, has been judged and acknowledged.

@@ -20,7 +20,7 @@ from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints
-from conv_realtime.errors import ConfigError, SourceError
+from conv_realtime.errors import SourceError
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.follow import Batch, Follower, Identity, Reader, RewrittenError, Verdict
 from conv_realtime.ingest.sender import MissingParentError, Sender
@@ -203,7 +203,7 @@ class Looker:
 
     async def _known(self, follower: Follower) -> Mapping[UUID, KnownConversation]:
         ids = [id for id, _ in follower.conversations()]
-        return await self._desk.sender.patiently(lambda: self._desk.store.known(ids))
+        return await self._desk.sender.ask(lambda: self._desk.store.known(ids))
 
     # Sending -------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Looker:
             )
             at = at or datetime.fromtimestamp(0, UTC)
             desk = self._desk
-            changed = await desk.sender.patiently(
+            changed = await desk.sender.ask(
                 lambda: desk.store.mark_deleted(list(missing), base, at)
             )
             desk.sender.changed += changed
@@ -295,7 +295,7 @@ class Looker:
             await self._adopt(book, follower, known)
             return
         before = follower.checkpoint
-        ahead = before.base + before.position
+        ahead = max(before.base + before.position, before.foreign)
         stated = _stated(follower)
         orphans = {
             id for row in known.values() for id, rev in row.live.items()
@@ -316,7 +316,8 @@ class Looker:
     ) -> None:
         """Fit base and part to what the database has, so that no row is below what it knows."""
         async with book.lock:
-            part = follower.checkpoint.part
+            before = follower.checkpoint
+            part = before.part
             while True:
                 base, strange = _fit(follower, known)
                 if not strange:
@@ -324,27 +325,29 @@ class Looker:
                 part += 1
                 follower.checkpoint = replace(follower.checkpoint, part=part)
                 known = await self._known(follower)
-            follower.settle(base, part)
-            if base or part:
-                self.save(book.path, follower.checkpoint)
+            foreign = _beyond(follower, known)
+            follower.checkpoint = before
+            follower.settle(base, part, foreign)
+            # Kept before the first row leaves: should its acknowledgement be lost and the file
+            # be rewritten, the next start knows that the rows are this file's own.
+            self.save(book.path, follower.checkpoint)
 
     def save(self, path: str, checkpoint: Checkpoint, follower: Follower | None = None) -> None:
-        """Keep a checkpoint, in memory and on disk.
-
-        Raises:
-            ConfigError: the state directory cannot be written.
-        """
-        desk = self._desk
-        desk.shelf.checkpoints[path] = checkpoint
+        """Keep a checkpoint, in memory and on disk."""
         rows = [follower.conversation(f) for _, f in follower.conversations()] if follower else ()
-        try:
-            desk.checkpoints.save(path, checkpoint, rows)
-        except OSError as error:
-            raise ConfigError("state_dir", str(error)) from error
+        self._desk.shelf.checkpoints[path] = checkpoint
+        self._desk.checkpoints.save(path, checkpoint, rows)
 
 
 def _stated(follower: Follower) -> set[UUID]:
     return {id for _, fold in follower.conversations() for id in follower.stated(fold)}
+
+
+def _beyond(follower: Follower, known: Mapping[UUID, KnownConversation]) -> int:
+    """Return the highest revision of live messages that the file does not state, or 0."""
+    stated = _stated(follower)
+    live = (pair for row in known.values() for pair in row.live.items())
+    return max((revision for id, revision in live if id not in stated), default=0)
 
 
 def _fit(follower: Follower, known: Mapping[UUID, KnownConversation]) -> tuple[int, bool]:

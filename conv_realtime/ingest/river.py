@@ -27,7 +27,7 @@ from conv_realtime.edges.store import SupabaseStore, connect
 from conv_realtime.edges.watch import Wakeup, Watcher
 from conv_realtime.errors import ConfigError, ConvRealtimeError, SourceError, StoreError
 from conv_realtime.ingest.announcing import Announcer
-from conv_realtime.ingest.follow import Identity
+from conv_realtime.ingest.follow import Follower, Identity, RewrittenError
 from conv_realtime.ingest.reading import Desk, Looker
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf
@@ -108,6 +108,7 @@ class Ingest:
         self._tasks: asyncio.TaskGroup | None = None
         self._stack: AsyncExitStack | None = None
         self._paths: list[Path] = []
+        self._folded: dict[str, Book] = {}
         self._sends: set[asyncio.Task[None]] = set()
         self._behind_since = 0.0
 
@@ -159,6 +160,7 @@ class Ingest:
         """
         desk = self._opened
         self._paths = desk.settings.paths or disk.default_paths()
+        desk.sender.stubborn = True
         with _plain_errors():
             while not await self._run_until_replaced():
                 self._recall()
@@ -200,6 +202,7 @@ class Ingest:
         desk = self._opened
         wanted = [Path(path) for path in paths] if paths else desk.settings.paths
         self._paths = wanted or disk.default_paths()
+        desk.sender.stubborn = False
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
         with _plain_errors():
@@ -234,16 +237,16 @@ class Ingest:
         book = desk.shelf.book(path)
         async with book.lock:
             follower = book.follower or desk.follower(path, desk.shelf.checkpoints.get(path))
-            folds = dict(follower.conversations()) if follower.folded else {}
             try:
                 with disk.OpenFile(path) as file:
-                    if not folds:
+                    if not follower.folded:
                         await asyncio.to_thread(_read_all, follower, file)
-                        folds = dict(follower.conversations())
-                    fold = folds.get(conversation)
+                        book.follower = follower
+                        self._keep_fold(book)
+                    fold = dict(follower.conversations()).get(conversation)
                     return follower.last_messages(fold, file, last) if fold else []
-            except (SourceError, Exception) as error:
-                logger.warning("no snapshot of %s: %s", path, type(error).__name__)
+            except (SourceError, RewrittenError) as error:
+                logger.warning("no messages for a snapshot: %s", error)
                 return []
 
     def health(self) -> dict[str, Any]:
@@ -263,7 +266,7 @@ class Ingest:
             "queue": queue,
             "dead_letters": len(desk.checkpoints.dead_letters()),
             "watcher": self._watcher.watching if self._watcher else "stopped",
-            "last_error": None if error is None else f"{error.table}: {error.code}",
+            "last_error": desk.checkpoints.fault or (error and f"{error.table}: {error.code}"),
         }
 
     # Waking --------------------------------------------------------------------------------
@@ -393,17 +396,21 @@ class Ingest:
             await asyncio.wait({book.sending})
             self._send_soon(book)
         await self._looker.finish(book)
-        self._forget_old_folds(book)
+        self._keep_fold(book)
 
-    def _forget_old_folds(self, newest: Book) -> None:
-        books = self._opened.shelf.books
-        books[newest.path] = books.pop(newest.path)  # the order of a dict is the order of use
-        kept = [b for b in books.values() if b.follower is not None and not b.lock.locked()]
-        for book in kept[: max(0, len(kept) - _FOLDS_KEPT)]:
-            follower = book.follower
-            idle = book.sending is None or book.sending.done()
-            if idle and follower and not follower.has_news(follower.sent):
-                book.follower = None
+    def _keep_fold(self, book: Book) -> None:
+        """Count a file as used last, and forget the folds of those used longest ago."""
+        self._folded.pop(book.path, None)
+        self._folded[book.path] = book
+        for path in list(self._folded)[: max(0, len(self._folded) - _FOLDS_KEPT)]:
+            old = self._folded[path]
+            follower = old.follower
+            idle = old.sending is None or old.sending.done()
+            if follower is None or (
+                idle and not old.lock.locked() and not follower.has_news(follower.sent)
+            ):
+                old.follower = None
+                del self._folded[path]
 
     # Catching up ---------------------------------------------------------------------------
 
@@ -512,7 +519,7 @@ class Ingest:
         desk = self._opened
         while True:
             with contextlib.suppress(StoreError):
-                stream = await desk.sender.patiently(desk.store.database)
+                stream = await desk.sender.ask(desk.store.database)
                 if desk.checkpoints.met_database(stream):
                     raise DatabaseReplacedError
             await asyncio.sleep(desk.settings.sweep_seconds)
@@ -540,7 +547,7 @@ def _existing(paths: Iterable[Path]) -> set[Path]:
     return {path for path in paths if path.expanduser().exists()}
 
 
-def _read_all(follower: Any, file: disk.OpenFile) -> None:
+def _read_all(follower: Follower, file: disk.OpenFile) -> None:
     while follower.read(file, 8 * 2**20):
         pass
 

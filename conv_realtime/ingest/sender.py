@@ -46,7 +46,8 @@ class Sender:
     Attributes:
         changed: rows that the store says it wrote.
         last_error: what the store said last, None when the last call succeeded.
-        dead_letters: rows refused for good since the start.
+        stubborn: whether to wait, too, for what somebody has to put right: keys, rights, the
+            schema. A program that is meant to end raises instead.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Sender:
         self._projects: set[UUID] = set()
         self._recovered = asyncio.Event()
         self.changed = 0
-        self.dead_letters = 0
+        self.stubborn = False
         self.last_error: StoreError | None = None
 
     async def write(self, batch: Batch, path: str) -> list[StoredFault]:
@@ -90,7 +91,25 @@ class Sender:
         self._projects.update(row.id for row in projects)
         return faults
 
-    async def patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Return the store's answer, repeated until it has one.
+
+        Raises:
+            StoreError: one that does not pass by itself, unless `stubborn`.
+        """
+        while True:
+            try:
+                return await self._patiently(question)
+            except StoreError as error:
+                await self._wait_for_help(error)
+
+    async def _wait_for_help(self, error: StoreError) -> None:
+        if not self.stubborn:
+            raise error
+        logger.error("store: %s; trying again in %.0f s", error, LONGEST_DELAY)
+        await self._pause(LONGEST_DELAY)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return the answer of `ask`, repeated while the store is in passing trouble.
 
         Raises:
@@ -125,18 +144,17 @@ class Sender:
     ) -> int:
         if not rows:
             return 0
-        delay = LONGEST_DELAY
         while True:
             try:
-                return await self.patiently(lambda: self._store.write(table, rows, history=history))
+                return await self._patiently(
+                    lambda: self._store.write(table, rows, history=history)
+                )
             except StoreError as error:
                 if error.code in _MISSING_PARENT and table != "projects":
                     raise MissingParentError(str(error)) from error
                 if error.code.startswith(_ROW_FAULTS):
                     return await self._narrow(table, rows, history, path, faults, error)
-                # Rights, keys or the schema: somebody has to act, and then it goes on.
-                logger.error("store: %s; trying again in %.0f s", error, delay)
-            await self._pause(delay)
+                await self._wait_for_help(error)
 
     async def _narrow(
         self,
@@ -156,7 +174,6 @@ class Sender:
         fault = StoredFault(table, rows[0].id, path, error.code, error.reason)
         logger.error("the database refuses %s %s of %s: %s", table, fault.id, path, error)
         faults.append(fault)
-        self.dead_letters += 1
         return 0
 
     async def _pause(self, delay: float) -> None:

@@ -25,6 +25,7 @@ class Book:
     Attributes:
         recognised: what its first bytes say; a text is why it is not read, None not yet known.
         owner: the path that states its conversation instead, None when it does itself.
+        looked_at: the file's state when its first bytes were read in vain.
         lock: held while the file is read or rows are built from it.
         generation: rises whenever the file is begun from its start again.
     """
@@ -33,6 +34,7 @@ class Book:
     recognised: Recognised | str | None = None
     owner: str | None = None
     follower: Follower | None = None
+    looked_at: FileStat | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     generation: int = 0
     looking: bool = False
@@ -57,6 +59,7 @@ class Shelf:
         self.checkpoints = checkpoints
         self.books: dict[str, Book] = {}
         self._by_key: dict[ConversationKey, set[str]] = {}
+        self._judged: dict[ConversationKey, dict[str, FileStat]] = {}
 
     def book(self, path: str) -> Book:
         """Return the book of a path, a new one where there is none."""
@@ -78,6 +81,9 @@ class Shelf:
         book = self.book(path)
         if book.recognised is None:
             with disk.OpenFile(path) as file:
+                if not resting and file.stat() == book.looked_at:
+                    return book
+                book.looked_at = file.stat()
                 head = file.read(0, HEAD_BYTES)
             book.recognised = recognise(PurePath(path), head, resting=resting)
             if (key := book.key) is not None:
@@ -95,8 +101,9 @@ class Shelf:
             book.owner = None
             return None
         present = {path: stat for path in group if (stat := disk.stat(path)) and stat.size}
-        if not present:
+        if key is None or not present or self._judged.get(key) == present:
             return None
+        self._judged[key] = present
         current = next((path for path in sorted(group) if path in self.checkpoints), None)
         owner = choose_owner(self._candidates(present), current, _continues).path
         for path in group:

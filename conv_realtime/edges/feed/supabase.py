@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ POLL_SECONDS = 1.0
 PAGE_ROWS = 500
 _CATCH_UP_SECONDS = (0.002, 0.25)
 _MAX_PROJECTS = 100_000
+_SHORTEST_PAUSE = 0.2
 
 
 class SupabaseFeed:
@@ -160,7 +161,7 @@ class SupabaseFeed:
                 if self._reading != "down":
                     logger.warning("the database cannot be read: %s", error)
                 self._reading = "down"
-                await asyncio.sleep(next(pauses))
+                await self._pause(next(pauses))
                 continue
             self._reading = "live"
             pauses = pauses_between_attempts(longest=15.0)
@@ -190,6 +191,14 @@ class SupabaseFeed:
             self._reading = "live"
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait after a failure; a join ends the waiting, for it says that the network is back."""
+        self._due.clear()
+        await asyncio.sleep(min(seconds, _SHORTEST_PAUSE))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._due.wait()
 
     async def _wait(self) -> None:
         """Wait for a wake-up, or until it is time to read without one."""

@@ -54,6 +54,7 @@ class WakeUps:
         self._access_token = access_token
         self._wake = wake
         self._trouble = asyncio.Event()
+        self._refused = False
         self._client: AsyncRealtimeClient | None = None
 
     async def run(self) -> None:
@@ -144,16 +145,18 @@ class WakeUps:
             return  # a connection that was dropped already
         if state == RealtimeSubscribeStates.SUBSCRIBED:
             self.state = "joined"
+            self._refused = False
             self._guarded(None)
             return
         refused = any(sign in str(error) for sign in _REFUSALS)
-        self.state = "refused" if refused else "lost"
-        if refused:
+        if refused and not self._refused:
             logger.warning("Realtime refuses the topic %s; polling instead", self._topic)
+        self.state = "refused" if refused else "lost"
+        self._refused = refused
         trouble.set()
 
 
-def pauses_between_attempts(first: float = 0.5, longest: float = 30.0) -> Iterator[float]:
+def pauses_between_attempts(first: float = 0.5, longest: float = 10.0) -> Iterator[float]:
     """Yield seconds to wait: doubling, up to a bound, with jitter so that crowds spread."""
     pause = first
     while True:
