@@ -7,12 +7,13 @@ row level security decides as it does on the hosted platform. What PostgREST can
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import orjson
 import psycopg
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -32,6 +33,8 @@ from conv_realtime.local.rest_prefer import (
     parse_range,
 )
 from conv_realtime.local.rest_query import Query
+
+_log = logging.getLogger("conv_realtime.local.rest")
 
 MAX_ROWS = 1000
 """A response never holds more rows of a table or a set than so many, as on the hosted platform."""
@@ -110,6 +113,11 @@ class DataApi:
         except psycopg.Error as error:
             anonymous = caller is None or caller.anonymous
             return refusal(from_database(error, anonymous=anonymous))
+        except ClientDisconnect:  # nobody is there to read this
+            return refusal(ApiError(400, "PGRST102", "The request ended early"))
+        except Exception:
+            _log.exception("request_failed", extra={"method": request.method})
+            return refusal(ApiError(500, "PGRSTX00", "Internal server error"))
 
 
 Answerer = Callable[[Asked], Awaitable[Response]]

@@ -136,6 +136,8 @@ class Database:
                             await self.reread()
             except (psycopg.Error, PoolTimeout, ApiError) as error:
                 _log.warning("database_away", extra={"reason": type(error).__name__})
+            except Exception:  # whatever it was, requests must not be refused for ever
+                _log.exception("database_lost")
             await asyncio.sleep(_RETRY_SECONDS)
 
     @contextlib.asynccontextmanager
