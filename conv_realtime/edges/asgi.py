@@ -15,7 +15,12 @@ from typing import Any, Protocol
 
 from conv_realtime.core.wire import close_frame
 
-_SERVERS = ("uvicorn.protocols.websockets.",)
+# uvicorn's older `websockets` protocol is not among them: it answers the handshake after `accept`
+# has returned, so a frame written at once would come before the answer.
+_SERVERS = (
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "uvicorn.protocols.websockets.wsproto_impl",
+)
 _WRAPPERS = ("starlette.", "fastapi.")
 _MAX_WRAPPERS = 8
 
@@ -125,7 +130,7 @@ def find_protocol(websocket: object) -> Any | None:
     for _ in range(_MAX_WRAPPERS):
         owner = getattr(send, "__self__", None)
         if owner is not None:
-            return owner if type(owner).__module__.startswith(_SERVERS) else None
+            return owner if type(owner).__module__ in _SERVERS else None
         if not getattr(send, "__module__", "").startswith(_WRAPPERS):
             return None
         send = _wrapped(send)

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from conv_realtime.events import DATA_TYPES, parse_event
 from conv_realtime.models import Conversation, Message
-from conv_realtime.relay import Relay
+from conv_realtime.relay import LocalFeed, Relay
 from tests.relay.rows import changed, conversation, created, message, project
 from tests.relay.serving import Served, eventually, serve, settings
 from tests.relay.test_supabase_feed import client_of, write
@@ -327,5 +327,30 @@ async def test_relays_accept_each_others_cursors(local_supabase: Any, owner: Any
         for server in servers:
             async with server.client() as client:
                 await client.say("subscribe", {**wanted, "since": cursor})
+                await client.got("subscribed")
                 assert (await client.got("new_message"))["text"] == "1"
                 assert (await client.got("new_message"))["text"] == "2"
+
+
+async def test_a_hosts_middleware_sees_every_frame() -> None:
+    """Where `send` is wrapped by others, frames go through it, in the same order."""
+    chosen = settings()
+    feed = LocalFeed(chosen)
+    relay = Relay(feed=feed, settings=chosen)
+    app = Starlette(routes=relay.routes, lifespan=relay.lifespan)
+    seen: list[str] = []
+
+    async def watching(scope: Any, receive: Any, send: Any) -> None:
+        async def watched(event: Any) -> None:
+            seen.append(event["type"])
+            await send(event)
+
+        await app(scope, receive, watched if scope["type"] == "websocket" else send)
+
+    async with serve(watching) as server, server.client() as client:
+        await client.next()
+        (connected,) = relay.manager.hub.clients.values()
+        assert connected.wire is None
+        feed.publish(created(*(message(str(n), n) for n in range(50))))
+        assert [frame["data"]["seq"] for frame in await client.sync()] == list(range(50))
+    assert seen.count("websocket.send") == 52
