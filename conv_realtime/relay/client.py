@@ -150,7 +150,8 @@ class Client:
             taken.append(payload)
         if self._backlog or self.held:
             return taken
-        if self.gap_at is not None:
+        if self.gap_at is not None or self.position < min(log.first, stop):
+            self.drop_events(0.0)
             self.gap_at = None
             self.position = stop
             taken.append(self.encode(_too_slow(log.cursor), at_ms))

@@ -2,7 +2,8 @@
 
 Its rules:
 
-* What is appended within one turn of the loop is written together at its end.
+* What is appended within one turn of the loop is written together at its end, in pieces of
+  about 256 KB if it is more.
 * Level clients share one position and, group by group, the bytes; a client whose socket does
   not take them falls behind and reads the log at its own pace until it is level again.
 * Nobody waits for anybody: no call here suspends, except for `drained`.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.selection import Selection
@@ -62,6 +63,7 @@ class Hub:
         self._level: dict[tuple[Selection, bool], dict[Client, None]] = {}
         self._behind: dict[Client, None] = {}
         self._flush_due = False
+        self._unwritten = 0  # bytes in the log that nobody was sent yet, about
         self._poll: asyncio.TimerHandle | None = None
         self._intake = Intake(self.log)
 
@@ -103,12 +105,17 @@ class Hub:
         return sum(wanted[client.selection] for client in self.clients.values())
 
     def _append(self, entry: Entry) -> None:
+        # The log must never drop what is not yet written.
+        waiting = self.log.head - self._common
+        if waiting >= min(_MAX_UNFLUSHED, self.log.max_entries) or (
+            waiting and self._unwritten + entry.weight > CHUNK_BYTES
+        ):
+            self.flush()
         self.log.append(entry)
+        self._unwritten += entry.weight
         for hear in self.appended:
             hear(entry)
-        if self.log.head - self._common >= _MAX_UNFLUSHED:
-            self.flush()
-        elif not self._flush_due:
+        if not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self.flush)
 
@@ -117,19 +124,18 @@ class Hub:
     def flush(self) -> None:
         """Write to every client what was published and not yet written."""
         self._flush_due = False
-        while self._common < self.log.head:
-            start = max(self._common, self.log.first)
-            entries = self.log.read(start, min(start + _MAX_UNFLUSHED, self.log.head))
-            entries = entries[: _within(entries, CHUNK_BYTES)]
-            self._common = start + len(entries)
-            for client in list(self._behind):
-                self._note(client, entries)
-            for group, clients in list(self._level.items()):
-                selection, stamped = group
-                payloads = [entry.payload(stamped) for entry in entries if entry.is_for(selection)]
-                if payloads:
-                    self._write_all(clients, text_frames(payloads))
-                    self.delivered += len(payloads) * len(clients)
+        if self._common == self.log.head:
+            return
+        entries = self.log.read(self._common, self.log.head)
+        self._common, self._unwritten = self.log.head, 0
+        for client in list(self._behind):
+            self._note(client, entries)
+        for group, clients in list(self._level.items()):
+            selection, stamped = group
+            payloads = [entry.payload(stamped) for entry in entries if entry.is_for(selection)]
+            if payloads:
+                self.delivered += len(payloads) * len(clients)
+                self._write_all(clients, text_frames(payloads))
 
     def _write_all(self, clients: dict[Client, None], frames: bytes) -> None:
         left: list[Client] = []
@@ -152,8 +158,8 @@ class Hub:
         self._behind[client] = None
         self._poll_soon()
 
-    def _note(self, client: Client, entries: Iterable[Entry]) -> None:
-        client.note(list(entries), self._common)
+    def _note(self, client: Client, entries: Sequence[Entry]) -> None:
+        client.note(entries, self._common)
         if client.exceeds(self.log, self._common, self._max_events, self._max_bytes):
             client.drop_events(asyncio.get_running_loop().time())
             self.resyncs += 1
@@ -333,14 +339,3 @@ class Hub:
 def _end_reading(client: Client) -> None:
     if client.reading is not None:
         client.reading.reschedule(asyncio.get_running_loop().time())
-
-
-def _within(entries: Iterable[Entry], max_bytes: int) -> int:
-    """Return how many entries, at least one, stay within about `max_bytes`."""
-    count = size = 0
-    for entry in entries:
-        size += entry.weight
-        if count and size > max_bytes:
-            break
-        count += 1
-    return count

@@ -7,15 +7,17 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.models import Change, Conversation, Message
-from conv_realtime.relay import ConnectionManager, LocalFeed
+from conv_realtime.relay import ConnectionManager, LocalFeed, connections
 from tests.relay import serving
 from tests.relay.rows import START, conversation, message, project
+from tests.relay.test_fanout import split_frames
 
 SESSIONS = ("a", "b", "c")
 PROJECTS = {"a": project("/one").id, "b": project("/one").id, "c": project("/two").id}
@@ -79,10 +81,49 @@ class _Transcripts:
         self.messages = world.messages
 
 
+class FakeWire:
+    """A transport whose peer reads at once, or not at all while it stalls."""
+
+    closing = False
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._buffer = b""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that the peer has not read. A stalled one holds up anything at once."""
+        return 10**6 if self._buffer else 0
+
+    def write(self, frames: bytes) -> bool:
+        """Take frames."""
+        self._buffer += frames
+        if self._follower.reading.is_set():
+            self.read()
+        return True
+
+    def read(self) -> None:
+        """Let the peer read."""
+        frames, rest = split_frames(self._buffer)
+        assert not rest
+        self._buffer = b""
+        for frame in frames:
+            self._follower.hear(frame)
+
+    def hear_pongs(self, heard: Any) -> bool:
+        """Show no pongs."""
+        return False
+
+    def before_shutdown(self, act: Any) -> bool:
+        """Know of no shutdown."""
+        return False
+
+
 class Follower:
     """A client by the book: snapshot, then events; on resync a snapshot again."""
 
-    def __init__(self, manager: ConnectionManager, wanted: dict[str, Any]) -> None:
+    def __init__(self, manager: ConnectionManager, wanted: dict[str, Any], direct: bool) -> None:
+        self.wire = FakeWire(self) if direct else None
         self.wanted = wanted
         self.state: dict[str, int] = {}
         self.cursor = ""
@@ -107,7 +148,10 @@ class Follower:
 
     async def send_text(self, data: str) -> None:
         await self.reading.wait()
-        frame = json.loads(data)
+        self.hear(json.loads(data))
+
+    def hear(self, frame: dict[str, Any]) -> None:
+        """Take a frame."""
         name, body = frame["type"], frame["data"]
         if name == "resync":
             self._subscribe()
@@ -134,9 +178,15 @@ class Follower:
         data = {**self.wanted, "snapshot": LAST}
         self.inbox.put_nowait(json.dumps({"type": "subscribe", "data": data}))
 
+    def read(self) -> None:
+        """Read again."""
+        self.reading.set()
+        if self.wire is not None:
+            self.wire.read()
+
     async def settle(self) -> None:
         """Wait until everything that was on the way has arrived."""
-        self.reading.set()
+        self.read()
         for _ in range(4):  # an answer may be a resync, which asks again
             self.pings += 1
             self.inbox.put_nowait('{"type": "ping"}')
@@ -156,7 +206,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.sampled_from(SESSIONS), st.integers(1, 4), st.booleans()),
         st.tuples(st.just("burst"), st.sampled_from(SESSIONS)),
-        st.tuples(st.just("join"), filters),
+        st.tuples(st.just("join"), filters, st.booleans()),
         st.tuples(st.just("leave"), st.integers(0, 5)),
         st.tuples(st.just("stall"), st.integers(0, 5)),
         st.tuples(st.just("read"), st.integers(0, 5)),
@@ -174,7 +224,10 @@ async def play(script: list[Any]) -> None:
     manager = ConnectionManager(chosen, feed=feed)
     running = asyncio.create_task(feed.run(manager.hub.take), name="feed")
     await asyncio.sleep(0)
-    followers: list[Follower] = [Follower(manager, {})]
+    followers: list[Follower] = [
+        Follower(manager, {}, direct=False),
+        Follower(manager, {}, direct=True),
+    ]
     for step in script:
         match step:
             case ("write", session, seq, gone):
@@ -182,19 +235,19 @@ async def play(script: list[Any]) -> None:
             case ("burst", session):
                 for seq in range(12):
                     feed.publish(world.write(session, seq, False))
-            case ("join", wanted):
-                followers.append(Follower(manager, wanted))
+            case ("join", wanted, direct):
+                followers.append(Follower(manager, wanted, direct))
             case ("leave", number) if len(followers) > 1:
                 followers.pop(number % len(followers)).inbox.put_nowait(None)
             case ("stall", number):
                 followers[number % len(followers)].reading.clear()
             case ("read", number):
-                followers[number % len(followers)].reading.set()
+                followers[number % len(followers)].read()
             case ("turn", times):
                 for _ in range(times):
                     await asyncio.sleep(0)
     for follower in followers:
-        follower.reading.set()
+        follower.read()
     for follower in followers:
         await follower.settle()
         assert follower.state == world.state(follower.wanted), follower.wanted
@@ -208,4 +261,5 @@ async def play(script: list[Any]) -> None:
 @given(steps)
 def test_every_follower_ends_in_the_state_it_selected(script: list[Any]) -> None:
     """Writers, filters, stalls, resyncs and reconnects in any order lead to the same rows."""
-    asyncio.run(play(script))
+    with patch.object(connections, "find_wire", lambda websocket: websocket.wire):
+        asyncio.run(play(script))
