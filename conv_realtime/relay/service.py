@@ -145,7 +145,7 @@ class Relay:
         }
         watcher = body.get("ingest", {}).get("watcher", "ok")
         if state == "live":
-            body["status"] = "degraded" if watcher in ("down", "dead", False) else "ok"
+            body["status"] = "degraded" if watcher in ("down", "stopped") else "ok"
         elif state in ("polling", "connecting"):
             body["status"] = "degraded"
         return (503 if body["status"] == "down" else 200), body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 from contextlib import AsyncExitStack
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from conv_realtime.relay import hub as hub_module
+from conv_realtime.relay.client import Client as ServedClient
 from tests.relay.rows import changed, conversation, created, message
 from tests.relay.serving import DEADLINE, Served, eventually
 
@@ -236,3 +238,20 @@ async def test_a_client_that_dies_without_a_word_is_forgotten() -> None:
                 served.feed.publish(created(message()))
             await eventually(lambda: len(hub.clients) == 1, "only the healthy one is left")
             assert len(await healthy.sync()) == 20
+
+
+async def test_connections_that_have_gone_leave_nothing_behind() -> None:
+    """Neither clients nor groups nor timers are kept for them."""
+    async with Served.run() as served:
+        hub = served.relay.manager.hub
+        for number in range(200):
+            async with served.client() as client:
+                await client.next()
+                if number % 2:
+                    await client.say("subscribe", {"conversations": [str(conversation().id)]})
+                    await client.got("subscribed")
+                served.feed.publish(created(message(str(number), number)))
+        await eventually(lambda: not hub.clients, "all have gone")
+        gc.collect()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, ServedClient)]
+        assert not hub._level and not hub._behind

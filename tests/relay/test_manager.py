@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from conv_realtime.core.selection import UnknownType
 from conv_realtime.errors import ConfigError
 from conv_realtime.events import NewMessage, Resync
+from conv_realtime.ports import FeedHealth
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay import listeners as listeners_module
 from conv_realtime.relay import service as service_module
@@ -282,3 +283,34 @@ async def test_a_feed_that_breaks_its_contract_is_started_again(
     async with Relay(feed=feed, settings=settings()) as relay:
         await eventually(lambda: relay.health()[0] == 200, "it runs")
         assert feed.runs == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "watcher", "code", "status"),
+    [
+        ("live", "ok", 200, "ok"),
+        ("live", "partial", 200, "ok"),
+        ("live", "down", 200, "degraded"),
+        ("polling", "ok", 200, "degraded"),
+        ("connecting", "ok", 200, "degraded"),
+        ("down", "ok", 503, "down"),
+        ("stopped", "ok", 503, "down"),
+    ],
+)
+async def test_health_is_what_feed_and_watcher_are(
+    state: Any, watcher: str, code: int, status: str
+) -> None:
+    """Down is 503; everything that still delivers is 200, with a word for how."""
+
+    class Feed(LocalFeed):
+        def health(self) -> FeedHealth:
+            return FeedHealth("supabase", state, None)
+
+    ingest = {"files": 1, "lag_seconds": 0.0, "queue": 0, "dead_letters": 0, "watcher": watcher}
+    relay = Relay(feed=Feed(settings()), settings=settings(), ingest_health=lambda: ingest)
+    assert relay.health()[0] == 503  # not entered
+    async with relay:
+        answer, body = relay.health()
+    assert (answer, body["status"]) == (code, status)
+    assert body["ingest"] == ingest
+    assert body["feed"] == {"kind": "supabase", "state": state, "last_event_at": None}

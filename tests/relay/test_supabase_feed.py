@@ -13,8 +13,10 @@ from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from conv_realtime.edges.feed import SupabaseFeed
+from conv_realtime.events import NewMessage
 from conv_realtime.models import Message
 from conv_realtime.ports import Page
+from conv_realtime.relay import Relay
 from tests.relay.rows import conversation, message, project
 from tests.relay.serving import eventually, settings
 
@@ -206,3 +208,27 @@ async def test_a_lent_client_stays_open(local_supabase: Any, owner: Any) -> None
         answer = await client.rpc("changes_since", {}).execute()
         data: Any = answer.data
         assert data["cursor"]
+
+
+async def test_events_survive_a_restart(local_supabase: Any, owner: Any) -> None:
+    """A program that stores the cursor of the last event goes on where it was."""
+    me = UUID(owner.id)
+    talk = conversation(owner=me)
+    chosen = feed_of(local_supabase)._settings
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        await write(client, project(owner=me), talk)
+        async with Relay(settings=chosen) as relay:
+            await write(client, message("1", 1, of=talk))
+            async for event in relay.events(since=relay.manager.hub.log.cursor):
+                if isinstance(event, NewMessage) and event.data.conversation_id == talk.id:
+                    cursor = event.data.cursor
+                    break
+        await write(client, *(message(str(n), n, of=talk) for n in range(2, 6)))
+        texts: list[str] = []
+        async with Relay(settings=chosen) as relay:
+            async for event in relay.events(since=cursor):
+                if isinstance(event, NewMessage) and event.data.conversation_id == talk.id:
+                    texts.append(event.data.text)
+                    if event.data.text == "5":
+                        break
+    assert sorted(set(texts)) in (["2", "3", "4", "5"], ["1", "2", "3", "4", "5"])
