@@ -30,7 +30,7 @@ class Client:
         position: index in the log from which it has yet to read; while level, unused.
         held: events wait, because a replay or a snapshot comes first.
         gap_at: since when it has a gap, in loop seconds; None if it has none.
-        heard_at: when it was last heard of, in loop seconds.
+        unanswered: pings since it was last heard of.
         speaks: whether it ever sent anything, so that its silence means something.
         wake: set when there may be something to write, for the client's own writer.
         moved: set when something was written, for who paces a replay.
@@ -40,9 +40,9 @@ class Client:
     """
 
     __slots__ = (
-        "_backlog", "_bytes", "_events", "closing", "dismissed", "gap_at", "heard_at", "held", "id",
-        "moved", "position", "reading", "selection", "shows_pongs", "speaks", "stamped", "wake",
-        "websocket", "wire", "writer",
+        "_backlog", "_bytes", "_events", "closing", "dismissed", "gap_at", "held", "id", "moved",
+        "position", "reading", "selection", "shows_pongs", "speaks", "stamped", "unanswered",
+        "wake", "websocket", "wire", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -53,7 +53,6 @@ class Client:
         selection: Selection,
         *,
         stamped: bool,
-        now: float,
     ) -> None:
         self.id = id
         self.websocket = websocket
@@ -63,7 +62,7 @@ class Client:
         self.position = 0
         self.held = False
         self.gap_at: float | None = None
-        self.heard_at = now
+        self.unanswered = 0
         self.speaks = False
         self.shows_pongs = False
         self.wake = asyncio.Event()

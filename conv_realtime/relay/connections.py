@@ -115,14 +115,12 @@ class ConnectionManager:
             # A host's tests may serve one manager in several event loops.
             self.hub.revive()
             self._heartbeat.stop()
-        now = asyncio.get_running_loop().time()
         client = Client(
             token_hex(8),
             websocket,
             find_wire(websocket),
             selection,
             stamped=self._settings.ws_timestamp if timestamp is None else timestamp,
-            now=now,
         )
         if client.wire is not None:
             client.wire.before_shutdown(lambda: self._say_goodbye(client))

@@ -59,9 +59,9 @@ class Dialogue:
             message = await _receive(client.websocket)
             if message["type"] != "websocket.receive":
                 return
-            client.heard_at = loop.time()
+            client.unanswered = 0
             client.speaks = True
-            if not allowance.spend(client.heard_at):
+            if not allowance.spend(loop.time()):
                 return await self._reject(client, 1008, "too many frames")
             text = message.get("text")
             if text is None:

@@ -30,10 +30,9 @@ class Heartbeat:
     def watch(self, client: Client) -> None:
         """Hear a client's WebSocket pongs, where its server shows them, and keep beating."""
         if client.wire is not None:
-            loop = asyncio.get_running_loop()
 
             def heard() -> None:
-                client.heard_at = loop.time()
+                client.unanswered = 0
 
             client.shows_pongs = client.wire.hear_pongs(heard)
         if self._timer is None:
@@ -46,13 +45,16 @@ class Heartbeat:
             self._timer = None
 
     def _beat(self) -> None:
-        """Abort who answered neither of the last two pings, and ping the others."""
+        """Abort who answered neither of the last two pings, and ping the others.
+
+        Pings are counted, not seconds: after a stall of this process everybody looks silent.
+        """
         self._timer = None
-        silent = asyncio.get_running_loop().time() - 2 * self.interval
         for client in list(self._hub.clients.values()):
-            if client.heard_at <= silent and (client.speaks or client.shows_pongs):
+            if client.unanswered >= 2 and (client.speaks or client.shows_pongs):
                 logger.info("client %s answers no ping", client.id)
                 self._hub.abort(client)
+            client.unanswered += 1
         if not self._hub.clients:
             return
         ping = PingData(timestamp=datetime.now(UTC), cursor=self._hub.log.cursor)

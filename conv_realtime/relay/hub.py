@@ -303,7 +303,7 @@ class Hub:
                 client.moved.set()
             else:
                 if client.wire.waiting_bytes <= AGAIN_BYTES:
-                    client.heard_at = now  # what it had to read was read
+                    client.unanswered = 0  # what it had to read was read
                     self._pump(client)
                 waiting = waiting or client in self._behind
         if waiting:

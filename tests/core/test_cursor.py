@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.core.cursor import Cursor, parse_cursor
@@ -11,6 +11,7 @@ from conv_realtime.core.cursor import Cursor, parse_cursor
 positions = st.lists(st.integers(0, 2**63), min_size=1, max_size=4).map(tuple)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), positions)
 def test_a_cursor_survives_its_text(stream: str, position: tuple[int, ...]) -> None:
     """What is written is read back."""
@@ -18,6 +19,7 @@ def test_a_cursor_survives_its_text(stream: str, position: tuple[int, ...]) -> N
     assert parse_cursor(str(cursor)) == cursor
 
 
+@settings(deadline=None)
 @given(positions, positions)
 def test_positions_compare_as_numbers_from_the_left(
     one: tuple[int, ...], other: tuple[int, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.core.envelope import encode, event_of, with_timestamp
@@ -27,6 +27,7 @@ def test_the_older_form_only_adds_a_timestamp() -> None:
     assert json.loads(with_timestamp(payload, 17)) == {**json.loads(payload), "timestamp": 17}
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=3), st.integers(1, 3000), st.integers(1500, 4000))
 def test_a_long_message_is_cut_to_the_limit_and_not_much_shorter(
     piece: str, times: int, limit: int

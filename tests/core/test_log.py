@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.core.envelope import subject_of
@@ -12,6 +12,7 @@ from tests.relay.rows import changed, conversation, created, message
 actions = st.lists(st.one_of(st.integers(0, 6), st.just("other"), st.just("gap")), max_size=80)
 
 
+@settings(deadline=None)
 @given(actions, st.integers(1, 12))
 def test_going_on_from_a_cursor_misses_nothing(steps: list[object], kept: int) -> None:
     """From any cursor ever given the log gives every later change, or says it cannot."""

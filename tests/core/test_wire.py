@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.streams import StreamReader
@@ -28,6 +28,7 @@ def received(data: bytes) -> list[tuple[Opcode, bytes]]:
             return frames
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 65535, 65536, 70000]), max_size=5))
 def test_joined_text_frames_are_read_one_by_one(sizes: list[int]) -> None:
     """Every length takes the header that it needs."""
@@ -35,6 +36,7 @@ def test_joined_text_frames_are_read_one_by_one(sizes: list[int]) -> None:
     assert received(text_frames(payloads)) == [(Opcode.TEXT, payload) for payload in payloads]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_a_close_reason_is_cut_between_characters(reason: str) -> None:
     """However long the reason, the frame is a legal control frame."""

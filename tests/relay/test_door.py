@@ -188,7 +188,7 @@ async def test_refusal_is_an_http_answer_before_the_upgrade(
 
 async def test_a_user_sees_their_own_rows_until_the_token_expires() -> None:
     """The owner limit holds whatever is subscribed to; then comes 4401."""
-    text = token(exp=time.time() + 1.5)
+    text = token(exp=time.time() + 2.5)
     async with Served.run(supabase_jwt_secret=SecretStr(SECRET)) as served:
         offered: Any = ["conv_realtime", f"bearer.{text}"]
         async with served.client(subprotocols=offered) as client:
