@@ -7,21 +7,25 @@ Supabase that lives as long as the command.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import require_local, until
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import ConfigError, ConvRealtimeError
 
 if TYPE_CHECKING:
     from conv_realtime.local import LocalSupabase
     from conv_realtime.settings import Settings
 
+logger = logging.getLogger("conv_realtime.cli")
+
 _LOOK_SECONDS = 0.2
+_RETRY_SECONDS = 1.0
 _START_SECONDS = 60.0
 
 
@@ -85,10 +89,16 @@ async def succession(settings: Settings, instance: Instance, found: Target) -> A
     same keys: all that used it goes on.
     """
     await until(instance.claim, _LOOK_SECONDS)
-    if not found.borrowed:
-        yield
-        return
-    async with local_supabase(settings, port=urlsplit(found.url).port or 0):
+    async with AsyncExitStack() as stack:
+        while found.borrowed:
+            port = urlsplit(found.url).port or 0
+            try:
+                await stack.enter_async_context(local_supabase(settings, port=port))
+                break
+            except ConvRealtimeError as error:
+                # What the other one has left may take a moment to end.
+                logger.warning("cannot take over the local Supabase yet: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
         yield
 
 

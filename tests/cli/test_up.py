@@ -337,6 +337,7 @@ async def test_up_takes_over_when_the_first_is_killed(
     ready_too = second.json()
     assert ready_too["supabase_url"] == ready["supabase_url"]
     first.process.kill()
+    first.process.wait()
     state = tmp_path / "state"
     eventually(lambda: (running(state) or {}).get("pid") == second.process.pid, 60)
 
