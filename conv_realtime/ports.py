@@ -40,12 +40,16 @@ class Store(Protocol):
         """
         ...
 
-    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+    async def write(
+        self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
+    ) -> int:
         """Upsert `rows`, all of `table` and no id twice; return when the database has them.
 
         The number returned is that of rows written: what was there already does not count.
 
         `history` marks rows that are no news, so that they are not broadcast one by one.
+        `more` says that other rows of the same conversations follow at once, so that what
+        only wakes readers may wait for them.
 
         Raises:
             StoreError: nothing of the batch was taken; `retryable` says whether to try again.

@@ -53,7 +53,9 @@ class MemoryStore:
         self._check("projects")
         return self._name
 
-    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+    async def write(
+        self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
+    ) -> int:
         """Upsert `rows`; return how many changed anything.
 
         Raises:

@@ -73,7 +73,7 @@ class OpenFile:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         try:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
@@ -99,7 +99,7 @@ class OpenFile:
                 start += len(part)
                 length -= len(part)
         except OSError as error:
-            raise SourceError(self._path, error.strerror or str(error)) from error
+            raise SourceError(self.path, error.strerror or str(error)) from error
         return b"".join(parts)
 
     def crc(self, end: int) -> int | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supabase import AsyncClient
 
 HISTORY_HEADER = "x-conv-realtime-history"
+MORE_HEADER = "x-conv-realtime-more"
 _PAGE = 1000  # PostgREST cuts longer answers without a word
 _IDS_A_REQUEST = 100  # ids travel in the URL, which httpx refuses above 64 KB
 
@@ -101,7 +102,9 @@ class SupabaseStore:
         with mapped(function):
             return (await self._client.rpc(function, {}).execute()).data
 
-    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+    async def write(
+        self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
+    ) -> int:
         """Upsert `rows` in one request, which is one transaction.
 
         Raises:
@@ -116,8 +119,9 @@ class SupabaseStore:
                 returning=ReturnMethod.minimal,
                 count=CountMethod.exact,
             )
-            if history:
-                query.request.headers[HISTORY_HEADER] = "1"
+            for header, wanted in ((HISTORY_HEADER, history), (MORE_HEADER, more)):
+                if wanted:
+                    query.request.headers[header] = "1"
             answer = await query.execute()
         return answer.count if answer.count is not None else len(rows)
 

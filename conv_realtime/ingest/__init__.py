@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from conv_realtime.ingest.follow import Follower as Follower
-from conv_realtime.ingest.river import Ingest as Ingest
-from conv_realtime.ingest.river import Progress as Progress
-from conv_realtime.ingest.river import Summary as Summary
+from conv_realtime.ingest.catching_up import Progress, Summary
+from conv_realtime.ingest.river import Ingest
 
 __all__ = ["Ingest", "Progress", "Summary"]

@@ -11,14 +11,12 @@ Everything here is synchronous and belongs to one caller at a time.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
 from uuid import UUID
-from zlib import crc32
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
@@ -27,16 +25,8 @@ from conv_realtime.core.framing import Line, LineBuffer
 from conv_realtime.core.records import Torn, load, read_records
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.models import (
-    Conversation,
-    ConversationSummary,
-    Message,
-    Project,
-    Skipped,
-    conversation_id,
-    message_id,
-    project_id,
-)
+from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
+from conv_realtime.models import Conversation, Message, Project, Skipped
 
 _GLANCE = 64  # bytes before the position that are compared when a file has grown
 READ_BYTES = 2**20
@@ -49,18 +39,6 @@ class Verdict(Enum):
     GROWN = "grown"
     EMPTY = "empty"
     REWRITTEN = "rewritten"
-
-
-class RewrittenError(Exception):
-    """Bytes that were read before are not there any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Whose rows these are, and which machine's."""
-
-    owner_id: UUID
-    machine: str
 
 
 @dataclass(slots=True)
@@ -80,6 +58,9 @@ class Reader:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows to take next, in the order of the fields; `mark` is acknowledged with the last.
+
+    Rows are sorted by conversation, then id: writers that lock them and their parents in
+    different orders deadlock each other.
 
     `stubs` are conversations that begin here, at revision 0, so that messages have something
     to hang under; `totals` are the conversations as they stand behind the batch.
@@ -209,7 +190,7 @@ class Follower:
             else:
                 self.transcript.add(found)
 
-    # Rows ----------------------------------------------------------------------------------
+    # Batches -------------------------------------------------------------------------------
 
     @property
     def end(self) -> tuple[int, int]:
@@ -225,17 +206,17 @@ class Follower:
         """Return whether `reader` is behind what has been folded."""
         return reader.position < self.buffer.position
 
-    def next_batch(self, reader: Reader, file: OpenFile, rows: int, size: int) -> Batch | None:
+    def next_batch(self, reader: Reader, file: OpenFile, count: int, size: int) -> Batch | None:
         """Return the next rows for `reader`, oldest first, or None when it has everything.
 
-        At most `rows` messages of about `size` bytes, and at least one line's.
+        At most `count` messages of about `size` bytes, and at least one line's.
 
         Raises:
             RewrittenError: the file no longer holds what was folded.
         """
         if not self.has_news(reader):
             return None
-        chosen, mark = self._choose(reader, rows, size)
+        chosen, mark = self._choose(reader, count, size)
         folds = self.transcript.conversations
         ended = [
             fold
@@ -243,14 +224,15 @@ class Follower:
             if fold.entries and reader.totals.get(fold.agent, reader.start) < fold.end <= mark[0]
         ]
         begun = [fold for fold in folds.values() if self._begins(fold, reader, mark)]
-        shown = {agent: self._summary(folds[agent]) for agent, _ in chosen}
-        messages = [self._message(shown[agent], entry, file) for agent, entry in chosen]
+        rows = self.rows
+        shown = {agent: rows.summary(folds[agent]) for agent, _ in chosen}
+        messages = [rows.message(shown[agent], entry, file) for agent, entry in chosen]
         involved = {fold.agent: fold for fold in (*begun, *ended)}.values()
         return Batch(
-            projects=list({row.id: row for row in map(self._project, involved)}.values()),
-            stubs=sorted((self.conversation(fold, 0) for fold in begun), key=_id),
-            messages=sorted(messages, key=_id),
-            totals=sorted((self.conversation(fold) for fold in ended), key=_id),
+            projects=list({row.id: row for row in map(rows.project, involved)}.values()),
+            stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
+            messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
+            totals=sorted((rows.conversation(fold) for fold in ended), key=_id),
             created=self._created(begun, messages, reader),
             mark=mark,
             newest=max((f.last_time for f in involved if f.last_time), default=None),
@@ -259,7 +241,7 @@ class Follower:
     def _created(
         self, begun: Sequence[ConversationFold], messages: Sequence[Message], reader: Reader
     ) -> frozenset[UUID]:
-        conversations = (self.conversation_id(fold.agent) for fold in begun)
+        conversations = (self.rows.conversation_id(fold.agent) for fold in begun)
         first_seen = (row.id for row in messages if row.seq >= reader.position)
         return frozenset((*conversations, *first_seen)) - self.earlier
 
@@ -294,12 +276,13 @@ class Follower:
         Without `now` it has, but the next start judges it once more.
         """
         if self._seen is not None and not self.has_news(self.sent):
+            spoken = [fold.entries for _, fold in self.rows.conversations()]
             self.checkpoint = replace(
                 self.checkpoint,
                 stat=now,
                 end=max(self.checkpoint.end, self.buffer.end),
-                messages=sum(len(fold.entries) for _, fold in self.conversations()),
-                conversations=sum(1 for _ in self.conversations()),
+                messages=sum(map(len, spoken)),
+                conversations=len(spoken),
             )
 
     @property
@@ -312,7 +295,7 @@ class Follower:
         self.sent = Reader()
 
     def _choose(
-        self, reader: Reader, rows: int, size: int
+        self, reader: Reader, count: int, size: int
     ) -> tuple[list[tuple[str | None, Entry]], tuple[int, int]]:
         log = self.transcript.log
         chosen: list[tuple[str | None, Entry]] = []
@@ -324,7 +307,7 @@ class Follower:
             if entry.end == end:  # else a later record of the same message follows
                 chosen.append((agent, entry))
                 size -= sum(to - at for at, to, _ in entry.spans)
-            full = len(chosen) >= rows or size <= 0
+            full = len(chosen) >= count or size <= 0
             if full and place < len(log) and log[place].mark != mark:
                 return chosen, mark
         return chosen, self.end
@@ -332,118 +315,26 @@ class Follower:
     def _begins(self, fold: ConversationFold, reader: Reader, mark: tuple[int, int]) -> bool:
         return bool(fold.entries) and reader.position <= fold.first_seq < mark[0]
 
-    def conversation_id(self, agent: str | None) -> UUID:
-        """Return the id of the session, or of a subagent of it, as this file states it."""
-        return self._conversation_id(self._agent_id(agent, self.checkpoint.part))
+    # Rows ----------------------------------------------------------------------------------
 
-    def _agent_id(self, agent: str | None, part: int) -> str | None:
-        """Return the agent's name in ids: later parts of a file are agents of their own."""
-        return f"{agent or ''}@{part}" if part else agent
-
-    def _conversation_id(self, agent_id: str | None) -> UUID:
-        who, session = self.identity, self.transcript.session or ""
-        return conversation_id(who.owner_id, self.transcript.source, who.machine, session, agent_id)
-
-    def _parent_id(self, agent: str | None) -> UUID | None:
-        part = self.checkpoint.part
-        if agent is not None and agent != self.transcript.agent:  # inline in a session's file
-            return self._conversation_id(self._agent_id(None, part))
-        if part:  # what this file stated before
-            return self._conversation_id(self._agent_id(agent, part - 1))
-        return None if agent is None else self._conversation_id(None)
-
-    def _project(self, fold: ConversationFold) -> Project:
-        who, path = self.identity, fold.project_path or ""
-        return Project.model_construct(
-            id=project_id(who.owner_id, who.machine, path),
-            owner_id=who.owner_id,
-            machine=who.machine,
-            path=path,
-            name=_last_part(path),
-            metadata={},
-            updated_at=fold.last_time,
-            conversation_count=1,
-            status="active",
-        )
-
-    def conversation(self, fold: ConversationFold, revision: int | None = None) -> Conversation:
-        """Return the row of a conversation as folded so far."""
-        project = self._project(fold)
-        tokens: dict[str, Any] = dict(fold.tokens)
-        return Conversation.model_construct(
-            **tokens,
-            id=self.conversation_id(fold.agent),
-            owner_id=self.identity.owner_id,
-            project_id=project.id,
-            parent_id=self._parent_id(fold.agent),
-            source=self.transcript.source,
-            machine=self.identity.machine,
-            session_id=self.transcript.session or "",
-            agent_id=self._agent_id(fold.agent, self.checkpoint.part),
-            title=fold.title,
-            status=fold.status,
-            activity=fold.activity,
-            model=fold.model,
-            cwd=fold.cwd,
-            git_branch=fold.git_branch,
-            created_at=fold.first_time,
-            started_at=fold.first_time,
-            updated_at=fold.last_time,
-            message_count=fold.message_count,
-            tool_usage_count=len(fold.tool_ids),
-            revision=self.checkpoint.base + fold.end if revision is None else revision,
-            metadata={},
-            deleted_at=None,
-            project_name=project.name,
-        )
-
-    def conversations(self) -> Iterator[tuple[UUID, ConversationFold]]:
-        """Yield each conversation that has a message, and its id."""
-        for agent, fold in self.transcript.conversations.items():
-            if fold.entries:
-                yield self.conversation_id(agent), fold
-
-    def stated(self, fold: ConversationFold) -> dict[UUID, Entry]:
-        """Return the messages of a conversation by id."""
-        conversation = self.conversation_id(fold.agent)
-        return {message_id(conversation, entry.native): entry for entry in fold.entries.values()}
+    @property
+    def rows(self) -> Rows:
+        """What makes rows of the file, as the checkpoint now stands."""
+        return Rows(self.identity, self.transcript, self.checkpoint.base, self.checkpoint.part)
 
     def last_messages(self, fold: ConversationFold, file: OpenFile, count: int) -> list[Message]:
-        """Return the last `count` messages of a conversation, by `seq`."""
+        """Return the last `count` messages of a conversation, by `seq`.
+
+        Raises:
+            RewrittenError: the file no longer holds what was folded.
+        """
+        if count <= 0:
+            return []
         entries = sorted(fold.entries.values(), key=lambda entry: entry.seq)
-        shown = self._summary(fold)
-        return [self._message(shown, entry, file) for entry in entries[-count:]] if count else []
-
-    def _summary(self, fold: ConversationFold) -> ConversationSummary:
-        return ConversationSummary.of(self.conversation(fold))
-
-    def _message(self, shown: ConversationSummary, entry: Entry, file: OpenFile) -> Message:
-        conversation = shown.id
-        records = [_record_at(self.path, file, span) for span in entry.spans]
-        return Message.model_construct(
-            id=message_id(conversation, entry.native),
-            owner_id=self.identity.owner_id,
-            conversation_id=conversation,
-            seq=entry.seq,
-            revision=self.checkpoint.base + entry.end,
-            deleted_at=None,
-            conversation=shown,
-            **self.transcript.message_fields(entry, records),
-        )
-
-
-def _record_at(path: str, file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
-    start, end, crc = span
-    data = file.read(start, end - start)
-    record = load(data)
-    if crc32(data) != crc or not isinstance(record, dict):
-        raise RewrittenError(path)
-    return record
+        rows = self.rows
+        shown = rows.summary(fold)
+        return [rows.message(shown, entry, file) for entry in entries[-count:]]
 
 
 def _id(row: Conversation | Message) -> UUID:
     return row.id
-
-
-def _last_part(path: str) -> str:
-    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or path

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -24,14 +22,17 @@ import jwt
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.store import SupabaseStore, connect
-from conv_realtime.edges.watch import Wakeup, Watcher
+from conv_realtime.edges.watch import Watcher
 from conv_realtime.errors import ConfigError, ConvRealtimeError, SourceError, StoreError
 from conv_realtime.ingest.announcing import Announcer
-from conv_realtime.ingest.follow import Follower, Identity, RewrittenError
-from conv_realtime.ingest.reading import Desk, Looker
+from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
+from conv_realtime.ingest.desk import STRIDE, Desk
+from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.rows import Identity, RewrittenError
 from conv_realtime.ingest.sender import Sender
-from conv_realtime.ingest.shelf import Book, Shelf
-from conv_realtime.models import Conversation, Message, Skipped
+from conv_realtime.ingest.shelf import Shelf
+from conv_realtime.ingest.tender import Tender
+from conv_realtime.models import Conversation, Message
 from conv_realtime.ports import Sink, Store
 from conv_realtime.settings import Settings
 
@@ -40,39 +41,6 @@ logger = logging.getLogger("conv_realtime.ingest")
 _APPEAR_SECONDS = 1.0
 """How often a watched path that does not exist yet is looked for."""
 _ASK_SECONDS = 3.0
-_FOLDS_KEPT = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a backfill has got; bytes and files, done and in all."""
-
-    done_bytes: int
-    total_bytes: int
-    done_files: int
-    total_files: int
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a backfill found and did.
-
-    `messages` are the live rows that the files state, `changed` the rows written, `skipped`
-    the files and lines that made none; `skips` says which and why.
-    """
-
-    files: int = 0
-    conversations: int = 0
-    messages: int = 0
-    changed: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    skips: list[Skipped] = field(default_factory=list)
-
-    @property
-    def skipped(self) -> int:
-        """How many files and lines were skipped."""
-        return len(self.skips)
 
 
 class DatabaseReplacedError(Exception):
@@ -103,14 +71,10 @@ class Ingest:
         self._given = settings
         self._keywords = keywords
         self._desk: Desk | None = None
-        self._looker: Looker | None = None
+        self._tender: Tender | None = None
         self._watcher: Watcher | None = None
-        self._tasks: asyncio.TaskGroup | None = None
         self._stack: AsyncExitStack | None = None
         self._paths: list[Path] = []
-        self._folded: dict[str, Book] = {}
-        self._sends: set[asyncio.Task[None]] = set()
-        self._behind_since = 0.0
 
     # Life ----------------------------------------------------------------------------------
 
@@ -141,7 +105,7 @@ class Ingest:
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
             )
-            self._looker = Looker(self._desk)
+            self._tender = Tender(self._desk)
             await self._meet_database()
             self._recall()
             self._stack = stack.pop_all()
@@ -158,7 +122,7 @@ class Ingest:
         Raises:
             ConfigError: a watched path cannot be read, or the state directory not written.
         """
-        desk = self._opened
+        desk, _ = self._opened
         self._paths = desk.settings.paths or disk.default_paths()
         desk.sender.stubborn = True
         with _plain_errors():
@@ -167,21 +131,17 @@ class Ingest:
 
     async def _run_until_replaced(self) -> bool:
         """Run; return False when another database has to be sent everything."""
+        desk, tender = self._opened
         replaced = False
         try:
-            async with Watcher(self._paths) as self._watcher, asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._follow_wakeups(), name="wakeups")
-                self._tasks.create_task(self._sweep_for_ever(), name="sweeps")
-                self._tasks.create_task(self._watch_database(), name="database")
-                await self._catch_up(resting=False)
+            async with Watcher(self._paths) as self._watcher, tender.running() as tasks:
+                tasks.create_task(self._follow_wakeups(self._watcher), name="wakeups")
+                tasks.create_task(self._sweep_for_ever(self._watcher), name="sweeps")
+                tasks.create_task(self._watch_database(), name="database")
+                await catch_up(desk, tender, list(_existing(self._paths)), resting=False)
         except* DatabaseReplacedError:
             logger.warning("the database is another one now; sending everything to it")
             replaced = True
-        finally:
-            self._tasks = None
-            for book in self._opened.shelf.books.values():
-                if book.rest is not None:
-                    book.rest.cancel()
         return not replaced
 
     async def backfill(
@@ -199,18 +159,21 @@ class Ingest:
             SourceError: one of `paths` cannot be read at all.
             StoreError: the database refuses for a reason that does not pass by itself.
         """
-        desk = self._opened
+        desk, tender = self._opened
         wanted = [Path(path) for path in paths] if paths else desk.settings.paths
         self._paths = wanted or disk.default_paths()
         desk.sender.stubborn = False
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
+
+        def done(path: str, progress: Progress) -> None:
+            count(desk, path, summary)
+            if on_progress is not None:
+                on_progress(progress)
+
         with _plain_errors():
-            try:
-                async with asyncio.TaskGroup() as self._tasks:
-                    await self._catch_up(resting=True, summary=summary, on_progress=on_progress)
-            finally:
-                self._tasks = None
+            async with tender.running():
+                await catch_up(desk, tender, self._paths, resting=True, done=done)
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
         return summary
@@ -224,13 +187,13 @@ class Ingest:
 
     async def conversations(self) -> Sequence[Conversation]:
         """Return every conversation that the files state, newest `updated_at` last."""
-        rows = [row for _, row in self._opened.announcer.rows.values()]
+        rows = [row for _, row in self._opened[0].announcer.rows.values()]
         rows.sort(key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0)
         return rows
 
     async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
         """Return the last messages of a conversation, by `seq`; none if its file is gone."""
-        desk = self._opened
+        desk, tender = self._opened
         path, _ = desk.announcer.rows.get(conversation, (None, None))
         if path is None or last <= 0:
             return []
@@ -242,8 +205,8 @@ class Ingest:
                     if not follower.folded:
                         await asyncio.to_thread(_read_all, follower, file)
                         book.follower = follower
-                        self._keep_fold(book)
-                    fold = dict(follower.conversations()).get(conversation)
+                        tender.keep_fold(book)
+                    fold = dict(follower.rows.conversations()).get(conversation)
                     return follower.last_messages(fold, file, last) if fold else []
             except (SourceError, RewrittenError) as error:
                 logger.warning("no messages for a snapshot: %s", error)
@@ -255,14 +218,14 @@ class Ingest:
         `lag_seconds` is the age of the oldest record that the store has not acknowledged,
         `queue` how many there are.
         """
-        desk = self._opened
+        desk, tender = self._opened
         books = desk.shelf.owners()
         followers = [book.follower for book in books if book.follower is not None]
         queue = sum(follower.waiting(follower.sent) for follower in followers)
         error = desk.sender.last_error
         return {
             "files": len(books),
-            "lag_seconds": 0.0 if not queue else round(time.monotonic() - self._behind_since, 3),
+            "lag_seconds": round(tender.behind_seconds, 3),
             "queue": queue,
             "dead_letters": len(desk.checkpoints.dead_letters()),
             "watcher": self._watcher.watching if self._watcher else "stopped",
@@ -271,28 +234,24 @@ class Ingest:
 
     # Waking --------------------------------------------------------------------------------
 
-    async def _follow_wakeups(self) -> None:
-        assert self._watcher is not None
-        async for wakeup in self._watcher.wakeups():
-            await self._wake(wakeup)
+    async def _follow_wakeups(self, watcher: Watcher) -> None:
+        desk, tender = self._opened
+        async for wakeup in watcher.wakeups():
+            if wakeup.sweep:
+                await self._sweep()
+            for folder in wakeup.folders:
+                with contextlib.suppress(SourceError):
+                    wakeup.files.update(await asyncio.to_thread(list, disk.walk([Path(folder)])))
+            for path in wakeup.files:
+                if disk.is_transcript_name(path) or path in desk.shelf.books:
+                    tender.look_soon(path, tell=True)
 
-    async def _wake(self, wakeup: Wakeup) -> None:
-        if wakeup.sweep:
-            await self._sweep()
-        for folder in wakeup.folders:
-            with contextlib.suppress(SourceError):
-                wakeup.files.update(await asyncio.to_thread(list, disk.walk([Path(folder)])))
-        for path in wakeup.files:
-            if disk.is_transcript_name(path) or path in self._opened.shelf.books:
-                self._look_soon(path)
-
-    async def _sweep_for_ever(self) -> None:
-        assert self._watcher is not None
+    async def _sweep_for_ever(self, watcher: Watcher) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._opened.settings.sweep_seconds):
+                async with asyncio.timeout(self._opened[0].settings.sweep_seconds):
                     await self._until_path_appears()
-            await self._watcher.arm()
+            await watcher.arm()
             await self._sweep()
 
     async def _until_path_appears(self) -> None:
@@ -303,187 +262,13 @@ class Ingest:
 
     async def _sweep(self) -> None:
         """Look at every file whose state on disk is not the one last seen."""
-        for path in await asyncio.to_thread(self._found):
-            book = self._opened.shelf.books.get(path)
-            if book is None or book.follower is not None or self._moved_on(path):
-                self._look_soon(path)
-
-    def _moved_on(self, path: str) -> bool:
-        checkpoint = self._opened.shelf.checkpoints.get(path)
-        return checkpoint is None or checkpoint.stat != disk.stat(path)
-
-    def _found(self) -> list[str]:
-        there = [path for path in self._paths if os.path.exists(path.expanduser())]
-        return list(disk.walk(there))
-
-    def _look_soon(self, path: str, *, resting: bool = False) -> None:
-        """Look at a file in a task of its own; once more afterwards if it is being looked at."""
-        book = self._opened.shelf.book(path)
-        if book.looking:
-            book.look_again = True
-            return
-        book.looking = True
-        if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
-            book.looking = False
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
-        """Begin a task of the river, None where the river has ended or is about to."""
-        try:
-            if self._tasks is not None:
-                return self._tasks.create_task(work, name=name)
-        except RuntimeError:  # the group is shutting down
-            pass
-        work.close()
-        return None
-
-    async def _look(self, book: Book, *, resting: bool) -> None:
-        try:
-            while True:
-                book.look_again = False
-                await self._look_once(book, resting=resting)
-                if not book.look_again:
-                    return
-                resting = False
-        finally:
-            book.looking = False
-
-    async def _look_once(self, book: Book, *, resting: bool) -> None:
-        assert self._looker is not None
-        before = disk.stat(book.path)
-        try:
-            looked = await self._looker.look(book.path, resting=resting)
-        except SourceError as error:
-            logger.warning("%s", error)
-            return
-        if not resting:
-            self._tell_file(book, before is not None, before.size if before else 0)
-        if looked is None:
-            return
-        self._send_soon(looked)
-        if not resting:
-            self._rest_later(looked)
-        elif looked.settling is None or looked.settling.done():
-            looked.settling = self._spawn(self._settle_down(looked), f"settle {looked.path}")
-
-    def _tell_file(self, book: Book, exists: bool, size: int) -> None:
-        change = "modified" if exists else "deleted"
-        self._opened.announcer.file_changed(book.path, change, size)
-
-    def _rest_later(self, book: Book) -> None:
-        if book.rest is not None:
-            book.rest.cancel()
-        delay = self._opened.settings.rest_seconds
-        loop = asyncio.get_running_loop()
-        book.rest = loop.call_later(delay, lambda: self._look_soon(book.path, resting=True))
-
-    def _send_soon(self, book: Book) -> None:
-        assert self._looker is not None
-        follower = book.follower
-        if follower is None or not follower.has_news(follower.sent):
-            return
-        if book.sending is None or book.sending.done():
-            if not self._sends:
-                self._behind_since = time.monotonic()
-            book.sending = self._spawn(self._looker.send(book), f"send {book.path}")
-            if book.sending is not None:
-                self._sends.add(book.sending)
-                book.sending.add_done_callback(self._sends.discard)
-
-    async def _settle_down(self, book: Book) -> None:
-        """Wait until everything is sent, then judge the file as done."""
-        assert self._looker is not None
-        while book.sending is not None and not book.sending.done():
-            await asyncio.wait({book.sending})
-            self._send_soon(book)
-        await self._looker.finish(book)
-        self._keep_fold(book)
-
-    def _keep_fold(self, book: Book) -> None:
-        """Count a file as used last, and forget the folds of those used longest ago."""
-        self._folded.pop(book.path, None)
-        self._folded[book.path] = book
-        for path in list(self._folded)[: max(0, len(self._folded) - _FOLDS_KEPT)]:
-            old = self._folded[path]
-            follower = old.follower
-            idle = old.sending is None or old.sending.done()
-            if follower is None or (
-                idle and not old.lock.locked() and not follower.has_news(follower.sent)
-            ):
-                old.follower = None
-                del self._folded[path]
-
-    # Catching up ---------------------------------------------------------------------------
-
-    async def _catch_up(
-        self,
-        *,
-        resting: bool,
-        summary: Summary | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> None:
-        """Look at every file there is, some at a time, and wait until they are sent."""
-        desk = self._opened
-        found = await asyncio.to_thread(self._found if summary is None else self._wanted)
-        sizes = {path: stat.size for path in found if (stat := disk.stat(path))}
-        for path in sizes:  # who owns what depends on all files, not on their order
-            try:
-                await asyncio.to_thread(desk.shelf.recognise, path, resting=resting)
-            except SourceError as error:
-                logger.warning("%s", error)
-        queue = list(reversed(sizes))
-        total = sum(sizes.values())
-        done = [0, 0]
-
-        async def work() -> None:
-            while queue:
-                path = queue.pop()
-                await self._catch_up_with(path, resting=resting)
-                done[0] += sizes[path]
-                done[1] += 1
-                if summary is not None:
-                    self._count(path, sizes[path], summary)
-                if on_progress is not None:
-                    on_progress(Progress(done[0], total, done[1], len(sizes)))
-
-        async with asyncio.TaskGroup() as workers:
-            for number in range(min(desk.settings.concurrency, len(queue))):
-                workers.create_task(work(), name=f"catch up {number}")
-
-    def _wanted(self) -> list[str]:
-        return list(disk.walk(self._paths))
-
-    async def _catch_up_with(self, path: str, *, resting: bool) -> None:
-        book = self._opened.shelf.book(path)
-        if book.looking:
-            return
-        stat = disk.stat(path)
-        rest = self._opened.settings.rest_seconds
-        resting = resting or (stat is not None and time.time() - stat.mtime_ns / 1e9 > rest)
-        book.looking = True
-        await self._look(book, resting=resting)
-        if at_work := {task for task in (book.sending, book.settling) if task is not None}:
-            await asyncio.wait(at_work)
-
-    def _count(self, path: str, size: int, summary: Summary) -> None:
-        desk = self._opened
-        book = desk.shelf.book(path)
-        if book.owner is not None:
-            summary.skips.append(Skipped(path, f"copy of {book.owner}"))
-            return
-        if book.key is None:
-            reason = book.recognised if isinstance(book.recognised, str) else "no record in it"
-            summary.skips.append(Skipped(path, reason))
-            return
-        summary.files += 1
-        summary.bytes += size
-        checkpoint = desk.shelf.checkpoints.get(path)
-        if checkpoint is not None:
-            summary.messages += checkpoint.messages
-            summary.conversations += checkpoint.conversations
-        if (follower := book.follower) is not None:
-            summary.skips += follower.skipped
-            if (rest := follower.unread_rest()) is not None:
-                summary.skips.append(rest)
+        desk, tender = self._opened
+        for path in await asyncio.to_thread(lambda: list(disk.walk(_existing(self._paths)))):
+            book = desk.shelf.books.get(path)
+            checkpoint = desk.shelf.checkpoints.get(path)
+            followed = book is not None and book.follower is not None
+            if followed or checkpoint is None or checkpoint.stat != disk.stat(path):
+                tender.look_soon(path)
 
     # The database --------------------------------------------------------------------------
 
@@ -492,7 +277,7 @@ class Ingest:
 
         One that is away is taken for the one that was there last, until it answers.
         """
-        desk = self._opened
+        desk, _ = self._opened
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 stream = await desk.store.database()
@@ -506,7 +291,7 @@ class Ingest:
             desk.checkpoints.met_database(stream)
 
     def _recall(self) -> None:
-        desk = self._opened
+        desk, _ = self._opened
         desk.shelf.checkpoints.clear()
         desk.shelf.checkpoints.update(desk.checkpoints.load())
         for book in desk.shelf.books.values():
@@ -516,7 +301,7 @@ class Ingest:
 
     async def _watch_database(self) -> None:
         """Ask now and then whether the database is still the one that acknowledged."""
-        desk = self._opened
+        desk, _ = self._opened
         while True:
             with contextlib.suppress(StoreError):
                 stream = await desk.sender.ask(desk.store.database)
@@ -525,10 +310,10 @@ class Ingest:
             await asyncio.sleep(desk.settings.sweep_seconds)
 
     @property
-    def _opened(self) -> Desk:
-        if self._desk is None:
+    def _opened(self) -> tuple[Desk, Tender]:
+        if self._desk is None or self._tender is None:
             raise RuntimeError("Ingest is used before it is entered: async with Ingest() as …")
-        return self._desk
+        return self._desk, self._tender
 
 
 @contextlib.contextmanager
@@ -548,7 +333,7 @@ def _existing(paths: Iterable[Path]) -> set[Path]:
 
 
 def _read_all(follower: Follower, file: disk.OpenFile) -> None:
-    while follower.read(file, 8 * 2**20):
+    while follower.read(file, STRIDE):
         pass
 
 

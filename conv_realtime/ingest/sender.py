@@ -12,7 +12,9 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -76,20 +78,15 @@ class Sender:
         Raises:
             MissingParentError: see there.
         """
-        history = self._is_history(batch)
-        faults: list[StoredFault] = []
+        request = _Request(path, self._is_history(batch))
         projects = [row for row in batch.projects if row.id not in self._projects]
-        steps: tuple[tuple[Table, Sequence[Row]], ...] = (
-            ("projects", projects),
-            ("conversations", batch.stubs),
-            ("messages", batch.messages),
-            ("conversations", batch.totals),
-        )
-        for table, rows in steps:
-            written = await self._write(table, rows, history, path, faults)
-            self.changed += 0 if rows is batch.stubs else written
+        totals = bool(batch.totals)
+        self.changed += await self._write("projects", projects, request)
+        await self._write("conversations", batch.stubs, request.before(more=True))
+        self.changed += await self._write("messages", batch.messages, request.before(more=totals))
+        self.changed += await self._write("conversations", batch.totals, request)
         self._projects.update(row.id for row in projects)
-        return faults
+        return request.faults
 
     async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return the store's answer, repeated until it has one.
@@ -134,46 +131,32 @@ class Sender:
         """Send projects again: the database lost what it had."""
         self._projects.clear()
 
-    async def _write(
-        self,
-        table: Table,
-        rows: Sequence[Row],
-        history: bool,
-        path: str,
-        faults: list[StoredFault],
-    ) -> int:
+    async def _write(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
         if not rows:
             return 0
+        write = partial(self._store.write, table, rows, history=request.history, more=request.more)
         while True:
             try:
-                return await self._patiently(
-                    lambda: self._store.write(table, rows, history=history)
-                )
+                return await self._patiently(write)
             except StoreError as error:
                 if error.code in _MISSING_PARENT and table != "projects":
                     raise MissingParentError(str(error)) from error
                 if error.code.startswith(_ROW_FAULTS):
-                    return await self._narrow(table, rows, history, path, faults, error)
+                    return await self._narrow(table, rows, request, error)
                 await self._wait_for_help(error)
 
     async def _narrow(
-        self,
-        table: Table,
-        rows: Sequence[Row],
-        history: bool,
-        path: str,
-        faults: list[StoredFault],
-        error: StoreError,
+        self, table: Table, rows: Sequence[Row], request: _Request, error: StoreError
     ) -> int:
         """Write the rows that can be written: a refused request does not say which cannot."""
         if len(rows) > 1:
             half = len(rows) // 2
-            return await self._write(table, rows[:half], history, path, faults) + (
-                await self._write(table, rows[half:], history, path, faults)
+            return await self._write(table, rows[:half], request) + (
+                await self._write(table, rows[half:], request)
             )
-        fault = StoredFault(table, rows[0].id, path, error.code, error.reason)
-        logger.error("the database refuses %s %s of %s: %s", table, fault.id, path, error)
-        faults.append(fault)
+        fault = StoredFault(table, rows[0].id, request.path, error.code, error.reason)
+        logger.error("the database refuses %s %s of %s: %s", table, fault.id, request.path, error)
+        request.faults.append(fault)
         return 0
 
     async def _pause(self, delay: float) -> None:
@@ -198,6 +181,20 @@ class Sender:
                 return True
         rows = len(batch.messages) + len(batch.totals) + len(batch.stubs)
         return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the writes of one batch have in common; `faults` gathers what is refused."""
+
+    path: str
+    history: bool
+    more: bool = False
+    faults: list[StoredFault] = field(default_factory=list)
+
+    def before(self, *, more: bool) -> _Request:
+        """Return the request for rows that `more` of the batch follow."""
+        return replace(self, more=more)
 
 
 class _Pace:

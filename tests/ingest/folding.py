@@ -8,7 +8,8 @@ from uuid import UUID
 
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.ingest.follow import Follower, Identity
+from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.rows import Identity
 from conv_realtime.models import Conversation, Message
 
 IDENTITY = Identity(UUID("aaaaaaaa-0000-4000-8000-000000000001"), "bench")
@@ -29,10 +30,10 @@ def read_all(follower: Follower, path: Path, limit: int = 2**20) -> None:
 def rows(follower: Follower, path: Path) -> tuple[list[Conversation], list[Message]]:
     """Return what the follower states, conversations by agent, messages by `seq`."""
     with OpenFile(str(path)) as file:
-        folds = [fold for _, fold in follower.conversations()]
+        folds = [fold for _, fold in follower.rows.conversations()]
         folds.sort(key=lambda fold: (fold.first_seq, fold.agent or ""))
         messages = [row for fold in folds for row in follower.last_messages(fold, file, 10**9)]
-    return [follower.conversation(fold) for fold in folds], messages
+    return [follower.rows.conversation(fold) for fold in folds], messages
 
 
 def state(follower: Follower, path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.ingest.follow import Follower, RewrittenError, Verdict
+from conv_realtime.ingest.follow import Follower, Verdict
+from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.models import Conversation, Message
 from tests.ingest.folding import IDENTITY, follow, read_all, state, stated
 from tests.ingest.lines import SESSION, assistant, calls, line, result, says, user, uuid

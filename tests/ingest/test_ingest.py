@@ -335,11 +335,11 @@ async def test_a_database_replaced_while_running_gets_everything(tmp_path: Path)
 class Picky(MemoryStore):
     """A store that refuses rows for what they say."""
 
-    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
         """Refuse a whole request for one bad row, as PostgreSQL does."""
         if any(isinstance(row, Message) and "poison" in row.text for row in rows):
             raise StoreError(table, "22P05", "unsupported Unicode escape", retryable=False)
-        return await super().write(table, rows, history=history)
+        return await super().write(table, rows, **hints)
 
 
 async def test_a_row_that_is_refused_holds_up_nothing(tmp_path: Path) -> None:
@@ -358,12 +358,12 @@ async def test_a_row_that_is_refused_holds_up_nothing(tmp_path: Path) -> None:
 class Forgetful(MemoryStore):
     """A store that knows of parents, and can lose everything without a word."""
 
-    async def write(self, table: Table, rows: Sequence[Row], *, history: bool = False) -> int:
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
         """Refuse messages whose conversation is missing."""
         for row in rows:
             if isinstance(row, Message) and row.conversation_id not in self.conversations:
                 raise StoreError(table, "23503", "missing parent", retryable=False)
-        return await super().write(table, rows, history=history)
+        return await super().write(table, rows, **hints)
 
 
 async def test_rows_that_the_database_lost_are_sent_again(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from uuid import UUID
 import httpx
 
 from conv_realtime.core.sanitize import Sanitizer
-from conv_realtime.ingest.follow import Follower, Identity
+from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.rows import Identity
 from conv_realtime.local import LocalSupabase
 from tests.conftest import Owner
 from tests.ingest.folding import read_all, state

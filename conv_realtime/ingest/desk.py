@@ -1,0 +1,101 @@
+"""What the work on every file shares, and the steps that it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges.checkpoints import Checkpoints
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.announcing import Announcer
+from conv_realtime.ingest.follow import Batch, Follower, Reader
+from conv_realtime.ingest.rows import Identity
+from conv_realtime.ingest.sender import Sender
+from conv_realtime.ingest.shelf import Book, Shelf
+from conv_realtime.ports import KnownConversation, Store
+from conv_realtime.settings import Settings
+
+INLINE_BYTES = 256 * 2**10
+"""What is read on the loop, because a thread would take longer; more is read on one."""
+
+STRIDE = 8 * 2**20
+_INLINE_ROWS = 20
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything that reading, sending and judging a file needs."""
+
+    settings: Settings
+    identity: Identity
+    store: Store
+    sender: Sender
+    shelf: Shelf
+    checkpoints: Checkpoints
+    announcer: Announcer
+    slots: asyncio.Semaphore
+
+    def follower(self, path: str, checkpoint: Checkpoint | None) -> Follower:
+        """Return a new follower of `path`."""
+        return Follower(
+            path,
+            self.identity,
+            Sanitizer(redacting=self.settings.redact),
+            checkpoint,
+            max_line_bytes=self.settings.max_line_bytes,
+        )
+
+    async def read_on(self, follower: Follower, file: OpenFile, *, large: bool) -> None:
+        """Read to the end of the file, announcing on the way."""
+        stride = STRIDE if large else INLINE_BYTES
+        while await apart(large, lambda: follower.read(file, stride)):
+            await self.announce(follower, file)
+        await self.announce(follower, file)
+
+    async def announce(self, follower: Follower, file: OpenFile) -> None:
+        """Tell the sink what it has not heard yet."""
+        if not self.announcer.wanted:
+            return
+        while batch := await self.next_batch(follower, follower.published, file):
+            self.announcer.announce(follower, batch)
+            follower.advance(follower.published, batch)
+
+    async def next_batch(self, follower: Follower, reader: Reader, file: OpenFile) -> Batch | None:
+        """Return the next rows for a reader; see `Follower.next_batch`."""
+        most, size = self.settings.batch_rows, self.settings.batch_bytes
+        many = follower.waiting(reader) > _INLINE_ROWS
+        return await apart(many, lambda: follower.next_batch(reader, file, most, size))
+
+    async def known(self, follower: Follower) -> Mapping[UUID, KnownConversation]:
+        """Return what the database has of the file's conversations."""
+        ids = [id for id, _ in follower.rows.conversations()]
+        return await self.sender.ask(lambda: self.store.known(ids))
+
+    def begin_again(
+        self, book: Book, follower: Follower, checkpoint: Checkpoint, earlier: set[UUID]
+    ) -> None:
+        """Have the file read from its start under a new base or part, which is kept first."""
+        book.generation += 1
+        self.save(book.path, checkpoint)
+        follower.start_over(checkpoint)
+        follower.settled = follower.confirmed = checkpoint.rewritten
+        follower.earlier = frozenset(earlier)
+
+    def save(self, path: str, checkpoint: Checkpoint, follower: Follower | None = None) -> None:
+        """Keep a checkpoint in memory and on disk, with the conversations of `follower`."""
+        rows = follower.rows if follower else None
+        kept = [rows.conversation(fold) for _, fold in rows.conversations()] if rows else ()
+        self.shelf.checkpoints[path] = checkpoint
+        self.checkpoints.save(path, checkpoint, kept)
+
+
+async def apart(large: bool, work: Callable[[], _Result]) -> _Result:
+    """Return the result of `work`, done on a thread if it is `large`."""
+    return await asyncio.to_thread(work) if large else work()

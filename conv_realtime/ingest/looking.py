@@ -1,0 +1,95 @@
+"""One look at one file: what happened to it, and what is new in it to the sink.
+
+Everything about one file happens under its book's lock, one step at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from conv_realtime.core.checkpoint import FileStat
+from conv_realtime.edges import disk
+from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
+from conv_realtime.ingest.follow import Follower, Verdict
+from conv_realtime.ingest.rewriting import rewritten
+from conv_realtime.ingest.rows import RewrittenError
+from conv_realtime.ingest.shelf import Book
+
+logger = logging.getLogger("conv_realtime.ingest")
+
+
+async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
+    """Take what is new in a file as far as the sink; return its book if rows may wait.
+
+    Args:
+        desk: what is shared.
+        path: the file.
+        resting: whether it has not changed for a while, so that a last line without a
+            newline counts and everything is judged once more by content.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    stat = disk.stat(path)
+    if stat is None:
+        _gone(desk, path)
+        return None
+    if stat.size == 0:
+        return None
+    book = desk.shelf.recognise(path, resting=resting)
+    async with book.lock:
+        taken_from = desk.shelf.settle_owner(book)
+        if book.key is None or book.owner is not None:
+            return None
+        if taken_from is not None:
+            _take_over(desk, book, taken_from)
+        checkpoint = desk.shelf.checkpoints.get(path)
+        if book.follower is None:
+            if checkpoint is not None and checkpoint.stat == stat:
+                return None  # judged and acknowledged as it is
+            book.follower = desk.follower(path, checkpoint)
+        await _take(desk, book, book.follower, stat, resting=resting)
+    return book
+
+
+def _gone(desk: Desk, path: str) -> None:
+    """A file that vanished deletes nothing; only what was not sent yet is lost with it."""
+    book = desk.shelf.books.get(path)
+    if book is None or book.follower is None:
+        return
+    if waiting := book.follower.waiting(book.follower.sent):
+        logger.error("%s vanished before %d records of it were sent", path, waiting)
+    book.follower = None
+
+
+def _take_over(desk: Desk, book: Book, former: str) -> None:
+    """Go on where another copy of the same conversation has got, if this one contains it."""
+    checkpoint = desk.shelf.checkpoints.pop(former)
+    desk.checkpoints.forget(former)
+    desk.shelf.book(former).follower = None
+    with disk.OpenFile(book.path) as file:
+        contains = file.crc(checkpoint.position) == checkpoint.crc
+    if contains and book.follower is None:
+        desk.save(book.path, replace(checkpoint, stat=None))
+    logger.info("%s goes on where %s ended", book.path, former)
+
+
+async def _take(
+    desk: Desk, book: Book, follower: Follower, stat: FileStat, *, resting: bool
+) -> None:
+    large = stat.size - follower.buffer.end > INLINE_BYTES
+    with disk.OpenFile(book.path) as file:
+        try:
+            verdict = await apart(large, lambda: follower.judge(file, stat))
+            if resting and verdict is not Verdict.REWRITTEN and follower.folded:
+                whole = stat.size > INLINE_BYTES
+                verdict = await apart(whole, lambda: follower.verify(file))
+            if verdict is Verdict.REWRITTEN:
+                raise RewrittenError(book.path)
+            await desk.read_on(follower, file, large=large)
+            if resting:
+                follower.take_rest()
+                await desk.announce(follower, file)
+        except RewrittenError:
+            await rewritten(desk, book, follower, file)

@@ -1,0 +1,156 @@
+"""A file is not what it was, or nobody remembers what it was: content and database decide.
+
+* R1 what was known is still there, and more: an append. Nothing to do here.
+* R2 the same again, elsewhere or in another file: nothing, see `ownership`.
+* R3 vanished, empty, or without a message: nothing. Rows outlive their file.
+* R4 rewritten, but some known message is still there: the file's new content is the
+  conversation. Revisions count from a new base above all old ones, so every row is written
+  again; what is missing is marked deleted once the file rests.
+* R5 rewritten, and nothing known is there: another conversation, child of the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.desk import STRIDE, Desk
+from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.shelf import Book
+from conv_realtime.ports import KnownConversation
+
+logger = logging.getLogger("conv_realtime.ingest")
+
+Known = Mapping[UUID, KnownConversation]
+
+
+async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) -> None:
+    """Decide between R3, R4 and R5, and read the file again accordingly."""
+    before = follower.checkpoint
+    earlier = follower.rows.all_stated()
+    highest = before.base + max(follower.buffer.end, before.end, before.position)
+    fresh = desk.follower(book.path, None)
+    fresh.checkpoint = Checkpoint(part=before.part)
+    while await asyncio.to_thread(fresh.read, file, STRIDE):
+        pass
+    now = fresh.rows.all_stated()
+    if not now:
+        return
+    if not earlier:  # a restart: only the database remembers
+        known = await desk.known(fresh)
+        earlier = {id for row in known.values() for id in (*row.live, *row.deleted)}
+        highest = max([highest, *(row.highest for row in known.values())])
+    if earlier and not earlier & now:
+        checkpoint = Checkpoint(part=before.part + 1)
+    else:
+        checkpoint = Checkpoint(base=highest, part=before.part, rewritten=True)
+    logger.warning("%s was rewritten; reading it again", book.path)
+    desk.begin_again(book, follower, checkpoint, earlier)
+    await desk.read_on(follower, file, large=True)
+
+
+async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
+    """Mark what a rewritten file no longer states, now that it rests."""
+    generation = book.generation
+    known = await desk.known(follower)
+    stated = follower.rows.all_stated()
+    missing = {
+        id: conversation
+        for conversation, row in known.items()
+        for id in row.live
+        if id not in stated
+    }
+    if missing:
+        base = follower.checkpoint.base
+        times = (fold.last_time for _, fold in follower.rows.conversations())
+        at = max(filter(None, times), default=datetime.fromtimestamp(0, UTC))
+        desk.sender.changed += await desk.sender.ask(
+            lambda: desk.store.mark_deleted(list(missing), base, at)
+        )
+        desk.announcer.announce_deleted(follower, missing, base, at)
+    if book.generation == generation:
+        follower.checkpoint = replace(follower.checkpoint, rewritten=False)
+
+
+async def settle(desk: Desk, book: Book, follower: Follower) -> None:
+    """Ask the database what it has of a file that no clean checkpoint speaks for."""
+    if follower.settled and (follower.checkpoint.stat is not None or follower.confirmed):
+        return
+    known = await desk.known(follower)
+    follower.confirmed = True
+    if not follower.settled:
+        await _adopt(desk, book, follower, known)
+    elif orphans := _orphans(follower, known):
+        # An acknowledgement was lost, and then the file shrank: the database decides.
+        highest = max(row.highest for row in known.values())
+        checkpoint = Checkpoint(base=highest, part=follower.checkpoint.part, rewritten=True)
+        async with book.lock:
+            earlier = orphans | follower.rows.all_stated()
+            desk.begin_again(book, follower, checkpoint, earlier)
+            with OpenFile(book.path) as file:
+                await desk.read_on(follower, file, large=True)
+
+
+def _orphans(follower: Follower, known: Known) -> set[UUID]:
+    """Return live messages that only this file can have stated, and states no longer."""
+    checkpoint = follower.checkpoint
+    ahead = max(checkpoint.base + checkpoint.position, checkpoint.foreign)
+    live = (pair for row in known.values() for pair in row.live.items())
+    return {id for id, revision in live if revision > ahead} - follower.rows.all_stated()
+
+
+async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
+    """Fit base and part to what the database has, so that no row is below what it knows."""
+    async with book.lock:
+        before = follower.checkpoint
+        part = before.part
+        while (base := _base(follower, known)) is None:
+            part += 1
+            follower.checkpoint = replace(before, part=part)
+            known = await desk.known(follower)
+        foreign = _foreign(follower, known)
+        follower.checkpoint = before
+        follower.settle(base, part, foreign)
+        # Kept before the first row leaves: should its acknowledgement be lost and the file
+        # be rewritten, the next start knows that the rows are this file's own.
+        desk.save(book.path, follower.checkpoint)
+
+
+def _foreign(follower: Follower, known: Known) -> int:
+    """Return the highest revision of live messages that the file does not state, or 0."""
+    stated = follower.rows.all_stated()
+    live = (pair for row in known.values() for pair in row.live.items())
+    return max((revision for id, revision in live if id not in stated), default=0)
+
+
+def _base(follower: Follower, known: Known) -> int | None:
+    """Return the base under which the file's rows have the revisions that the database knows.
+
+    Messages that did not change since tell it, all by the same difference. Where most agree,
+    rows that the database knows from later bytes (this file is an older copy) stay above
+    ours; where none do, the base is high enough for every row to be written.
+
+    None says that the database has this conversation with other messages only: the file must
+    be a later part.
+    """
+    differences: list[int] = []
+    there = 0
+    for id, fold in follower.rows.conversations():
+        if (row := known.get(id)) is None:
+            continue
+        there += len(row.live) + len(row.deleted)
+        for message, entry in follower.rows.stated(fold).items():
+            revision = row.live.get(message, row.deleted.get(message))
+            if revision is not None:
+                differences.append(revision - entry.end)
+    if not differences:
+        return None if there else 0
+    usual, times = Counter(differences).most_common(1)[0]
+    return max(0, usual if times * 2 >= len(differences) else max(differences))

@@ -1,0 +1,165 @@
+"""Folds and bytes → rows: whose they are, what their ids are, what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.formats.claude_code import ClaudeTranscript
+from conv_realtime.core.records import load
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.models import (
+    Conversation,
+    ConversationSummary,
+    Message,
+    Project,
+    conversation_id,
+    message_id,
+    project_id,
+)
+
+
+class RewrittenError(Exception):
+    """Bytes that were read before are not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose rows these are, and which machine's."""
+
+    owner_id: UUID
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Makes the rows of one file, as its transcript has been folded so far.
+
+    `base` is what revisions count from, `part` how often the file has been replaced by an
+    unrelated conversation.
+    """
+
+    identity: Identity
+    transcript: ClaudeTranscript
+    base: int
+    part: int
+
+    def conversation_id(self, agent: str | None) -> UUID:
+        """Return the id of the session, or of a subagent of it, as this file states it."""
+        return self._conversation_id(self._agent_id(agent, self.part))
+
+    def _agent_id(self, agent: str | None, part: int) -> str | None:
+        """Return the agent's name in ids: later parts of a file are agents of their own."""
+        return f"{agent or ''}@{part}" if part else agent
+
+    def _conversation_id(self, agent_id: str | None) -> UUID:
+        who, session = self.identity, self.transcript.session or ""
+        return conversation_id(who.owner_id, self.transcript.source, who.machine, session, agent_id)
+
+    def _parent_id(self, agent: str | None) -> UUID | None:
+        part = self.part
+        if agent is not None and agent != self.transcript.agent:  # inline in a session's file
+            return self._conversation_id(self._agent_id(None, part))
+        if part:  # what this file stated before
+            return self._conversation_id(self._agent_id(agent, part - 1))
+        return None if agent is None else self._conversation_id(None)
+
+    def project(self, fold: ConversationFold) -> Project:
+        """Return the row of the project that a conversation belongs to."""
+        who, path = self.identity, fold.project_path or ""
+        return Project.model_construct(
+            id=project_id(who.owner_id, who.machine, path),
+            owner_id=who.owner_id,
+            machine=who.machine,
+            path=path,
+            name=_last_part(path),
+            metadata={},
+            updated_at=fold.last_time,
+            conversation_count=1,
+            status="active",
+        )
+
+    def conversation(self, fold: ConversationFold, revision: int | None = None) -> Conversation:
+        """Return the row of a conversation as folded so far."""
+        project = self.project(fold)
+        tokens: dict[str, Any] = dict(fold.tokens)
+        return Conversation.model_construct(
+            **tokens,
+            id=self.conversation_id(fold.agent),
+            owner_id=self.identity.owner_id,
+            project_id=project.id,
+            parent_id=self._parent_id(fold.agent),
+            source=self.transcript.source,
+            machine=self.identity.machine,
+            session_id=self.transcript.session or "",
+            agent_id=self._agent_id(fold.agent, self.part),
+            title=fold.title,
+            status=fold.status,
+            activity=fold.activity,
+            model=fold.model,
+            cwd=fold.cwd,
+            git_branch=fold.git_branch,
+            created_at=fold.first_time,
+            started_at=fold.first_time,
+            updated_at=fold.last_time,
+            message_count=fold.message_count,
+            tool_usage_count=len(fold.tool_ids),
+            revision=self.base + fold.end if revision is None else revision,
+            metadata={},
+            deleted_at=None,
+            project_name=project.name,
+        )
+
+    def conversations(self) -> Iterator[tuple[UUID, ConversationFold]]:
+        """Yield each conversation that has a message, and its id."""
+        for agent, fold in self.transcript.conversations.items():
+            if fold.entries:
+                yield self.conversation_id(agent), fold
+
+    def stated(self, fold: ConversationFold) -> dict[UUID, Entry]:
+        """Return the messages of a conversation by id."""
+        conversation = self.conversation_id(fold.agent)
+        return {message_id(conversation, entry.native): entry for entry in fold.entries.values()}
+
+    def all_stated(self) -> set[UUID]:
+        """Return the ids of all messages of the file."""
+        return {id for _, fold in self.conversations() for id in self.stated(fold)}
+
+    def summary(self, fold: ConversationFold) -> ConversationSummary:
+        """Return what the messages of a conversation say of it."""
+        return ConversationSummary.of(self.conversation(fold))
+
+    def message(self, shown: ConversationSummary, entry: Entry, file: OpenFile) -> Message:
+        """Return the row of a message, its records read again from the file.
+
+        Raises:
+            RewrittenError: other bytes are there than those that were folded.
+        """
+        records = [_record_at(file, span) for span in entry.spans]
+        return Message.model_construct(
+            id=message_id(shown.id, entry.native),
+            owner_id=self.identity.owner_id,
+            conversation_id=shown.id,
+            seq=entry.seq,
+            revision=self.base + entry.end,
+            deleted_at=None,
+            conversation=shown,
+            **self.transcript.message_fields(entry, records),
+        )
+
+
+def _record_at(file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
+    start, end, crc = span
+    data = file.read(start, end - start)
+    record = load(data)
+    if crc32(data) != crc or not isinstance(record, dict):
+        raise RewrittenError(file.path)
+    return record
+
+
+def _last_part(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or path

@@ -1,0 +1,166 @@
+"""Who looks at which file when: one task a file at a time, sending beside it, rest after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from conv_realtime.edges import disk
+from conv_realtime.errors import SourceError
+from conv_realtime.ingest.desk import Desk
+from conv_realtime.ingest.looking import look
+from conv_realtime.ingest.sending import finish, send
+from conv_realtime.ingest.shelf import Book
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+logger = logging.getLogger("conv_realtime.ingest")
+
+FOLDS_KEPT = 256
+"""How many files' folds stay in memory after everything in them is sent."""
+
+
+class Tender:
+    """Tends the files of a desk within `running`; outside of it every call does nothing."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._tasks: asyncio.TaskGroup | None = None
+        self._folded: dict[str, Book] = {}
+        self._sends: set[asyncio.Task[None]] = set()
+        self._behind_since = 0.0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.TaskGroup]:
+        """Give the group that all work belongs to; leaving waits for it, cancelling ends it."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                yield self._tasks
+        finally:
+            self._tasks = None
+            for book in self._desk.shelf.books.values():
+                if book.rest is not None:
+                    book.rest.cancel()
+
+    @property
+    def behind_seconds(self) -> float:
+        """For how long something has been waiting to be sent."""
+        return time.monotonic() - self._behind_since if self._sends else 0.0
+
+    def look_soon(self, path: str, *, resting: bool = False, tell: bool = False) -> None:
+        """Look at a file in a task of its own; once more afterwards if it is being looked at.
+
+        `tell` the sink that the file itself changed.
+        """
+        known = path in self._desk.shelf.books
+        book = self._desk.shelf.book(path)
+        if tell:
+            self._tell(path, "modified" if known else "created")
+        if book.looking:
+            book.look_again = True
+            return
+        book.looking = True
+        if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
+            book.looking = False
+
+    async def catch_up(self, path: str, *, resting: bool) -> None:
+        """Look at a file now, unless somebody does, and wait until it is sent."""
+        book = self._desk.shelf.book(path)
+        if book.looking:
+            return
+        stat = disk.stat(path)
+        age = time.time() - stat.mtime_ns / 1e9 if stat else 0.0
+        book.looking = True
+        await self._look(book, resting=resting or age > self._desk.settings.rest_seconds)
+        if at_work := {task for task in (book.sending, book.settling) if task is not None}:
+            await asyncio.wait(at_work)
+
+    def keep_fold(self, book: Book) -> None:
+        """Count a file as used last, and forget the folds of those used longest ago."""
+        self._folded.pop(book.path, None)
+        self._folded[book.path] = book
+        for path in list(self._folded)[: max(0, len(self._folded) - FOLDS_KEPT)]:
+            old = self._folded[path]
+            if _is_idle(old):
+                old.follower = None
+                del self._folded[path]
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+        """Begin a task, None where the work has ended or is about to."""
+        try:
+            if self._tasks is not None:
+                return self._tasks.create_task(work, name=name)
+        except RuntimeError:  # the group is shutting down
+            pass
+        work.close()
+        return None
+
+    async def _look(self, book: Book, *, resting: bool) -> None:
+        try:
+            while True:
+                book.look_again = False
+                await self._look_once(book, resting=resting)
+                if not book.look_again:
+                    return
+                resting = False
+        finally:
+            book.looking = False
+
+    async def _look_once(self, book: Book, *, resting: bool) -> None:
+        try:
+            looked = await look(self._desk, book.path, resting=resting)
+        except SourceError as error:
+            logger.warning("%s", error)
+            return
+        if looked is None:
+            return
+        self._send_soon(looked)
+        if not resting:
+            self._rest_later(looked)
+        elif looked.settling is None or looked.settling.done():
+            looked.settling = self._spawn(self._settle_down(looked), f"settle {looked.path}")
+
+    def _tell(self, path: str, change: str) -> None:
+        stat = disk.stat(path)
+        size = stat.size if stat else 0
+        self._desk.announcer.file_changed(path, change if stat else "deleted", size)
+
+    def _rest_later(self, book: Book) -> None:
+        if book.rest is not None:
+            book.rest.cancel()
+        loop = asyncio.get_running_loop()
+        delay = self._desk.settings.rest_seconds
+        book.rest = loop.call_later(delay, lambda: self.look_soon(book.path, resting=True))
+
+    def _send_soon(self, book: Book) -> None:
+        follower = book.follower
+        if follower is None or not follower.has_news(follower.sent):
+            return
+        if book.sending is None or book.sending.done():
+            if not self._sends:
+                self._behind_since = time.monotonic()
+            book.sending = self._spawn(send(self._desk, book), f"send {book.path}")
+            if book.sending is not None:
+                self._sends.add(book.sending)
+                book.sending.add_done_callback(self._sends.discard)
+
+    async def _settle_down(self, book: Book) -> None:
+        """Wait until everything is sent, then judge the file as done."""
+        while book.sending is not None and not book.sending.done():
+            await asyncio.wait({book.sending})
+            self._send_soon(book)
+        await finish(self._desk, book)
+        self.keep_fold(book)
+
+
+def _is_idle(book: Book) -> bool:
+    follower = book.follower
+    if follower is None:
+        return True
+    sending = book.sending is not None and not book.sending.done()
+    return not (sending or book.lock.locked() or follower.has_news(follower.sent))
