@@ -6,8 +6,8 @@ message loses its `content`, then the end of its `text`, and says `truncated`.
 
 from __future__ import annotations
 
-from typing import Any
 import json
+from typing import Any
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
@@ -93,19 +93,19 @@ def message_data(row: Message, cursor: str) -> MessageData:
 
 def encode(event: Event, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
     """Return the text of the frame, at most about `max_bytes` of UTF-8 if it is a message."""
-    payload = _to_json(event)
+    payload = as_json(event)
     if len(payload) <= max_bytes - _TIMESTAMP_BYTES or not isinstance(event.data, MessageData):
         return payload
     data = cut(event.data, max_bytes - _TIMESTAMP_BYTES - 64)
-    return _to_json(event.model_copy(update={"data": data}))
+    return as_json(event.model_copy(update={"data": data}))
 
 
 def cut(data: MessageData, max_bytes: int) -> MessageData:
     """Return `data` in at most `max_bytes` of JSON: no content, then as much text as fits."""
     data = data.model_copy(update={"content": None, "truncated": True})
-    spare = max_bytes - len(_to_json(data)) + len(_to_json(data.text))
+    spare = max_bytes - len(as_json(data)) + len(as_json(data.text))
     text = data.text
-    while (length := len(_to_json(text))) > max(spare, 2):
+    while (length := len(as_json(text))) > max(spare, 2):
         # Escapes make characters up to six bytes long, so the share is only a guess.
         text = text[: min(len(text) - 1, len(text) * spare // length)]
     return data if text is data.text else data.model_copy(update={"text": text})
@@ -116,7 +116,7 @@ def with_timestamp(payload: bytes, at_ms: int) -> bytes:
     return b'%b,"timestamp":%d}' % (payload[:-1], at_ms)
 
 
-def _to_json(value: object) -> bytes:
+def as_json(value: object) -> bytes:
     """Return JSON; half a surrogate pair, which UTF-8 cannot hold, as its escape."""
     try:
         return to_json(value)

@@ -125,6 +125,12 @@ class Client:
         self._events = self._bytes = 0
         self.gap_at = now
 
+    def progress(self, now: float) -> None:
+        """Take note that it reads: it is there, and its patience with us starts anew."""
+        self.unanswered = 0
+        if self.gap_at is not None:
+            self.gap_at = now
+
     def queue(self, payload: bytes) -> None:
         """Add a frame for this client alone; what was pending in the log must be sealed."""
         self._backlog.append((payload, False))

@@ -303,7 +303,7 @@ class Hub:
                 client.moved.set()
             else:
                 if client.wire.waiting_bytes <= AGAIN_BYTES:
-                    client.unanswered = 0  # what it had to read was read
+                    client.progress(now)
                     self._pump(client)
                 waiting = waiting or client in self._behind
         if waiting:
@@ -326,6 +326,7 @@ class Hub:
                 for payload in payloads:
                     await client.websocket.send_text(payload.decode())
                     self.delivered += 1
+                    client.progress(asyncio.get_running_loop().time())
                 client.moved.set()
                 if not payloads:
                     await client.wake.wait()

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pydantic_core import to_json
-
 from conv_realtime.core.envelope import (
     MAX_FRAME_BYTES,
+    as_json,
     conversation_data,
     cut,
     message_data,
@@ -130,10 +129,10 @@ def _frames(parts: Sequence[SnapshotPart], head: str) -> Iterator[Snapshot]:
     messages: list[MessageData] = []
     size = 0
     for row in _rows(parts):
-        length = len(to_json(row))
+        length = len(as_json(row))
         if isinstance(row, MessageData) and length > limit:
             row = cut(row, limit)
-            length = len(to_json(row))
+            length = len(as_json(row))
         if size and size + length > limit:
             yield _snapshot(conversations, messages, cursor, more=True)
             conversations, messages, size = [], [], 0

@@ -43,3 +43,13 @@ def test_a_long_message_is_cut_to_the_limit_and_not_much_shorter(
     if len(data["text"]) < len(piece * times):
         # Characters take up to six bytes, and the guess may overshoot by as much again.
         assert len(payload) > limit * 0.5
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_fail() -> None:
+    """Text that UTF-8 cannot hold goes out escaped, and everything else with it."""
+    (change,) = created(message("a\ud83d", content={"x": ["\udc00"]}))
+    data = json.loads(encode(event_of(change, "s.1")))["data"]
+    assert data["text"] == "a\ud83d"
+    assert data["content"] == {"x": ["\udc00"]}
+    (change,) = created(message("\ud83d" * 1000))
+    assert len(encode(event_of(change, "s.1"), 3000)) <= 3000
