@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from conv_realtime import viewer
 from conv_realtime.cli.instance import Instance
-from conv_realtime.cli.options import emit, until
+from conv_realtime.cli.options import beside, emit, until
 from conv_realtime.cli.server import Server
 from conv_realtime.cli.target import Target, succession, target
 from conv_realtime.errors import FeedError
@@ -117,12 +117,8 @@ async def _announced(
             instance.announce(private)
             await asyncio.Event().wait()
 
-    async with asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(succeed(), name="succession")
-        try:
-            yield
-        finally:
-            waiting.cancel()
+    async with beside(succeed(), "succession"):
+        yield
 
 
 async def _live(health: Callable[[], tuple[int, Mapping[str, Any]]], ws: str) -> None:

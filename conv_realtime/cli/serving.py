@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from uuid import UUID
 import click
 
 from conv_realtime.cli.options import (
+    beside,
     common_options,
     load_settings,
     local_port_option,
@@ -127,8 +127,7 @@ def demo(
     async def show(folder: Path) -> None:
         settings_here = settings.model_copy(update={"paths": [folder]})
         serving = Serving(settings_here, host, port, local_port, as_json=as_json)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(typing(folder, serving.ready, pace=pace), name="typing")
+        async with beside(typing(folder, serving.ready, pace=pace), "typing"):
             await serving.up()
 
     with tempfile.TemporaryDirectory(prefix="conv-realtime-demo-") as folder:

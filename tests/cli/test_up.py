@@ -288,11 +288,12 @@ def test_up_names_a_path_that_does_not_exist(
     assert "/no/such/place does not exist" in command.stderr()
 
 
-def test_a_port_in_use_is_told_before_anything_starts(conv_realtime: Runner) -> None:
+@pytest.mark.parametrize("name", ["up", "serve", "demo"])
+def test_a_port_in_use_is_told_before_anything_starts(conv_realtime: Runner, name: str) -> None:
     """The message names --port, and there is no local Supabase to clean up."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = conv_realtime("up", "--port", port)
+        command = conv_realtime(name, "--port", port)
         assert command.process.wait(30) == 2
     assert "--port" in command.stderr()
     assert len(command.stderr().splitlines()) == 1
