@@ -71,9 +71,8 @@ async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
         base = follower.checkpoint.base
         times = (fold.last_time for _, fold in follower.rows.conversations())
         at = max(filter(None, times), default=datetime.fromtimestamp(0, UTC))
-        desk.sender.changed += await desk.sender.ask(
-            lambda: desk.store.mark_deleted(list(missing), base, at)
-        )
+        changed = await desk.sender.ask(lambda: desk.store.mark_deleted(list(missing), base, at))
+        desk.sender.changed += changed
         desk.announcer.announce_deleted(follower, missing, base, at)
     if book.generation == generation:
         follower.checkpoint = replace(follower.checkpoint, rewritten=False)

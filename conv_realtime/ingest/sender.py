@@ -81,10 +81,12 @@ class Sender:
         request = _Request(path, self._is_history(batch))
         projects = [row for row in batch.projects if row.id not in self._projects]
         totals = bool(batch.totals)
-        self.changed += await self._write("projects", projects, request)
+        # Added up at the end: other files' batches count in between.
+        written = await self._write("projects", projects, request)
         await self._write("conversations", batch.stubs, request.before(more=True))
-        self.changed += await self._write("messages", batch.messages, request.before(more=totals))
-        self.changed += await self._write("conversations", batch.totals, request)
+        written += await self._write("messages", batch.messages, request.before(more=totals))
+        written += await self._write("conversations", batch.totals, request)
+        self.changed += written
         self._projects.update(row.id for row in projects)
         return request.faults
 

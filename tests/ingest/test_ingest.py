@@ -115,6 +115,25 @@ async def test_losing_the_state_directory_changes_no_row(tmp_path: Path) -> None
     assert again.changed == 0
 
 
+class Slow(MemoryStore):
+    """A store whose writes overlap, as those over a network do."""
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Write after others had a turn."""
+        await asyncio.sleep(0.001)
+        return await super().write(table, rows, **hints)
+
+
+async def test_rows_of_files_sent_at_the_same_time_are_all_counted(tmp_path: Path) -> None:
+    """The number of changed rows is exact, whatever overlaps."""
+    for number in range(12):
+        session = uuid(f"session {number}")
+        _file(tmp_path, user("q", session=session), name=f"-p/{session}.jsonl")
+    store = Slow()
+    summary = await _backfill(tmp_path, store)
+    assert summary.changed == 12 + 12 + len(store.projects)
+
+
 async def test_copies_are_named_and_written_once(tmp_path: Path) -> None:
     """Of several files with the same conversation the one named like it states it."""
     lines = [user("q"), assistant("a", "m")]
