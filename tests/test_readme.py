@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import shlex
@@ -15,13 +17,16 @@ from uuid import uuid4
 import click
 import pytest
 from pydantic import AliasChoices
+from starlette.applications import Starlette
 
-from conv_realtime import Settings
+from conv_realtime import Settings, testing
 from conv_realtime.cli import main
+from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import claude_line
 
 ROOT = Path(__file__).parent.parent
+WS_MODULE = ROOT / "tests" / "js" / "node_modules" / "ws" / "wrapper.mjs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -165,3 +170,37 @@ def test_the_javascript_blocks_are_javascript(block: str, tmp_path: Path) -> Non
     module = tmp_path / "block.mjs"
     module.write_text(block)
     subprocess.run(["node", "--check", str(module)], check=True, timeout=60)
+
+
+@pytest.mark.node
+@pytest.mark.skipif(not WS_MODULE.exists(), reason="needs Node.js and `npm ci` in tests/js")
+async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> None:
+    """The block about /ws, with its address replaced, gets a message of the snapshot and a new one.
+
+    Node.js 20 has no WebSocket of its own, so it is given one.
+    """
+    block = _blocks("javascript")[0]
+    async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
+        await server.start(Starlette(routes=bridge.bridge.routes))
+        module = tmp_path / "client.mjs"
+        module.write_text(
+            f"import WebSocket from {json.dumps(WS_MODULE.as_uri())};\n"
+            "globalThis.WebSocket = WebSocket;\n"
+            + block.replace("127.0.0.1:8787", server.address)
+            + "const texts = () => [...rows.values()].map((row) => row.text).join();\n"
+            + "setInterval(() => console.log(texts()), 20);\n"
+        )
+        bridge.append(claude_line("before"))
+        await bridge.next("new_message")
+        process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(30):
+                while await process.stdout.readline() != b"before\n":
+                    pass
+                bridge.append(claude_line("after"))
+                while await process.stdout.readline() != b"before,after\n":
+                    pass
+        finally:
+            process.kill()
+            await process.communicate()
