@@ -251,15 +251,15 @@ class _ChosenFeed:
     async def since(self, cursor: str, limit: int = 500) -> Page:
         return await self._chosen.since(cursor, limit)
 
-    async def snapshot(
+    def snapshot(
         self,
         *,
         owner: UUID | None,
         conversations: Collection[UUID] | None,
         projects: Collection[UUID] | None,
         messages: int,
-    ) -> Sequence[SnapshotPart]:
-        return await self._chosen.snapshot(
+    ) -> AsyncIterator[SnapshotPart]:
+        return self._chosen.snapshot(
             owner=owner, conversations=conversations, projects=projects, messages=messages
         )
 

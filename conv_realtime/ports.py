@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -119,7 +119,6 @@ class SnapshotPart:
     conversations: Sequence[Conversation]
     messages: Sequence[Message]
     cursor: str
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +155,22 @@ class Feed(Protocol):
         """
         ...
 
-    async def snapshot(
+    def snapshot(
         self,
         *,
         owner: UUID | None,
         conversations: Collection[UUID] | None,
         projects: Collection[UUID] | None,
         messages: int,
-    ) -> Sequence[SnapshotPart]:
-        """Return the selected conversations with the last `messages` messages of each."""
+    ) -> AsyncIterator[SnapshotPart]:
+        """Yield the selected conversations with the last `messages` messages of each.
+
+        At least one part, all with the same cursor, which was taken before the first row was
+        read: what changes meanwhile comes again.
+
+        Raises:
+            StoreError: the source cannot be asked now.
+        """
         ...
 
     def health(self) -> FeedHealth:

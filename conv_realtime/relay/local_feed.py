@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from secrets import token_hex
@@ -90,24 +90,19 @@ class LocalFeed:
         conversations: Collection[UUID] | None,
         projects: Collection[UUID] | None,
         messages: int,
-    ) -> Sequence[SnapshotPart]:
-        """Return the selected conversations as the files state them.
+    ) -> AsyncIterator[SnapshotPart]:
+        """Yield the selected conversations as the files state them.
 
         The cursor is taken first: what is published while the files are read comes again.
         """
         cursor = self._cursor()
+        yield SnapshotPart((), (), cursor)
         if self._transcripts is None:
-            return (SnapshotPart((), (), cursor, more=False),)
-        chosen = [
-            row
-            for row in await self._transcripts.conversations()
-            if _is_chosen(row, owner, conversations, projects)
-        ]
-        parts = []
-        for number, row in enumerate(chosen, 1):
-            last = await self._transcripts.messages(row.id, messages) if messages else ()
-            parts.append(SnapshotPart((row,), tuple(last), cursor, more=number < len(chosen)))
-        return parts or (SnapshotPart((), (), cursor, more=False),)
+            return
+        for row in await self._transcripts.conversations():
+            if _is_chosen(row, owner, conversations, projects):
+                last = await self._transcripts.messages(row.id, messages) if messages else ()
+                yield SnapshotPart((row,), last, cursor)
 
     def health(self) -> FeedHealth:
         """Return the state of the feed: live from the start."""

@@ -35,7 +35,7 @@ from conv_realtime.relay.hub import Hub
 from conv_realtime.relay.intake import now_ms
 
 _LOG_STEP, _FEED_STEP = 200, 500
-_FRAME_MARGIN = 4096
+_ROOM = MAX_FRAME_BYTES - 4096
 
 
 async def replay(hub: Hub, feed: Feed | None, client: Client, since: str, until: int) -> None:
@@ -79,25 +79,33 @@ async def _replay_feed(hub: Hub, feed: Feed, client: Client, since: str) -> None
 
 
 async def snapshot(hub: Hub, feed: Feed | None, client: Client, messages: int) -> None:
-    """Send a held client the state of what it selects, in frames of at most 512 KB."""
+    """Send a held client the state of what it selects, in frames of at most 512 KB.
+
+    A frame leaves when it is full and the client has read what was sent before, so that a
+    large state is never in memory as a whole.
+    """
     selection = client.selection
     if feed is None:
         hub.send(client, error("unavailable", "there is no feed to take a snapshot from"))
         return
+    parts = feed.snapshot(
+        owner=selection.owner,
+        conversations=selection.conversations,
+        projects=selection.projects,
+        messages=messages,
+    )
+    frames = _Frames(hub.log.cursor)
     try:
-        parts = await feed.snapshot(
-            owner=selection.owner,
-            conversations=selection.conversations,
-            projects=selection.projects,
-            messages=messages,
-        )
+        async for part in parts:
+            for frame in frames.add(part):
+                hub.send(client, frame)
+                if not await hub.drained(client):
+                    return
     except ConvRealtimeError:
         hub.send(client, error("unavailable", "the source of snapshots does not answer"))
         return
-    for frame in _frames(parts, hub.log.cursor):
-        hub.send(client, frame)
-        if not await hub.drained(client):
-            return
+    hub.send(client, frames.rest(more=False))
+    await hub.drained(client)
 
 
 def _send_entries(hub: Hub, client: Client, entries: Sequence[Entry]) -> None:
@@ -121,41 +129,45 @@ def _resync(hub: Hub, client: Client, reason: str, cursor: str) -> None:
     hub.send(client, Resync(data=ResyncData(reason=reason, cursor=cursor)))
 
 
-def _frames(parts: Sequence[SnapshotPart], head: str) -> Iterator[Snapshot]:
-    """Split parts into frames that fit; every frame but the last says `more`."""
-    limit = MAX_FRAME_BYTES - _FRAME_MARGIN
-    cursor = parts[0].cursor if parts else head
-    conversations: list[ConversationData] = []
-    messages: list[MessageData] = []
-    size = 0
-    for row in _rows(parts):
-        length = len(as_json(row))
-        if isinstance(row, MessageData) and length > limit:
-            row = cut(row, limit)
+class _Frames:
+    """Fills frames with rows up to what fits; every frame but the last says `more`."""
+
+    def __init__(self, head: str) -> None:
+        self._cursor = head
+        self._conversations: list[ConversationData] = []
+        self._messages: list[MessageData] = []
+        self._size = 0
+
+    def add(self, part: SnapshotPart) -> Iterator[Snapshot]:
+        """Take a part, yield the frames that became full."""
+        self._cursor = part.cursor
+        for row in _rows(part):
             length = len(as_json(row))
-        if size and size + length > limit:
-            yield _snapshot(conversations, messages, cursor, more=True)
-            conversations, messages, size = [], [], 0
-        if isinstance(row, MessageData):
-            messages.append(row)
-        else:
-            conversations.append(row)
-        size += length + 1
-    yield _snapshot(conversations, messages, cursor, more=False)
+            if isinstance(row, MessageData) and length > _ROOM:
+                row = cut(row, _ROOM)
+                length = len(as_json(row))
+            if self._size and self._size + length > _ROOM:
+                yield self.rest(more=True)
+            if isinstance(row, MessageData):
+                self._messages.append(row)
+            else:
+                self._conversations.append(row)
+            self._size += length + 1
+
+    def rest(self, *, more: bool) -> Snapshot:
+        """Return the frame with what was taken since the last one."""
+        data = SnapshotData.model_construct(
+            conversations=self._conversations,
+            messages=self._messages,
+            more=more,
+            cursor=self._cursor,
+        )
+        self._conversations, self._messages, self._size = [], [], 0
+        return Snapshot(data=data)
 
 
-def _rows(parts: Sequence[SnapshotPart]) -> Iterator[ConversationData | MessageData]:
-    for part in parts:
-        for conversation in part.conversations:
-            yield conversation_data(conversation, part.cursor)
-        for message in part.messages:
-            yield message_data(message, part.cursor)
-
-
-def _snapshot(
-    conversations: list[ConversationData], messages: list[MessageData], cursor: str, *, more: bool
-) -> Snapshot:
-    data = SnapshotData.model_construct(
-        conversations=conversations, messages=messages, more=more, cursor=cursor
-    )
-    return Snapshot(data=data)
+def _rows(part: SnapshotPart) -> Iterator[ConversationData | MessageData]:
+    for conversation in part.conversations:
+        yield conversation_data(conversation, part.cursor)
+    for message in part.messages:
+        yield message_data(message, part.cursor)

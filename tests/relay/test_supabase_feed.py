@@ -145,9 +145,8 @@ async def test_a_snapshot_is_the_selected_conversations(local_supabase: Any, own
         await write(client, project(owner=me), one, two, gone)
         await write(client, *(message(str(n), n, of=one) for n in (1, 2, 3)))
         async with Reader.run(feed_of(local_supabase)) as reader:
-            parts = await reader.feed.snapshot(
-                owner=me, conversations=None, projects=None, messages=2
-            )
+            snapshot = reader.feed.snapshot(owner=me, conversations=None, projects=None, messages=2)
+            parts = [part async for part in snapshot if part.conversations]
             assert [p.conversations[0].title for p in parts] == ["one", "two"]
             assert [m.text for m in parts[0].messages] == ["2", "3"]
             assert parts[0].conversations[0].project_name == "app"
@@ -157,7 +156,8 @@ async def test_a_snapshot_is_the_selected_conversations(local_supabase: Any, own
                 {"conversations": None, "projects": {one.project_id}},
                 {"conversations": {two.id}, "projects": {one.project_id}},
             ):
-                parts = await reader.feed.snapshot(owner=me, messages=0, **chosen)
+                snapshot = reader.feed.snapshot(owner=me, messages=0, **chosen)
+                parts = [part async for part in snapshot]
                 titles = [row.title for part in parts for row in part.conversations]
                 assert (
                     titles

@@ -6,7 +6,7 @@ PostgREST cuts an answer after 1,000 rows without a word, so everything is read 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -29,8 +29,9 @@ async def read_snapshot(
     conversations: Collection[UUID] | None,
     projects: Collection[UUID] | None,
     messages: int,
-) -> Sequence[SnapshotPart]:
-    """Return a part for each selected conversation, oldest first, all at `cursor`."""
+) -> AsyncIterator[SnapshotPart]:
+    """Yield a part for each selected conversation, oldest first, all at `cursor`."""
+    yield SnapshotPart((), (), cursor)
     rows = await _conversations(client, owner, conversations, projects)
     names = await _project_names(client, {row["project_id"] for row in rows} - {None})
     chosen = [
@@ -38,21 +39,18 @@ async def read_snapshot(
         for row in rows
     ]
     chosen.sort(key=lambda row: (row.updated_at is not None, row.updated_at, row.id))
-    turn = asyncio.Semaphore(_AT_ONCE)
-
-    async def part(number: int, row: Conversation) -> SnapshotPart:
-        async with turn:
-            last = await _last_messages(client, row, messages) if messages else ()
-        return SnapshotPart((row,), last, cursor, more=number < len(chosen))
-
-    parts = await _all(part(number, row) for number, row in enumerate(chosen, 1))
-    return parts or (SnapshotPart((), (), cursor, more=False),)
-
-
-async def _all(coroutines: Any) -> list[SnapshotPart]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one, name="snapshot") for one in coroutines]
-    return [task.result() for task in tasks]
+    for start in range(0, len(chosen), _AT_ONCE):
+        group = chosen[start : start + _AT_ONCE]
+        if not messages:
+            yield SnapshotPart(group, (), cursor)
+            continue
+        async with asyncio.TaskGroup() as turn:
+            reads = [
+                (row, turn.create_task(_last_messages(client, row, messages), name="snapshot"))
+                for row in group
+            ]
+        for row, read in reads:
+            yield SnapshotPart((row,), read.result(), cursor)
 
 
 async def _conversations(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -119,8 +119,8 @@ class SupabaseFeed:
         conversations: Collection[UUID] | None,
         projects: Collection[UUID] | None,
         messages: int,
-    ) -> Sequence[SnapshotPart]:
-        """Return the selected conversations with the last `messages` messages of each.
+    ) -> AsyncIterator[SnapshotPart]:
+        """Yield the selected conversations with the last `messages` messages of each.
 
         The cursor is taken first, then the rows: what changes meanwhile comes again.
 
@@ -129,14 +129,15 @@ class SupabaseFeed:
         """
         head = await self.since(None)
         with mapped("snapshot"):
-            return await read_snapshot(
+            async for part in read_snapshot(
                 self._require(),
                 head.cursor,
                 owner=owner,
                 conversations=conversations,
                 projects=projects,
                 messages=messages,
-            )
+            ):
+                yield part
 
     def health(self) -> FeedHealth:
         """Return `live` with wake-ups, `polling` without, `down` while reads fail."""
