@@ -225,8 +225,11 @@ class Follower:
         ]
         begun = [fold for fold in folds.values() if self._begins(fold, reader, mark)]
         rows = self.rows
-        shown = {agent: rows.summary(folds[agent]) for agent, _ in chosen}
-        messages = [rows.message(shown[agent], entry, file) for agent, entry in chosen]
+        messages = [
+            row
+            for agent, entries in chosen.items()
+            for row in rows.messages(folds[agent], entries, file)
+        ]
         involved = {fold.agent: fold for fold in (*begun, *ended)}.values()
         return Batch(
             projects=list({row.id: row for row in map(rows.project, involved)}.values()),
@@ -296,18 +299,20 @@ class Follower:
 
     def _choose(
         self, reader: Reader, count: int, size: int
-    ) -> tuple[list[tuple[str | None, Entry]], tuple[int, int]]:
+    ) -> tuple[dict[str | None, list[Entry]], tuple[int, int]]:
+        """Return the messages to take next, by agent, and the mark behind them."""
         log = self.transcript.log
-        chosen: list[tuple[str | None, Entry]] = []
+        chosen: dict[str | None, list[Entry]] = {}
         place = bisect_right(log, reader.position, key=lambda entry: entry.end)
         while place < len(log):
             end, agent, native, mark = log[place]
             entry = self.transcript.conversations[agent].entries[native]
             place += 1
             if entry.end == end:  # else a later record of the same message follows
-                chosen.append((agent, entry))
+                chosen.setdefault(agent, []).append(entry)
+                count -= 1
                 size -= sum(to - at for at, to, _ in entry.spans)
-            full = len(chosen) >= count or size <= 0
+            full = count <= 0 or size <= 0
             if full and place < len(log) and log[place].mark != mark:
                 return chosen, mark
         return chosen, self.end
@@ -331,9 +336,7 @@ class Follower:
         if count <= 0:
             return []
         entries = sorted(fold.entries.values(), key=lambda entry: entry.seq)
-        rows = self.rows
-        shown = rows.summary(fold)
-        return [rows.message(shown, entry, file) for entry in entries[-count:]]
+        return self.rows.messages(fold, entries[-count:], file)
 
 
 def _id(row: Conversation | Message) -> UUID:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -129,27 +129,32 @@ class Rows:
         """Return the ids of all messages of the file."""
         return {id for _, fold in self.conversations() for id in self.stated(fold)}
 
-    def summary(self, fold: ConversationFold) -> ConversationSummary:
-        """Return what the messages of a conversation say of it."""
-        return ConversationSummary.of(self.conversation(fold))
-
-    def message(self, shown: ConversationSummary, entry: Entry, file: OpenFile) -> Message:
-        """Return the row of a message, its records read again from the file.
+    def messages(
+        self, fold: ConversationFold, entries: Iterable[Entry], file: OpenFile
+    ) -> list[Message]:
+        """Return rows of messages of one conversation, their records read again from the file.
 
         Raises:
             RewrittenError: other bytes are there than those that were folded.
         """
-        records = [_record_at(file, span) for span in entry.spans]
-        return Message.model_construct(
-            id=message_id(shown.id, entry.native),
-            owner_id=self.identity.owner_id,
-            conversation_id=shown.id,
-            seq=entry.seq,
-            revision=self.base + entry.end,
-            deleted_at=None,
-            conversation=shown,
-            **self.transcript.message_fields(entry, records),
-        )
+        conversation = self.conversation(fold)
+        shown = ConversationSummary.of(conversation)
+        return [
+            Message.model_construct(
+                id=message_id(conversation.id, entry.native),
+                owner_id=self.identity.owner_id,
+                conversation_id=conversation.id,
+                seq=entry.seq,
+                revision=self.base + entry.end,
+                deleted_at=None,
+                conversation=shown,
+                project_id=conversation.project_id,
+                **self.transcript.message_fields(
+                    entry, [_record_at(file, span) for span in entry.spans]
+                ),
+            )
+            for entry in entries
+        ]
 
 
 def _record_at(file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:

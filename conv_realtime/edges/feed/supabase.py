@@ -23,7 +23,7 @@ from conv_realtime.edges.feed.access import mapped, new_client, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
 from conv_realtime.edges.feed.wakeups import WakeUps, pauses_between_attempts
 from conv_realtime.errors import StoreError
-from conv_realtime.models import ROW_TYPES, Change, Conversation, Message
+from conv_realtime.models import ROW_TYPES, Change
 from conv_realtime.ports import FeedHealth, FeedState, Page, PageHandler, SnapshotPart
 from conv_realtime.settings import Settings
 
@@ -37,7 +37,6 @@ POLL_SECONDS = 1.0
 
 PAGE_ROWS = 500
 _CATCH_UP_SECONDS = (0.002, 0.25)
-_MAX_PROJECTS = 100_000
 _SHORTEST_PAUSE = 0.2
 
 
@@ -69,7 +68,6 @@ class SupabaseFeed:
         self._wakeups: WakeUps | None = None
         self._reading: FeedState = "connecting"
         self._last_at: datetime | None = None
-        self._projects: dict[UUID, UUID | None] = {}
 
     async def run(self, on_page: PageHandler) -> None:
         """Call `on_page` with every change from the head on, until cancelled.
@@ -109,7 +107,6 @@ class SupabaseFeed:
             ).execute()
             page = answer.data
             changes = [_change(item) for item in page["changes"]]
-        changes = await self._with_projects(client, changes)
         return Page(changes, page["cursor"], page["more"], page["resync"])
 
     async def snapshot(
@@ -230,42 +227,6 @@ class SupabaseFeed:
         if isinstance(target, str) and (self._target is None or not _reaches(self._target, target)):
             self._target = target
         self._due.set()
-
-    async def _with_projects(self, client: AsyncClient, changes: list[Change]) -> list[Change]:
-        """Say of each message in which project it is, which its row does not."""
-        for change in changes:
-            if isinstance(change.row, Conversation):
-                self._remember(change.row.id, change.row.project_id)
-        unknown = sorted(
-            {
-                str(change.row.conversation_id)
-                for change in changes
-                if isinstance(change.row, Message)
-                and change.row.project_id is None
-                and change.row.conversation_id not in self._projects
-            }
-        )
-        for start in range(0, len(unknown), 100):
-            ids = unknown[start : start + 100]
-            with mapped("conversations"):
-                query = client.table("conversations").select("id,project_id").in_("id", ids)
-                rows: Any = (await query.execute()).data
-            for row in rows:
-                project = row["project_id"]
-                self._remember(UUID(row["id"]), UUID(project) if project else None)
-        return [self._placed(change) for change in changes]
-
-    def _placed(self, change: Change) -> Change:
-        row = change.row
-        if not isinstance(row, Message) or row.project_id is not None:
-            return change
-        project = self._projects.get(row.conversation_id)
-        return Change(row.model_copy(update={"project_id": project}), change.created)
-
-    def _remember(self, conversation: UUID, project: UUID | None) -> None:
-        self._projects[conversation] = project
-        if len(self._projects) > _MAX_PROJECTS:
-            del self._projects[next(iter(self._projects))]
 
     # The client -----------------------------------------------------------------------------
 
