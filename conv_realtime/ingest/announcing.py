@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from conv_realtime.ingest.follow import Batch, Follower
+from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 

@@ -13,7 +13,8 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
-from conv_realtime.ingest.follow import Batch, Follower, Reader
+from conv_realtime.ingest.batches import Batch, Reader
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf

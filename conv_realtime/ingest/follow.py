@@ -11,22 +11,21 @@ Everything here is synchronous and belongs to one caller at a time.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.formats.claude_code import ClaudeTranscript
 from conv_realtime.core.framing import Line, LineBuffer
 from conv_realtime.core.records import Torn, load, read_records
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.batches import Batch, Reader, make_batch
 from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
-from conv_realtime.models import Conversation, Message, Project, Skipped
+from conv_realtime.models import Message, Skipped
 
 _GLANCE = 64  # bytes before the position that are compared when a file has grown
 READ_BYTES = 2**20
@@ -39,40 +38,6 @@ class Verdict(Enum):
     GROWN = "grown"
     EMPTY = "empty"
     REWRITTEN = "rewritten"
-
-
-@dataclass(slots=True)
-class Reader:
-    """How far one consumer of the file has got, and which totals it has seen."""
-
-    position: int = 0
-    start: int = 0
-    totals: dict[str | None, int] = field(default_factory=dict)
-
-    @classmethod
-    def at(cls, position: int) -> Reader:
-        """Return a reader that has everything before `position`."""
-        return cls(position, position)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows to take next, in the order of the fields; `mark` is acknowledged with the last.
-
-    Rows are sorted by conversation, then id: writers that lock them and their parents in
-    different orders deadlock each other.
-
-    `stubs` are conversations that begin here, at revision 0, so that messages have something
-    to hang under; `totals` are the conversations as they stand behind the batch.
-    """
-
-    projects: Sequence[Project]
-    stubs: Sequence[Conversation]
-    messages: Sequence[Message]
-    totals: Sequence[Conversation]
-    created: frozenset[UUID]
-    mark: tuple[int, int]
-    newest: datetime | None
 
 
 class Follower:
@@ -216,37 +181,8 @@ class Follower:
         """
         if not self.has_news(reader):
             return None
-        chosen, mark = self._choose(reader, count, size)
-        folds = self.transcript.conversations
-        ended = [
-            fold
-            for fold in folds.values()
-            if fold.entries and reader.totals.get(fold.agent, reader.start) < fold.end <= mark[0]
-        ]
-        begun = [fold for fold in folds.values() if self._begins(fold, reader, mark)]
-        rows = self.rows
-        messages = [
-            row
-            for agent, entries in chosen.items()
-            for row in rows.messages(folds[agent], entries, file)
-        ]
-        involved = {fold.agent: fold for fold in (*begun, *ended)}.values()
-        return Batch(
-            projects=list({row.id: row for row in map(rows.project, involved)}.values()),
-            stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
-            messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
-            totals=sorted((rows.conversation(fold) for fold in ended), key=_id),
-            created=self._created(begun, messages, reader),
-            mark=mark,
-            newest=max((f.last_time for f in involved if f.last_time), default=None),
-        )
-
-    def _created(
-        self, begun: Sequence[ConversationFold], messages: Sequence[Message], reader: Reader
-    ) -> frozenset[UUID]:
-        conversations = (self.rows.conversation_id(fold.agent) for fold in begun)
-        first_seen = (row.id for row in messages if row.seq >= reader.position)
-        return frozenset((*conversations, *first_seen)) - self.earlier
+        batch = make_batch(self.rows, reader, self.end, file, count, size)
+        return replace(batch, created=batch.created - self.earlier) if self.earlier else batch
 
     def advance(self, reader: Reader, batch: Batch) -> None:
         """Note that `reader` has taken `batch`."""
@@ -297,29 +233,6 @@ class Follower:
         """Begin to send at the start of the file again: the database lost what it had."""
         self.sent = Reader()
 
-    def _choose(
-        self, reader: Reader, count: int, size: int
-    ) -> tuple[dict[str | None, list[Entry]], tuple[int, int]]:
-        """Return the messages to take next, by agent, and the mark behind them."""
-        log = self.transcript.log
-        chosen: dict[str | None, list[Entry]] = {}
-        place = bisect_right(log, reader.position, key=lambda entry: entry.end)
-        while place < len(log):
-            end, agent, native, mark = log[place]
-            entry = self.transcript.conversations[agent].entries[native]
-            place += 1
-            if entry.end == end:  # else a later record of the same message follows
-                chosen.setdefault(agent, []).append(entry)
-                count -= 1
-                size -= sum(to - at for at, to, _ in entry.spans)
-            full = count <= 0 or size <= 0
-            if full and place < len(log) and log[place].mark != mark:
-                return chosen, mark
-        return chosen, self.end
-
-    def _begins(self, fold: ConversationFold, reader: Reader, mark: tuple[int, int]) -> bool:
-        return bool(fold.entries) and reader.position <= fold.first_seq < mark[0]
-
     # Rows ----------------------------------------------------------------------------------
 
     @property
@@ -337,7 +250,3 @@ class Follower:
             return []
         entries = sorted(fold.entries.values(), key=lambda entry: entry.seq)
         return self.rows.messages(fold, entries[-count:], file)
-
-
-def _id(row: Conversation | Message) -> UUID:
-    return row.id

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -32,14 +32,13 @@ from conv_realtime.ingest.rows import Identity, RewrittenError
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
+from conv_realtime.ingest.waking import Waker, existing
 from conv_realtime.models import Conversation, Message
 from conv_realtime.ports import Sink, Store
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-_APPEAR_SECONDS = 1.0
-"""How often a watched path that does not exist yet is looked for."""
 _ASK_SECONDS = 3.0
 
 
@@ -135,10 +134,11 @@ class Ingest:
         replaced = False
         try:
             async with Watcher(self._paths) as self._watcher, tender.running() as tasks:
-                tasks.create_task(self._follow_wakeups(self._watcher), name="wakeups")
-                tasks.create_task(self._sweep_for_ever(self._watcher), name="sweeps")
+                waker = Waker(desk, tender, self._watcher, self._paths)
+                tasks.create_task(waker.follow(), name="wakeups")
+                tasks.create_task(waker.sweep_for_ever(), name="sweeps")
                 tasks.create_task(self._watch_database(), name="database")
-                await catch_up(desk, tender, list(_existing(self._paths)), resting=False)
+                await catch_up(desk, tender, list(existing(self._paths)), resting=False)
         except* DatabaseReplacedError:
             logger.warning("the database is another one now; sending everything to it")
             replaced = True
@@ -232,44 +232,6 @@ class Ingest:
             "last_error": desk.checkpoints.fault or (error and f"{error.table}: {error.code}"),
         }
 
-    # Waking --------------------------------------------------------------------------------
-
-    async def _follow_wakeups(self, watcher: Watcher) -> None:
-        desk, tender = self._opened
-        async for wakeup in watcher.wakeups():
-            if wakeup.sweep:
-                await self._sweep()
-            for folder in wakeup.folders:
-                with contextlib.suppress(SourceError):
-                    wakeup.files.update(await asyncio.to_thread(list, disk.walk([Path(folder)])))
-            for path in wakeup.files:
-                if disk.is_transcript_name(path) or path in desk.shelf.books:
-                    tender.look_soon(path, tell=True)
-
-    async def _sweep_for_ever(self, watcher: Watcher) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._opened[0].settings.sweep_seconds):
-                    await self._until_path_appears()
-            await watcher.arm()
-            await self._sweep()
-
-    async def _until_path_appears(self) -> None:
-        """Return when a watched path is there that was not; never, if all are."""
-        missing = set(self._paths) - _existing(self._paths)
-        while not _existing(missing):  # noqa: ASYNC110 - nothing tells of folders outside
-            await asyncio.sleep(_APPEAR_SECONDS)
-
-    async def _sweep(self) -> None:
-        """Look at every file whose state on disk is not the one last seen."""
-        desk, tender = self._opened
-        for path in await asyncio.to_thread(lambda: list(disk.walk(_existing(self._paths)))):
-            book = desk.shelf.books.get(path)
-            checkpoint = desk.shelf.checkpoints.get(path)
-            followed = book is not None and book.follower is not None
-            if followed or checkpoint is None or checkpoint.stat != disk.stat(path):
-                tender.look_soon(path)
-
     # The database --------------------------------------------------------------------------
 
     async def _meet_database(self) -> None:
@@ -326,10 +288,6 @@ def _plain_errors() -> Iterator[None]:
         while ours is not group and isinstance(ours, ExceptionGroup):
             ours = ours.exceptions[0]
         raise ours from group
-
-
-def _existing(paths: Iterable[Path]) -> set[Path]:
-    return {path for path in paths if path.expanduser().exists()}
 
 
 def _read_all(follower: Follower, file: disk.OpenFile) -> None:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from conv_realtime.errors import StoreError
-from conv_realtime.ingest.follow import Batch
+from conv_realtime.ingest.batches import Batch
 from conv_realtime.models import Row, StoredFault, Table
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings

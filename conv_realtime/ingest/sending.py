@@ -8,8 +8,9 @@ import time
 
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.desk import Desk
-from conv_realtime.ingest.follow import Batch, Follower
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sender import MissingParentError

@@ -1,0 +1,120 @@
+"""What a reader of a file takes next: rows in the order in which the file grew.
+
+A message is taken at its last place in the log, once, however many records it has; a
+conversation's totals behind everything that they count.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.formats.claude_code import ClaudeTranscript
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.rows import Rows
+from conv_realtime.models import Conversation, Message, Project
+
+Mark = tuple[int, int]
+"""A position in the file, and the CRC-32 of everything before it."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """How far one consumer of the file has got, and which totals it has seen."""
+
+    position: int = 0
+    start: int = 0
+    totals: dict[str | None, int] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, position: int) -> Reader:
+        """Return a reader that has everything before `position`."""
+        return cls(position, position)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to take next, in the order of the fields; `mark` is acknowledged with the last.
+
+    Rows are sorted by conversation, then id: writers that lock them and their parents in
+    different orders deadlock each other.
+
+    `stubs` are conversations that begin here, at revision 0, so that messages have something
+    to hang under; `totals` are the conversations as they stand behind the batch. `created`
+    are the ids that were in no earlier batch, `newest` is the time of the newest record.
+    """
+
+    projects: Sequence[Project]
+    stubs: Sequence[Conversation]
+    messages: Sequence[Message]
+    totals: Sequence[Conversation]
+    created: frozenset[UUID]
+    mark: Mark
+    newest: datetime | None
+
+
+def make_batch(
+    rows: Rows, reader: Reader, end: Mark, file: OpenFile, count: int, size: int
+) -> Batch:
+    """Return the rows behind the reader's position, up to `end`, within `count` and `size`.
+
+    Raises:
+        RewrittenError: the file no longer holds what was folded.
+    """
+    transcript = rows.transcript
+    chosen, mark = _choose(transcript, reader, end, count, size)
+    folds = [fold for fold in transcript.conversations.values() if fold.entries]
+    begun = [fold for fold in folds if reader.position <= fold.first_seq < mark[0]]
+    ended = [
+        fold for fold in folds if reader.totals.get(fold.agent, reader.start) < fold.end <= mark[0]
+    ]
+    messages = [
+        row
+        for agent, entries in chosen.items()
+        for row in rows.messages(transcript.conversations[agent], entries, file)
+    ]
+    involved = {fold.agent: fold for fold in (*begun, *ended)}.values()
+    return Batch(
+        projects=list({row.id: row for row in map(rows.project, involved)}.values()),
+        stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
+        messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
+        totals=sorted((rows.conversation(fold) for fold in ended), key=_id),
+        created=frozenset(rows.conversation_id(fold.agent) for fold in begun)
+        | {row.id for row in messages if row.seq >= reader.position},
+        mark=mark,
+        newest=_newest(messages, involved),
+    )
+
+
+def _choose(
+    transcript: ClaudeTranscript, reader: Reader, end: Mark, count: int, size: int
+) -> tuple[dict[str | None, list[Entry]], Mark]:
+    """Return the messages to take, by agent, and the mark behind them."""
+    log = transcript.log
+    chosen: dict[str | None, list[Entry]] = {}
+    place = bisect_right(log, reader.position, key=lambda entry: entry.end)
+    while place < len(log):
+        at, agent, native, mark = log[place]
+        entry = transcript.conversations[agent].entries[native]
+        place += 1
+        if entry.end == at:  # else a later record of the same message follows
+            chosen.setdefault(agent, []).append(entry)
+            count -= 1
+            size -= sum(to - since for since, to, _ in entry.spans)
+        full = count <= 0 or size <= 0
+        if full and place < len(log) and log[place].mark != mark:
+            return chosen, mark
+    return chosen, end
+
+
+def _newest(messages: Sequence[Message], folds: Iterable[ConversationFold]) -> datetime | None:
+    times = [row.created_at for row in messages] or [fold.last_time for fold in folds]
+    return max((time for time in times if time is not None), default=None)
+
+
+def _id(row: Conversation | Message) -> UUID:
+    return row.id
