@@ -143,8 +143,9 @@ class TestBridge:
         async with asyncio.timeout(within):
             while True:
                 event = await self._events.get()
-                matches = all(getattr(event.data, name) == value for name, value in match.items())
-                if event.type == type and matches:
+                if event.type == type and all(
+                    getattr(event.data, name) == value for name, value in match.items()
+                ):
                     return event
 
     async def heard(self, event: DataEvent) -> None:

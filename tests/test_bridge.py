@@ -73,6 +73,14 @@ async def test_rows_are_in_the_store_and_merged_by_message_id() -> None:
         assert len(b.store.conversations) == 1
 
 
+async def test_next_can_ask_for_values() -> None:
+    """Events of other kinds, and of other values, are passed over."""
+    async with testing.bridge() as b:
+        b.append(claude_line("one"))
+        b.append(claude_line("two"))
+        assert (await b.next("new_message", text="two")).data.text == "two"
+
+
 async def test_handlers_match_and_a_failing_one_harms_nobody() -> None:
     """Only the role that was asked for is heard, and an error stays with its handler."""
     heard: asyncio.Queue[NewMessage] = asyncio.Queue()
