@@ -193,14 +193,22 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
         bridge.append(claude_line("before"))
         await bridge.next("new_message")
         process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
-        assert process.stdout is not None
         try:
-            async with asyncio.timeout(30):
-                while await process.stdout.readline() != b"before\n":
-                    pass
-                bridge.append(claude_line("after"))
-                while await process.stdout.readline() != b"before,after\n":
-                    pass
+            await _until_line(process, b"before\n")
+            bridge.append(claude_line("after"))
+            await _until_line(process, b"before,after\n")
         finally:
             process.kill()
             await process.communicate()
+
+
+async def _until_line(process: asyncio.subprocess.Process, wanted: bytes) -> None:
+    assert process.stdout is not None
+    line = b""
+    try:
+        async with asyncio.timeout(30):
+            while line != wanted:
+                line = await process.stdout.readline()
+                assert line, "the program ended"
+    except TimeoutError:
+        pytest.fail(f"the last line is {line!r}, not {wanted!r}")
