@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -36,11 +37,13 @@ def _id(*parts: str) -> UUID:
     return uuid5(NAMESPACE, json.dumps(parts, separators=(",", ":")))
 
 
+@lru_cache(maxsize=1024)
 def project_id(owner: UUID | str, machine: str, path: str) -> UUID:
     """Return the id of the project at `path` on `machine`."""
     return _id("project", str(owner).lower(), machine, path)
 
 
+@lru_cache(maxsize=4096)
 def conversation_id(
     owner: UUID | str, source: str, machine: str, session: str, agent: str | None = None
 ) -> UUID:

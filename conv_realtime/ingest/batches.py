@@ -72,17 +72,17 @@ def make_batch(
     ended = [
         fold for fold in folds if reader.totals.get(fold.agent, reader.start) < fold.end <= mark[0]
     ]
+    now = {agent: rows.conversation(transcript.conversations[agent]) for agent in chosen}
     messages = [
-        row
-        for agent, entries in chosen.items()
-        for row in rows.messages(transcript.conversations[agent], entries, file)
+        row for agent, entries in chosen.items() for row in rows.messages(now[agent], entries, file)
     ]
     involved = {fold.agent: fold for fold in (*begun, *ended)}.values()
+    totals = (now.get(fold.agent) or rows.conversation(fold) for fold in ended)
     return Batch(
         projects=list({row.id: row for row in map(rows.project, involved)}.values()),
         stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
         messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
-        totals=sorted((rows.conversation(fold) for fold in ended), key=_id),
+        totals=sorted(totals, key=_id),
         created=frozenset(rows.conversation_id(fold.agent) for fold in begun)
         | {row.id for row in messages if row.seq >= reader.position},
         mark=mark,

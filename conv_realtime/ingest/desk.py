@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -77,7 +77,19 @@ class Desk:
     async def known(self, follower: Follower) -> Mapping[UUID, KnownConversation]:
         """Return what the database has of the file's conversations."""
         ids = [id for id, _ in follower.rows.conversations()]
-        return await self.sender.ask(lambda: self.store.known(ids))
+        return await self.ask(lambda: self.store.known(ids))
+
+    async def ask(self, question: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Return the store's answer, when it is this question's turn.
+
+        Thousands of files may want to know at once: all their requests together would only
+        wait for a connection until they time out.
+
+        Raises:
+            StoreError: see `Sender.ask`.
+        """
+        async with self.slots:
+            return await self.sender.ask(question)
 
     def begin_again(
         self, book: Book, follower: Follower, checkpoint: Checkpoint, earlier: set[UUID]

@@ -249,4 +249,5 @@ class Follower:
         if count <= 0:
             return []
         entries = sorted(fold.entries.values(), key=lambda entry: entry.seq)
-        return self.rows.messages(fold, entries[-count:], file)
+        rows = self.rows
+        return rows.messages(rows.conversation(fold), entries[-count:], file)

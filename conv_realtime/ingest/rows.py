@@ -130,14 +130,13 @@ class Rows:
         return {id for _, fold in self.conversations() for id in self.stated(fold)}
 
     def messages(
-        self, fold: ConversationFold, entries: Iterable[Entry], file: OpenFile
+        self, conversation: Conversation, entries: Iterable[Entry], file: OpenFile
     ) -> list[Message]:
-        """Return rows of messages of one conversation, their records read again from the file.
+        """Return rows of messages of `conversation`, their records read again from the file.
 
         Raises:
             RewrittenError: other bytes are there than those that were folded.
         """
-        conversation = self.conversation(fold)
         shown = ConversationSummary.of(conversation)
         return [
             Message.model_construct(
