@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("conv_realtime.bridge")
 
+STATE_MODE = 0o711  # can be entered, not listed: PostgreSQL may run below it as another user
 RESTART_SECONDS = 5.0
 LOCK_SECONDS = 1.0
 """How often a bridge that does not ingest looks whether it may."""
@@ -204,7 +205,7 @@ class StateLock:
         """Take the lock if it is free; return whether it is held now. Never waits."""
         if self._descriptor is not None:
             return True
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=STATE_MODE)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -329,6 +329,8 @@ def main() -> None:
     options.add_argument("--rate", type=float, default=10.0, help="lines a second")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="conv-realtime-latency-") as folder:
+        # Open, so that under root too PostgreSQL can keep its data here, and it goes at the end.
+        Path(folder).chmod(0o755)
         run = measure(Path(folder).resolve(), given.lines, given.files, given.rate)
         sys.exit(0 if asyncio.run(run) else 1)
 

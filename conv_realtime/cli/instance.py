@@ -36,7 +36,8 @@ class Instance:
     def claim(self) -> bool:
         """Become the instance if there is none; return whether this process is it now."""
         if self._lock is None:
-            self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # To be entered, not listed: PostgreSQL may run below it as another user.
+            self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
             self._lock = _lock(self._state_dir / _LOCK)
         return self.mine
 

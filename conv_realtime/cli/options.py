@@ -100,6 +100,8 @@ def configure_logging(level: str) -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
     logging.getLogger("conv_realtime").setLevel(level.upper())
+    # Calls every lost connection permanent; the feed, which connects again, says what is true.
+    logging.getLogger("realtime").setLevel(logging.CRITICAL)
 
 
 def load_settings(**values: Any) -> Settings:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -128,16 +130,37 @@ def _runner(home: Path, stack: ExitStack) -> Runner:
     return start
 
 
+@contextmanager
+def _home() -> Iterator[Path]:
+    """Make an empty home that everybody can enter.
+
+    Not pytest's folder: that one is closed, so under root the local Supabase would keep its data
+    elsewhere, where nobody removes it after the test.
+    """
+    home = Path(tempfile.mkdtemp(prefix="conv_rt_home-")).resolve()
+    home.chmod(0o755)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 @pytest.fixture
-def conv_realtime(tmp_path: Path) -> Iterator[Runner]:
+def home() -> Iterator[Path]:
+    """The home of `conv_realtime`; its state directory is `home / "state"`."""
+    with _home() as home:
+        yield home
+
+
+@pytest.fixture
+def conv_realtime(home: Path) -> Iterator[Runner]:
     """Run commands with an empty home and a state directory of its own."""
     with ExitStack() as stack:
-        yield _runner(tmp_path, stack)
+        yield _runner(home, stack)
 
 
 @pytest.fixture(scope="session")
-def session_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+def session_runner() -> Iterator[Callable[..., Any]]:
     """The same for what a whole run shares; gives the runner and its home."""
-    home = tmp_path_factory.mktemp("home")
-    with ExitStack() as stack:
+    with _home() as home, ExitStack() as stack:
         yield lambda: (_runner(home, stack), home)

@@ -196,14 +196,14 @@ def test_backfill_uses_the_running_instance(up: Up, tmp_path: Path) -> None:
 
 
 def test_backfill_runs_the_local_supabase_for_its_own_duration(
-    conv_realtime: Runner, tmp_path: Path
+    conv_realtime: Runner, home: Path
 ) -> None:
     """Without any configuration it works, and again, and after losing its checkpoints."""
-    file = tmp_path / f"{SESSION}.jsonl"
+    file = home / f"{SESSION}.jsonl"
     file.write_bytes(claude_line("one") + claude_line("two", "assistant"))
     changed = []
     for lost in (False, False, True):
-        for checkpoints in tmp_path.glob("state/checkpoints*") if lost else ():
+        for checkpoints in home.glob("state/checkpoints*") if lost else ():
             checkpoints.unlink()
         command = conv_realtime("backfill", file, "--json", "--local-port", "0")
         summary = json.loads(command.rest()[-1])
@@ -212,7 +212,7 @@ def test_backfill_runs_the_local_supabase_for_its_own_duration(
         changed.append(summary["changed"])
     assert changed[0] >= 3
     assert changed[1:] == [0, 0]
-    assert running(tmp_path / "state") is None
+    assert running(home / "state") is None
 
 
 def test_backfill_of_what_is_not_there_is_a_usage_error(
@@ -264,14 +264,14 @@ async def test_up_ends_in_order(
 
 
 async def test_up_waits_for_the_first_transcript(
-    conv_realtime: Runner, local_supabase: LocalSupabase, tmp_path: Path
+    conv_realtime: Runner, local_supabase: LocalSupabase, home: Path
 ) -> None:
     """An empty home is no error: the assistant's folder is watched as soon as it is there."""
     command = conv_realtime("up", *FREE, **_environment(local_supabase))
     ready = command.json()
 
     def write() -> None:
-        folder = tmp_path / ".claude" / "projects" / "-project"
+        folder = home / ".claude" / "projects" / "-project"
         folder.mkdir(parents=True)
         (folder / f"{SESSION}.jsonl").write_bytes(claude_line("the first"))
 
@@ -326,11 +326,9 @@ def test_a_url_without_a_key_names_the_key(conv_realtime: Runner) -> None:
     assert "SUPABASE_SECRET_KEY" in command.stderr()
 
 
-async def test_up_takes_over_when_the_first_is_killed(
-    conv_realtime: Runner, tmp_path: Path
-) -> None:
+async def test_up_takes_over_when_the_first_is_killed(conv_realtime: Runner, home: Path) -> None:
     """After a kill -9 the other one starts the Supabase again, ingests, and is the instance."""
-    folder = tmp_path / ".claude" / "projects" / "-project"
+    folder = home / ".claude" / "projects" / "-project"
     folder.mkdir(parents=True)
     first = conv_realtime("up", *FREE, "--local-port", "0")
     ready = first.json()
@@ -339,7 +337,7 @@ async def test_up_takes_over_when_the_first_is_killed(
     assert ready_too["supabase_url"] == ready["supabase_url"]
     first.process.kill()
     first.process.wait()
-    state = tmp_path / "state"
+    state = home / "state"
     eventually(lambda: (running(state) or {}).get("pid") == second.process.pid, 60)
 
     def write() -> None:
