@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
-from postgrest import APIError, CountMethod, ReturnMethod
+from postgrest import APIError, APIResponse, CountMethod, ReturnMethod
 
-from conv_realtime.errors import ConfigError, MigrationError, StoreError
+from conv_realtime.errors import ConfigError, ConvRealtimeError, MigrationError, StoreError
 from conv_realtime.models import Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.settings import Settings
@@ -38,6 +38,26 @@ _PASSING = frozenset(
         "408", "425", "429", "500", "502", "503", "504", "520", "521", "522",
     }
 )  # fmt: skip
+
+
+_KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
+
+
+def advised(error: StoreError) -> ConvRealtimeError:
+    """Return what a user has to put right where a project refuses its first question."""
+    if error.code in _KEY_REFUSED:
+        return ConfigError(
+            "SUPABASE_SECRET_KEY",
+            f"is refused by the project ({error.reason}); take a secret key from its dashboard"
+            " (Project Settings, API Keys), or the token of a signed-in user",
+        )
+    if error.code.isdigit() and len(error.code) == 3:
+        return ConfigError(
+            "SUPABASE_URL",
+            f"leads to no Supabase project (HTTP {error.code}); its dashboard shows the URL"
+            " (Project Settings, Data API)",
+        )
+    return error
 
 
 def _passes(code: str) -> bool:
@@ -93,9 +113,13 @@ class SupabaseStore:
             if error.code in ("PGRST202", "42883"):
                 raise MigrationError("schema", f"is not in this database; {advice}") from error
             raise
+        if not str(version).isdigit():
+            raise _stranger("schema_version")
         if str(version) < latest_version():
             raise MigrationError("schema", f"is of {version}, too old; {advice}")
         page = await self._call("changes_since")
+        if not isinstance(page, dict) or "cursor" not in page:
+            raise _stranger("changes_since")
         return str(page["cursor"]).partition(".")[0]
 
     async def _call(self, function: str) -> Any:
@@ -122,8 +146,7 @@ class SupabaseStore:
             for header, wanted in ((HISTORY_HEADER, history), (MORE_HEADER, more)):
                 if wanted:
                     query.request.headers[header] = "1"
-            answer = await query.execute()
-        return answer.count if answer.count is not None else len(rows)
+            return _counted(table, await query.execute())
 
     async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
         """Return the revisions that the database has, by conversation and message.
@@ -162,7 +185,7 @@ class SupabaseStore:
                     .in_("id", ids)
                     .execute()
                 )
-            changed += answer.count or 0
+            changed += _counted("messages", answer)
         return changed
 
     async def _select(
@@ -176,9 +199,29 @@ class SupabaseStore:
                 query = query.gt("id", rows[-1]["id"])
             with mapped(table):
                 page: Any = (await query.order("id").limit(_PAGE).execute()).data
+            if not isinstance(page, list):
+                raise _stranger(table)
             rows.extend(page)
             if len(page) < _PAGE:
                 return rows
+
+
+def _counted(what: str, answer: APIResponse) -> int:
+    """Return how many rows were written. Only PostgREST says it: without a count, none was.
+
+    The login page of a network and a proxy's apology come with status 200 as well.
+
+    Raises:
+        StoreError: the answer is not PostgREST's.
+    """
+    if answer.count is None:
+        raise _stranger(what)
+    return int(answer.count)
+
+
+def _stranger(what: str) -> StoreError:
+    reason = "what answers is no Supabase project; see SUPABASE_URL and the network"
+    return StoreError(what, "unknown", reason, retryable=True)
 
 
 def _chunks(ids: Collection[UUID]) -> Iterator[list[str]]:

@@ -21,7 +21,7 @@ import jwt
 
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
-from conv_realtime.edges.store import SupabaseStore, connect
+from conv_realtime.edges.store import SupabaseStore, advised, connect
 from conv_realtime.edges.watch import Watcher
 from conv_realtime.errors import ConfigError, ConvRealtimeError, SourceError, StoreError
 from conv_realtime.ingest.announcing import Announcer
@@ -247,7 +247,7 @@ class Ingest:
             logger.warning("the database does not answer yet; going on without it")
         except StoreError as error:
             if not error.retryable:
-                raise
+                raise advised(error) from error
             logger.warning("the database is away (%s); going on without it", error)
         else:
             desk.checkpoints.met_database(stream)

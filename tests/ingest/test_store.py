@@ -12,7 +12,7 @@ import httpx
 import pytest
 import respx
 
-from conv_realtime.edges.store import SupabaseStore, connect
+from conv_realtime.edges.store import SupabaseStore, advised, connect
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.local import LocalSupabase
 from conv_realtime.models import Conversation, Message, Project
@@ -146,7 +146,8 @@ async def test_every_failure_has_a_code_and_says_whether_it_passes(
 async def test_history_is_marked_in_the_request() -> None:
     """Triggers read the header and send no row by itself for history."""
     with respx.mock() as web:
-        route = web.post(f"{URL}/rest/v1/projects").respond(201)
+        answer = {"Content-Range": "*/1"}
+        route = web.post(f"{URL}/rest/v1/projects").respond(201, headers=answer)
         async with _store(URL, "key") as store:
             row = _rows(str(uuid4()))[0]
             await store.write("projects", [row], history=True)
@@ -197,3 +198,35 @@ async def test_what_is_not_configured_is_named(
         with pytest.raises(ConfigError) as refused:
             await connect(Settings(**given), http)
     assert refused.value.name == name
+
+
+@respx.mock
+async def test_a_login_page_acknowledges_nothing() -> None:
+    """A captive network answers every request with 200 and a page: rows stay unsent."""
+    respx.route().respond(200, html="<html>Welcome to our network</html>")
+    project, *_ = _rows(str(uuid4()))
+    async with _store(URL, "sb_secret_x") as store:
+        for ask in (
+            lambda: store.write("projects", [project]),
+            lambda: store.mark_deleted([uuid4()], 1, _AT),
+            lambda: store.known([uuid4()]),
+            store.database,
+        ):
+            with pytest.raises(StoreError, match="no Supabase project") as caught:
+                await ask()
+            assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("PGRST301", "SUPABASE_SECRET_KEY"),
+        ("42501", "SUPABASE_SECRET_KEY"),
+        ("404", "SUPABASE_URL"),
+    ],
+)
+def test_a_first_refusal_names_the_setting_to_put_right(code: str, name: str) -> None:
+    """Codes of PostgREST and HTTP tell a user nothing."""
+    error = advised(StoreError("schema_version", code, "refused", retryable=False))
+    assert isinstance(error, ConfigError)
+    assert error.name == name
