@@ -119,10 +119,12 @@ class Sender:
             try:
                 answer = await ask()
             except StoreError as error:
-                self.last_error = error
+                # An outage is told once, not with every attempt of every file.
+                told, self.last_error = self.last_error, error
                 if not error.retryable:
                     raise
-                logger.warning("store: %s; trying again in %.1f s", error, delay)
+                level = logging.WARNING if told is None else logging.DEBUG
+                logger.log(level, "store: %s; trying again until it answers", error)
             else:
                 self._recover()
                 return answer
@@ -171,7 +173,7 @@ class Sender:
 
     def _recover(self) -> None:
         if self.last_error is not None:
-            logger.info("the store answers again")
+            logger.warning("the store answers again")
             self.last_error = None
         self._recovered.set()
         self._recovered = asyncio.Event()

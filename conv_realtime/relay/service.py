@@ -143,9 +143,8 @@ class Relay:
             name: sum(getattr(listener, name) for listener in self._listeners)
             for name in ("handled", "failed", "dropped")
         }
-        watcher = body.get("ingest", {}).get("watcher", "ok")
         if state == "live":
-            body["status"] = "degraded" if watcher in ("down", "stopped") else "ok"
+            body["status"] = "degraded" if _in_trouble(ingest or {}) else "ok"
         elif state in ("polling", "connecting"):
             body["status"] = "degraded"
         return (503 if body["status"] == "down" else 200), body
@@ -224,3 +223,8 @@ class Relay:
                 logger.exception("the feed failed")
             self._failing = True
             await asyncio.sleep(_RESTART_SECONDS)
+
+
+def _in_trouble(ingest: Mapping[str, Any]) -> bool:
+    """Return whether an ingest misses files or cannot store what it reads."""
+    return ingest.get("watcher") in ("down", "stopped") or ingest.get("last_error") is not None

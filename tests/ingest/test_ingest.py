@@ -288,6 +288,53 @@ async def test_the_sink_hears_while_the_store_is_away(tmp_path: Path) -> None:
         assert ingest.health()["last_error"] is None
 
 
+async def test_an_outage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line when it begins and one when it ends, not one for each attempt of each file."""
+
+    class Away(MemoryStore):
+        refused = 0
+
+        def _check(self, table: Table) -> None:
+            self.refused += self.down
+            super()._check(table)
+
+    store = Away()
+    store.down = True
+    for number in range(3):
+        _file(tmp_path, user(number, session=uuid(number)), name=f"-p/{uuid(number)}.jsonl")
+    async with _running(_ingest(tmp_path, store)) as ingest:
+        await _until(lambda: ingest.health()["queue"] == 3)
+        await _until(lambda: store.refused > 6)
+        store.down = False
+        await _until(lambda: len(store.messages) == 3)
+    told = [text for text in caplog.messages if text.startswith(("store: ", "the store "))]
+    assert len(told) == 2
+    assert told[0].endswith("ConnectError: the store is down; trying again until it answers")
+    assert told[1] == "the store answers again"
+
+
+async def test_thousands_of_new_files_ask_the_store_a_few_at_a_time(tmp_path: Path) -> None:
+    """All at once they would wait for a connection until they time out, and ask again."""
+
+    class Counting(MemoryStore):
+        asking = most = 0
+
+        async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+            self.asking += 1
+            self.most = max(self.most, self.asking)
+            await asyncio.sleep(0)
+            self.asking -= 1
+            return await super().known(conversations)
+
+    store = Counting()
+    (tmp_path / "projects").mkdir()
+    async with _running(_ingest(tmp_path, store, concurrency=4)):
+        for number in range(50):
+            _file(tmp_path, user(number, session=uuid(number)), name=f"-p/{uuid(number)}.jsonl")
+        await _until(lambda: len(store.messages) == 50)
+    assert 1 < store.most <= 4
+
+
 async def test_a_rewound_message_is_announced_as_deleted(tmp_path: Path) -> None:
     """Listeners learn of what was taken back once the file has come to rest."""
     store, heard = MemoryStore(), Heard()

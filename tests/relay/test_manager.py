@@ -314,3 +314,11 @@ async def test_health_is_what_feed_and_watcher_are(
     assert (answer, body["status"]) == (code, status)
     assert body["ingest"] == ingest
     assert body["feed"] == {"kind": "supabase", "state": state, "last_event_at": None}
+
+
+async def test_health_is_degraded_while_nothing_can_be_stored() -> None:
+    """Rows wait in the files: nothing is lost, and somebody should look."""
+    ingest = {"files": 1, "watcher": "ok", "last_error": "messages: ConnectError"}
+    async with Relay(feed=LocalFeed(settings()), ingest_health=lambda: ingest) as relay:
+        answer, body = relay.health()
+    assert (answer, body["status"]) == (200, "degraded")
