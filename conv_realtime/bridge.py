@@ -17,7 +17,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Coroutine,
     Mapping,
     Sequence,
 )
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
+from conv_realtime.background import beside
+from conv_realtime.edges.checkpoints import make_state_dir
 from conv_realtime.errors import ConfigError
 from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Feed, FeedHealth, Page, PageHandler, SnapshotPart, Store
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("conv_realtime.bridge")
 
-STATE_MODE = 0o711  # can be entered, not listed: PostgreSQL may run below it as another user
 RESTART_SECONDS = 5.0
 LOCK_SECONDS = 1.0
 """How often a bridge that does not ingest looks whether it may."""
@@ -163,7 +163,7 @@ class Bridge:
         feed.attach(ingest.transcripts)
         await self._enter_ingest(stack, ingest)
         await stack.enter_async_context(self._relay)
-        await stack.enter_async_context(_background(_kept_up(ingest), "ingest"))
+        await stack.enter_async_context(beside(_kept_up(ingest), "ingest"))
 
     async def _enter_beside_holder(
         self, stack: AsyncExitStack, settings: Settings, lock: StateLock
@@ -174,7 +174,7 @@ class Bridge:
         self._feed.choose(SupabaseFeed(settings=settings))
         await stack.enter_async_context(self._relay)
         takeover = self._take_over(settings, lock)
-        await stack.enter_async_context(_background(takeover, "ingest takeover"))
+        await stack.enter_async_context(beside(takeover, "ingest takeover"))
 
     async def _take_over(self, settings: Settings, lock: StateLock) -> None:
         """Ingest as soon as the lock is free. Clients keep their cursors: the feed stays."""
@@ -205,7 +205,7 @@ class StateLock:
         """Take the lock if it is free; return whether it is held now. Never waits."""
         if self._descriptor is not None:
             return True
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=STATE_MODE)
+        make_state_dir(self._path.parent)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -268,23 +268,6 @@ class _ChosenFeed:
         if self._feed is None:
             return FeedHealth(kind="local", state="stopped", last_event_at=None)
         return self._feed.health()
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Run `work` beside the body and end it with it; what it raises is logged, not raised."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_log_failure)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("%s failed", task.get_name(), exc_info=error)
 
 
 async def _kept_up(ingest: Ingest) -> None:

@@ -36,8 +36,9 @@ class Instance:
     def claim(self) -> bool:
         """Become the instance if there is none; return whether this process is it now."""
         if self._lock is None:
-            # To be entered, not listed: PostgreSQL may run below it as another user.
-            self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+            from conv_realtime.edges.checkpoints import make_state_dir
+
+            make_state_dir(self._state_dir)
             self._lock = _lock(self._state_dir / _LOCK)
         return self.mine
 

@@ -12,8 +12,9 @@ import websockets
 from starlette.applications import Starlette
 
 from conv_realtime import viewer
+from conv_realtime.background import beside
 from conv_realtime.cli.instance import Instance
-from conv_realtime.cli.options import beside, emit, until
+from conv_realtime.cli.options import emit, until
 from conv_realtime.cli.server import Server
 from conv_realtime.cli.target import Target, succession, target
 from conv_realtime.errors import FeedError

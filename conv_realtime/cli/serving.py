@@ -9,8 +9,8 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.background import beside
 from conv_realtime.cli.options import (
-    beside,
     common_options,
     load_settings,
     local_port_option,

@@ -23,7 +23,13 @@ from conv_realtime.models import Conversation, StoredFault
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-_SCHEMA = """
+_VERSION = 1
+_DROP = "".join(
+    f"drop table if exists {table};"
+    for table in ("checkpoints", "conversations", "databases", "dead_letters")
+)
+_SCHEMA = f"""
+pragma user_version = {_VERSION};
 create table if not exists checkpoints (
     destination text not null, path blob not null,
     device integer, inode integer, size integer, mtime_ns integer,
@@ -64,21 +70,42 @@ class Checkpoints:
         self.fault: str | None = None
 
     def __enter__(self) -> Self:
+        """Open the file, made anew where it is damaged or of another version.
+
+        Raises:
+            ConfigError: the state directory cannot be written.
+        """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            connection = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, timeout=10
-            )
+            make_state_dir(self._path.parent)
+            try:
+                self._connection = self._open()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise  # the disk or the rights, not what is in the file
+                logger.error("%s: %s; starting without checkpoints", self._path, error)
+                self._path.replace(self._path.with_suffix(".damaged"))
+                self._connection = self._open()
+        except (OSError, sqlite3.Error) as error:
+            advice = f"cannot keep checkpoints in {self._path}: {error}"
+            raise ConfigError("state_dir", advice) from error
+        return self
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=10
+        )
+        try:
             os.chmod(self._path, 0o600)  # it names paths and titles
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = normal")
+            (version,) = connection.execute("pragma user_version").fetchone()
+            if version != _VERSION:
+                connection.executescript(_DROP)
             connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                "state_dir", f"cannot keep checkpoints in {self._path}: {error}"
-            ) from error
-        self._connection = connection
-        return self
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -227,6 +254,14 @@ def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
     return Checkpoint(stat, base, part, position, crc, end, bool(rewritten), *counts)
 
 
+def make_state_dir(state_dir: Path) -> None:
+    """Make the state directory if need be: to be entered, not listed, by others.
+
+    The local PostgreSQL may run below it as another user. Modes of what is there are kept.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+
 def machine_id(state_dir: Path) -> str:
     """Return the name of this machine: kept in the state directory since the first run.
 
@@ -241,7 +276,7 @@ def machine_id(state_dir: Path) -> str:
         pass
     machine = _os_machine_id() or platform.node() or "localhost"
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_state_dir(state_dir)
         draft = kept.with_name(f"machine.{os.getpid()}")
         draft.write_text(machine + "\n", encoding="utf-8")
         draft.replace(kept)
