@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from conv_realtime.local.rest_query import (
     Query,
     Selected,
 )
+
+_INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(slots=True)
@@ -66,11 +69,15 @@ def _reference(made: Statement, source: str, found: Field) -> str:
     column = f"{source}.{quoted(found.name)}"
     if not found.path:
         return column
-    steps = (
-        f" {arrow} {key if key.lstrip('-').isdecimal() else made.place(key) + '::text'}"
-        for arrow, key in found.path
-    )
+    steps = (f" {arrow} {_step(made, key)}" for arrow, key in found.path)
     return f"(to_jsonb({column}){''.join(steps)})"
+
+
+def _step(made: Statement, key: str) -> str:
+    """An index into an array or a key of an object; both are parameters, `--1` is a comment."""
+    if _INDEX.fullmatch(key):
+        return f"{made.place(key)}::int"
+    return f"{made.place(key)}::text"
 
 
 def where(made: Statement, source: str, filters: Sequence[Condition | Junction]) -> str:

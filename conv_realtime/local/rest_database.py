@@ -172,7 +172,8 @@ async def _transact(
     done = False
     try:
         await connection.execute(_opening(connection, settings, read_only))
-        cursor = await connection.execute(statement.sql.encode(), statement.parameters)
+        # Binary results come by the extended protocol alone, which takes one statement and no more.
+        cursor = await connection.execute(statement.sql.encode(), statement.parameters, binary=True)
         row = await cursor.fetchone()
         assert row is not None
         result = Result(*row)

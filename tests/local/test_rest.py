@@ -12,6 +12,8 @@ import psycopg
 import pytest
 
 from conv_realtime.local import LocalSupabase
+from conv_realtime.local.rest_clauses import Statement
+from conv_realtime.local.rest_database import Database
 from tests.conftest import Owner
 from tests.local.rest_tables import SCHEMA
 
@@ -324,6 +326,30 @@ async def test_names_cannot_break_out(api: httpx.AsyncClient) -> None:
         assert response.status_code == 400
         assert (await api.get("/api_notes", params={name: "eq.1"})).status_code == 400
     assert len((await api.get("/api_notes")).json()) == 1
+
+
+async def test_a_path_into_json_cannot_end_the_statement(api: httpx.AsyncClient) -> None:
+    """A path that reads as a comment, and a line break behind it, do not let SQL in."""
+    smuggled = "\n1) as a from public.api_notes) select null, 1, current_user, null, null; --"
+    select = f'content->--1,"{smuggled}":id'
+    await noted(api, 1)
+    for response in (
+        await api.get("/api_notes", params={"select": select}),
+        await api.get("/api_notes", params={"select": "id", "order": f'content->--1,"{smuggled}"'}),
+        await api.post("/rpc/api_add", params={"select": select}, json={"a": 1, "b": 2}),
+    ):
+        assert "authenticated" not in response.text
+    shown = await api.get("/api_notes", params={"select": "a:content->--1,b:content->n"})
+    assert shown.json() == [{"a": None, "b": 1}]
+
+
+async def test_a_request_is_one_statement(local_supabase: LocalSupabase) -> None:
+    """Should SQL ever slip in, PostgreSQL still refuses a second statement behind the first."""
+    two = Statement("select null, 1, '', null, null; create table api_smuggled ()")
+    dsn = local_supabase.postgres.dsn(user="authenticator")
+    with pytest.raises(psycopg.errors.SyntaxError, match="multiple commands"):
+        async with Database(dsn) as database:
+            await database.run([("role", "anon")], two, read_only=False, check=lambda result: None)
 
 
 async def test_tokens_are_checked(api: httpx.AsyncClient, local_supabase: LocalSupabase) -> None:
