@@ -123,6 +123,17 @@ async def _viewed() -> AsyncIterator[tuple[testing.TestBridge, Page]]:
         yield bridge, await _open(connection, f"http://{server.address}/")
 
 
+SESSION_1 = "5e551011-0000-4000-8000-000000000001"
+LISTEN = """
+    window.sockets = [];
+    window.said = [];
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (text) {
+      if (!window.sockets.includes(this)) window.sockets.push(this);
+      if (JSON.parse(text).type === "subscribe") window.said.push(text);
+      return send.call(this, text);
+    };
+"""
 LIVE = "document.getElementById('state').textContent === 'live'"
 TEXTS = "[...document.querySelectorAll('#messages .text')].map((e) => e.textContent).join('|')"
 
@@ -160,6 +171,66 @@ async def test_what_was_there_before_is_shown_and_chosen_by_a_click() -> None:
                 f".find((b) => b.textContent.startsWith('prompt {number}')).click()"
             )
             await page.until(f"{TEXTS} === 'prompt {number}'")
+        assert page.complaints == []
+
+
+async def test_only_the_messages_that_are_looked_at_are_fetched() -> None:
+    """The list asks for no messages; one conversation's come over a connection that ends."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        for number in (1, 2):
+            session = f"5e551011-0000-4000-8000-00000000000{number}"
+            bridge.append(testing.claude_line(f"prompt {number}", session=session))
+            await bridge.next("new_message")
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=LISTEN)
+        await page.call("Page.reload")
+        await page.until(f"{TEXTS} === 'prompt 2'")
+        await page.until("window.sockets?.length === 2 && window.sockets[1].readyState === 3")
+        assert await page.value("window.sockets[0].readyState") == 1
+        first, second = await page.value("window.said.map((text) => JSON.parse(text).data)")
+        assert first == {"snapshot": 0}
+        assert (len(second["conversations"]), second["snapshot"]) == (1, 200)
+        bridge.append(testing.claude_line("elsewhere", "assistant", session=SESSION_1))
+        bridge.append(testing.claude_line("here", "assistant", session=session))
+        await page.until(f"{TEXTS} === 'prompt 2|here'")
+        assert page.complaints == []
+
+
+async def test_the_markdown_of_an_answer_is_shown_and_its_markup_is_not() -> None:
+    """Bold words, code and fenced blocks look like it; a tag in them stays text."""
+    answer = "a **bold <i>** and `code <i>`\n```html\n<i>*\n```\nend"
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        bridge.append(testing.claude_line(answer, "assistant"))
+        await page.until(f"{TEXTS}.endsWith('end')")
+        marked = "[...document.querySelectorAll('#messages .text > *')]"
+        assert await page.value(f"{marked}.map((e) => [e.tagName, e.textContent])") == [
+            ["STRONG", "bold <i>"],
+            ["CODE", "code <i>"],
+            ["PRE", "<i>*\n"],
+        ]
+        assert page.complaints == []
+
+
+async def test_a_tool_call_and_a_thought_are_shown_folded() -> None:
+    """A message without text says which tool it calls, and the input stays text."""
+    content = [
+        {"type": "thinking", "thinking": "hm <i>"},
+        {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls <b>"}},
+    ]
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        bridge.append(testing.claude_line("look", "user"))
+        line = json.loads(testing.claude_line("", "assistant"))
+        line["message"]["content"] = content
+        bridge.append(json.dumps(line))
+        await page.until("document.querySelector('#messages .call summary') !== null")
+        folded = "[...document.querySelectorAll('#messages details')].map((d) => d.textContent)"
+        thought, call = await page.value(folded)
+        assert thought == "thoughthm <i>"
+        assert call.startswith("Bash ls <b>{")
+        assert await page.value(TEXTS) == "look"
+        assert await page.value("document.querySelector('#messages i, #messages b')") is None
         assert page.complaints == []
 
 

@@ -1,27 +1,34 @@
 // Follows /ws: rows are kept by id, a lower revision never replaces a higher one, and after a
-// lost connection the stream goes on from the last cursor. Text goes in by textContent alone.
+// lost connection the stream goes on from the last cursor. The list of conversations is always
+// whole; messages are fetched of the conversation that is looked at, however many there are.
 
-const RECENT = 200; // messages of each conversation in a snapshot
+import { drawFacts, drawList, drawMessages } from "./page.js";
+
+const RECENT = 200; // messages of a conversation at first
+const MOST = 1000; // messages that a snapshot gives
 const SILENT_MS = 60_000; // the server pings three times in this
+const AGAIN_MS = 1000;
+
+const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+const address = `${scheme}//${location.host}${document.body.dataset.ws}`;
+const state = document.getElementById("state");
+const search = document.getElementById("search");
+const earlier = document.getElementById("earlier");
 
 const conversations = new Map();
-const messages = new Map(); // conversation id -> Map of message id -> message
-const gone = new Map(); // message id -> revision of its deletion
-const items = new Map(); // message id -> its element, of the chosen conversation
-const page = Object.fromEntries(
-  ["state", "conversations", "title", "facts", "messages"].map((id) => [id, document.getElementById(id)]),
-);
-
-let cursor = null;
+let messages = new Map(); // of the chosen conversation
+let gone = new Map(); // message id -> revision of its deletion
 let chosen = location.hash.slice(1) || null;
+let listed = false; // whether the snapshot of the list is complete
+let loading = null; // the fetch of the chosen conversation's messages
+let cursor = null;
 let wait = 250;
 let drawing = false;
 
-// The connection ------------------------------------------------------------------------------
+// The connection that follows everything ------------------------------------------------------
 
 function connect() {
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  const socket = new WebSocket(`${scheme}//${location.host}${document.body.dataset.ws}`);
+  const socket = new WebSocket(address);
   let silence;
   const heard = () => {
     clearTimeout(silence);
@@ -46,7 +53,7 @@ function connect() {
 }
 
 function subscribe(socket) {
-  const data = cursor === null ? { snapshot: RECENT } : { since: cursor };
+  const data = cursor === null ? { snapshot: 0 } : { since: cursor };
   socket.send(JSON.stringify({ type: "subscribe", data }));
 }
 
@@ -59,7 +66,7 @@ function receive(socket, { type, data }) {
       break;
     case "snapshot":
       data.conversations.forEach(putConversation);
-      data.messages.forEach(putMessage);
+      if (!data.more) listComplete();
       break;
     case "new_conversation":
     case "conversation_update":
@@ -67,22 +74,68 @@ function receive(socket, { type, data }) {
       break;
     case "new_message":
     case "message_update":
-      putMessage(data);
+      if (data.conversation_id === chosen) putMessage(data);
       break;
     case "message_deleted":
-      removeMessage(data);
+      if (data.conversation_id === chosen) removeMessage(data);
       break;
     case "resync": // a gap: everything again, then on from the snapshot's cursor
       cursor = null;
+      listed = false;
       subscribe(socket);
       return;
   }
   if (data.cursor) cursor = data.cursor;
 }
 
-function show(state) {
-  page.state.dataset.state = state;
-  page.state.textContent = state;
+function listComplete() {
+  listed = true;
+  if (conversations.has(chosen)) load(loading?.wanted ?? RECENT);
+  draw();
+}
+
+function show(text) {
+  state.dataset.state = text;
+  state.textContent = text;
+}
+
+// The messages of the chosen conversation -----------------------------------------------------
+
+/** Fetches the last messages over a connection of its own; live events keep them current. */
+function load(wanted) {
+  loading?.socket.close();
+  const socket = new WebSocket(address);
+  const mine = (loading = { socket, wanted, seen: new Set(), complete: false });
+  const subscription = { conversations: [chosen], snapshot: wanted };
+  socket.onopen = () => socket.send(JSON.stringify({ type: "subscribe", data: subscription }));
+  socket.onmessage = ({ data: frame }) => {
+    const { type, data } = JSON.parse(frame);
+    if (type !== "snapshot" || loading !== mine) return;
+    data.messages.forEach(putMessage);
+    if (data.more) return;
+    mine.complete = true;
+    for (const id of messages.keys()) if (!mine.seen.has(id)) messages.delete(id);
+    socket.close();
+    draw();
+  };
+  socket.onclose = () => {
+    const lost = loading === mine && !mine.complete;
+    if (lost) setTimeout(() => loading === mine && load(wanted), AGAIN_MS);
+  };
+}
+
+function choose(id) {
+  if (id === chosen) return;
+  take(id);
+  history.replaceState(null, "", `#${id}`);
+  draw();
+}
+
+function take(id) {
+  chosen = id;
+  messages = new Map();
+  gone = new Map();
+  load(RECENT);
 }
 
 // The rows ------------------------------------------------------------------------------------
@@ -95,20 +148,18 @@ function putConversation(row) {
 }
 
 function putMessage(row) {
+  loading?.seen.add(row.id);
   if ((gone.get(row.id) ?? -1) >= row.revision) return;
-  let rows = messages.get(row.conversation_id);
-  if (!rows) messages.set(row.conversation_id, (rows = new Map()));
-  const known = rows.get(row.id);
+  const known = messages.get(row.id);
   if (known && known.revision > row.revision) return;
-  rows.set(row.id, row);
+  messages.set(row.id, row);
   draw();
 }
 
-function removeMessage({ id, conversation_id, revision }) {
-  const rows = messages.get(conversation_id);
-  if ((rows?.get(id)?.revision ?? -1) > revision) return;
+function removeMessage({ id, revision }) {
+  if ((messages.get(id)?.revision ?? -1) > revision) return;
   gone.set(id, revision);
-  rows?.delete(id);
+  messages.delete(id);
   draw();
 }
 
@@ -119,84 +170,18 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    drawConversations();
-    drawMessages();
+    const newest = drawList(conversations, chosen, search.value, choose);
+    if (listed && newest && !conversations.has(chosen)) take(newest.id);
+    const row = conversations.get(chosen);
+    if (!row) return;
+    drawFacts(row);
+    drawMessages(chosen, messages);
+    earlier.hidden = !loading?.complete || loading.wanted >= MOST || messages.size < loading.wanted;
   });
 }
 
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function newestFirst(a, b) {
-  return String(b.updated_at).localeCompare(String(a.updated_at));
-}
-
-function drawConversations() {
-  const all = [...conversations.values()].sort(newestFirst);
-  const shown = all.filter((row) => !conversations.has(row.parent_id));
-  if (!conversations.has(chosen) && shown.length) chosen = shown[0].id;
-  const lines = shown.flatMap((row) => [row, ...all.filter((child) => child.parent_id === row.id)]);
-  page.conversations.replaceChildren(...lines.map(conversationLine));
-}
-
-function conversationLine(row) {
-  const button = element("button", conversations.has(row.parent_id) ? "child" : "");
-  button.type = "button";
-  button.setAttribute("aria-current", String(row.id === chosen));
-  button.append(
-    element("strong", "", row.title || row.session_id),
-    element("small", "", [row.project_name, `${row.message_count} messages`, row.activity].filter(Boolean).join(" · ")),
-  );
-  button.onclick = () => {
-    chosen = row.id;
-    history.replaceState(null, "", `#${row.id}`);
-    items.clear();
-    page.messages.replaceChildren();
-    draw();
-  };
-  const line = element("li");
-  line.append(button);
-  return line;
-}
-
-function drawMessages() {
-  const row = conversations.get(chosen);
-  if (!row) return;
-  page.title.textContent = row.title || row.session_id;
-  page.facts.textContent = [row.project_name, row.git_branch, row.model, `${row.output_tokens} tokens written`]
-    .filter(Boolean)
-    .join(" · ");
-  const list = page.messages;
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-  const rows = [...(messages.get(chosen)?.values() ?? [])].sort((a, b) => a.seq - b.seq);
-  const wanted = new Set(rows.map((message) => message.id));
-  for (const [id, item] of items) if (!wanted.has(id)) (item.remove(), items.delete(id));
-  rows.forEach((message, place) => {
-    const item = messageItem(message);
-    if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
-  });
-  if (atEnd) list.scrollTop = list.scrollHeight;
-}
-
-function messageItem(message) {
-  let item = items.get(message.id);
-  if (!item) {
-    item = element("li");
-    item.append(element("p", "who"), element("div", "text"));
-    items.set(message.id, item);
-  }
-  if (item.dataset.revision !== String(message.revision)) {
-    const when = message.created_at ? new Date(message.created_at).toLocaleTimeString() : "";
-    item.className = message.role;
-    item.dataset.revision = message.revision;
-    item.firstChild.textContent = [message.role, when].filter(Boolean).join(" · ");
-    item.lastChild.textContent = message.truncated ? `${message.text} …` : message.text;
-  }
-  return item;
-}
-
+search.oninput = draw;
+window.onhashchange = () => choose(location.hash.slice(1));
+earlier.onclick = () => load(MOST);
+setInterval(draw, 30_000); // "3 min ago" moves on by itself
 connect();
