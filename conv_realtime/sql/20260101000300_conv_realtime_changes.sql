@@ -7,7 +7,8 @@
 --
 -- A cursor is <stream>.<position>. The position is a transaction, all of those before it read,
 -- or <transaction>-<table>-<revision>-<number>, read up to and including that row. Compared as
--- arrays of integers, positions of one stream are in reading order.
+-- arrays of integers, positions of one stream are in reading order. A cursor moves only over
+-- rows: where nothing changed it stays the same, whatever else goes on in the database.
 
 create function conv_realtime.head(
   out stream text, out horizon bigint, out newest bigint
@@ -43,6 +44,37 @@ begin
 end
 $$;
 
+-- Behind the newest row that the caller can see and that no older transaction can precede.
+create function conv_realtime.newest_place(everyone boolean, owner uuid, horizon bigint)
+returns bigint
+language sql stable set search_path = '' as $$
+  select coalesce(max(newest.tx) + 1, 0) from (
+    (select change_tx as tx from public.projects
+      where owner_id = owner and change_tx < horizon
+      order by change_tx desc, change_seq desc limit 1)
+    union all
+    (select change_tx as tx from public.conversations
+      where owner_id = owner and change_tx < horizon
+      order by change_tx desc, revision desc, change_seq desc limit 1)
+    union all
+    (select change_tx as tx from public.messages
+      where owner_id = owner and change_tx < horizon
+      order by change_tx desc, revision desc, change_seq desc limit 1)
+    union all
+    (select change_tx from public.projects
+      where everyone and change_tx >= 0 and change_tx < horizon
+      order by change_tx desc, change_seq desc limit 1)
+    union all
+    (select change_tx from public.conversations
+      where everyone and change_tx >= 0 and change_tx < horizon
+      order by change_tx desc, revision desc, change_seq desc limit 1)
+    union all
+    (select change_tx from public.messages
+      where everyone and change_tx >= 0 and change_tx < horizon
+      order by change_tx desc, revision desc, change_seq desc limit 1)
+  ) newest
+$$;
+
 -- Up to max_rows rows (1 to 1000) that changed after the cursor, each once and as it is now, in
 -- an order that every reader sees; a page ends early above 4 MB. null: where "now" is, 'start':
 -- everything. A cursor that is not one of this database's answers resync.
@@ -64,6 +96,7 @@ declare
   page jsonb[] := '{}';
   bytes bigint := 0;
   position text;
+  last bigint;
   more boolean := false;
 begin
   select * into head from conv_realtime.head();
@@ -78,7 +111,8 @@ begin
 
   -- Transactions that run may be newer than the snapshot knows, by far not by a million.
   if since.tx is null or since.tx > head.newest + 1048576 then
-    return jsonb_build_object('changes', '[]'::jsonb, 'cursor', head.stream || '.' || head.horizon,
+    return jsonb_build_object('changes', '[]'::jsonb,
+      'cursor', head.stream || '.' || conv_realtime.newest_place(everyone, owner, head.horizon),
       'more', false, 'resync', cursor is not null);
   elsif (since.tx, since.rank) >= (head.horizon, 0) then
     return jsonb_build_object('changes', '[]'::jsonb, 'cursor', cursor,
@@ -184,11 +218,16 @@ begin
       'row', found.data));
     bytes := bytes + pg_column_size(found.data);
     position := format('%s-%s-%s-%s', found.tx, found.rank, found.revision, found.seq);
+    last := found.tx;
   end loop;
 
   return jsonb_build_object(
     'changes', to_jsonb(page),
-    'cursor', head.stream || '.' || case when more then position else head.horizon::text end,
+    'cursor', head.stream || '.' || case
+      when more then position
+      when last is not null then (last + 1)::text -- the whole transaction has been read
+      when cursor = 'start' then '0'
+      else substr(cursor, length(head.stream) + 2) end,
     'more', more,
     'resync', false);
 end
@@ -231,11 +270,13 @@ grant execute on function public.changes_since(text, int), public.conversation_d
 
 revoke all on function
   conv_realtime.head(),
+  conv_realtime.newest_place(boolean, uuid, bigint),
   conv_realtime.parse_position(text)
   from public, anon, authenticated, service_role;
 -- changes_since() runs as its caller.
 grant execute on function
   conv_realtime.head(),
+  conv_realtime.newest_place(boolean, uuid, bigint),
   conv_realtime.parse_position(text)
   to authenticated, service_role;
 insert into conv_realtime.versions values ('20260101000300');

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import jwt
 import pytest
 
 from conv_realtime.edges.checkpoints import Checkpoints
@@ -484,3 +486,42 @@ async def test_inline_subagents_and_late_lines_of_a_response(tmp_path: Path) -> 
         await _until(lambda: "x\n\ny" in _texts(store))
     main, child = sorted(store.conversations.values(), key=lambda row: row.agent_id or "")
     assert (main.message_count, child.message_count, child.parent_id) == (2, 2, main.id)
+
+
+async def test_a_folder_that_was_deleted_and_made_again_is_watched_again(tmp_path: Path) -> None:
+    """A watch stays with the folder that is gone; without a new one only sweeps would see."""
+    store = MemoryStore()
+    path = _file(tmp_path, user("q"))
+    async with _running(_ingest(tmp_path, store, sweep_seconds=3600)) as ingest:
+        await _until(lambda: _texts(store) == ["prompt q"])
+        shutil.rmtree(tmp_path / "projects")
+        await _until(lambda: ingest.health()["watcher"] == "partial")
+        _file(tmp_path, user("q"), user("r"))
+        await _until(lambda: ingest.health()["watcher"] == "ok")
+        with path.open("ab") as file:
+            file.write(user("s"))
+        await _until(lambda: _texts(store) == ["prompt q", "prompt r", "prompt s"])
+
+
+async def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Path) -> None:
+    """It was never missing, so only what it is tells that it is another one."""
+    store = MemoryStore()
+    _file(tmp_path, user("q"))
+    async with _running(_ingest(tmp_path, store, sweep_seconds=3600)):
+        await _until(lambda: len(store.messages) == 1)
+        _file(tmp_path / "new", user("o", session=OTHER), name=f"-p/{OTHER}.jsonl")
+        os.rename(tmp_path / "projects", tmp_path / "old")
+        os.rename(tmp_path / "new" / "projects", tmp_path / "projects")
+        await _until(lambda: len(store.messages) == 2)
+        with (tmp_path / "projects" / f"-p/{OTHER}.jsonl").open("ab") as file:
+            file.write(user("p", session=OTHER))
+        await _until(lambda: len(store.messages) == 3)
+
+
+async def test_a_users_key_writes_rows_of_that_user_alone(tmp_path: Path) -> None:
+    """Told at once: the database would refuse every row for ever."""
+    key = jwt.encode({"role": "authenticated", "sub": OTHER}, "s" * 32)
+    with pytest.raises(ConfigError, match=OTHER) as refused:
+        async with _ingest(tmp_path, MemoryStore(), supabase_key=key):
+            pass
+    assert refused.value.name == "CONV_REALTIME_OWNER_ID"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,18 @@ def _command(local: LocalSupabase, owner: Owner, folder: Path) -> tuple[list[str
     }
 
 
+def _run(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+def _cursor(local: LocalSupabase, owner: Owner) -> str:
+    headers = {"apikey": local.publishable_key, "authorization": f"Bearer {owner.token}"}
+    answer = httpx.post(f"{local.url}/rest/v1/rpc/changes_since", headers=headers, json={})
+    return str(answer.json()["cursor"])
+
+
 def _database(local: LocalSupabase, owner: Owner, table: str) -> dict[str, dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     headers = {"apikey": local.secret_key}
@@ -91,7 +104,7 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
 def test_killed_at_random_moments_the_tables_end_equal(
     local_supabase: LocalSupabase, owner: Owner, tmp_path: Path
 ) -> None:
-    """Every column is what the files say, and one more run writes nothing."""
+    """Every column is what the files say; later runs change no row and move no cursor."""
     folder = tmp_path / "projects"
     folder.mkdir()
     paths = _transcripts(folder)
@@ -107,14 +120,13 @@ def test_killed_at_random_moments_the_tables_end_equal(
             process.wait()
             killed += 1
     assert killed, "it was too fast to be killed: write more turns"
-    summaries = [
-        json.loads(
-            subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
-        )
-        for _ in range(2)
-    ]
-    assert summaries[1]["changed"] == 0
-    assert summaries[1]["messages"] == _FILES * _TURNS * 4
+    _run(command, environment)
+    cursor = _cursor(local_supabase, owner)
+    again = _run(command, environment)
+    assert (again["changed"], again["messages"]) == (0, _FILES * _TURNS * 4)
+    shutil.rmtree(tmp_path / "state")
+    assert _run(command, environment)["changed"] == 0
+    assert _cursor(local_supabase, owner) == cursor
 
     expected: dict[str, dict[str, Any]] = {}
     for path in paths:

@@ -171,14 +171,37 @@ def test_what_is_no_cursor_here_answers_resync(db: Database, alice: str, cursor:
         assert request.changes(answer["cursor"])["resync"] is False
 
 
-def test_a_filtered_cursor_does_not_age(db: Database, alice: str, mallory: str) -> None:
-    """It goes on although all changes are another's."""
+def test_a_cursor_moves_over_rows_alone(db: Database, alice: str, mallory: str) -> None:
+    """Others' rows, silent writes and whatever else takes transactions leave it where it is."""
+    talk = conversation(alice)
+    with db.user(alice) as request:
+        request.upsert("conversations", [talk])
     before = head(db, alice)
     with db.user(mallory) as request:
         request.upsert("conversations", [conversation(mallory)])
+    with db.user(alice) as request:
+        request.upsert("conversations", [talk])
+    assert drain(db, alice, before) == ([], before)
+    assert head(db, alice) == before
+    with db.user(alice) as request:
+        request.upsert("conversations", [talk | {"revision": talk["revision"] + 1}])
     ids, after = drain(db, alice, before)
-    assert ids == []
+    assert ids == [talk["id"]]
     assert place(after) > place(before)
+    assert head(db, alice) == after
+
+
+def test_an_empty_database_has_a_head(db: Database, alice: str) -> None:
+    """Who starts before the first row misses none."""
+    start = head(db, alice)
+    talk = conversation(alice)
+    with db.user(alice) as request:
+        request.upsert("conversations", [talk])
+        answer = request.changes(start)
+    assert answer["changes"] == []  # the writer's own transaction still runs
+    with db.user(alice) as request:
+        (change,) = request.changes(start)["changes"]
+    assert (change["row"]["id"], change["created"]) == (talk["id"], True)
 
 
 def test_a_read_only_transaction_can_read(db: Database, alice: str) -> None:
@@ -206,9 +229,10 @@ def test_an_older_open_transaction_is_waited_for(db: Database, alice: str) -> No
 
 def test_a_target_beyond_the_horizon_is_no_error(db: Database, alice: str) -> None:
     """Realtime may announce what a reader cannot see yet: it gets its cursor back."""
-    now = head(db, alice)
-    stream, _, position = now.partition(".")
-    ahead = f"{stream}.{int(position) + 5}"
+    stream = head(db, alice).partition(".")[0]
+    with db.user(alice) as request:
+        now = int(request.value("select pg_snapshot_xmax(pg_current_snapshot())::text"))
+    ahead = f"{stream}.{now + 5}"
     with db.user(alice) as request:
         answer = request.changes(ahead)
     assert answer == {"changes": [], "cursor": ahead, "more": False, "resync": False}
@@ -287,7 +311,8 @@ def test_a_page_of_long_rows_ends_early(db: Database, alice: str) -> None:
 
 def test_others_rows_are_not_read(db: Database, alice: str, mallory: str) -> None:
     """The service role alone reads everybody's."""
-    cursor = head(db, alice)
+    with db.service() as request:
+        cursor = str(request.changes(None)["cursor"])
     hers, his = conversation(alice), conversation(mallory)
     for user, row in ((alice, hers), (mallory, his)):
         with db.user(user) as request:

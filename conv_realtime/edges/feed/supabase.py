@@ -36,7 +36,8 @@ POLL_SECONDS = 1.0
 """How often the database is read while there are no wake-ups."""
 
 PAGE_ROWS = 500
-_CATCH_UP_SECONDS = (0.002, 0.25)
+_CATCH_UP_SECONDS = (0.002, 0.5)
+_CATCH_UP_AT_MOST = 60.0
 _SHORTEST_PAUSE = 0.2
 
 
@@ -168,6 +169,7 @@ class SupabaseFeed:
     async def _read(self, on_page: PageHandler) -> None:
         """Read on until nothing more is there and the announced cursor is reached."""
         pause, longest = _CATCH_UP_SECONDS
+        waited = 0.0
         if self._cursor is None:
             page = await self.since(None)
             self._cursor = page.cursor
@@ -185,9 +187,13 @@ class SupabaseFeed:
             if self._target is None or _reaches(page.cursor, self._target):
                 self._target = None
                 return
+            if waited > _CATCH_UP_AT_MOST:  # what was announced is gone, or not for us
+                self._target = None
+                return
             # Committed, but not yet below every running transaction.
             self._reading = "live"
             await asyncio.sleep(pause)
+            waited += pause
             pause = min(pause * 2, longest)
 
     async def _pause(self, seconds: float) -> None:
