@@ -304,16 +304,28 @@ def _owner(settings: Settings) -> UUID:
     """Return who owns the rows: the setting, else the signed-in user that the key stands for.
 
     Raises:
-        ConfigError: neither is there.
+        ConfigError: neither is there, or the one is not the other.
     """
-    if settings.owner_id is not None:
-        return settings.owner_id
-    key = settings.supabase_key
-    with contextlib.suppress(jwt.InvalidTokenError, ValueError, KeyError):
-        token = key.get_secret_value() if key else ""
-        return UUID(jwt.decode(token, options={"verify_signature": False})["sub"])
+    user = _user_of_key(settings)
+    if settings.owner_id is not None and user not in (None, settings.owner_id):
+        raise ConfigError(
+            "CONV_REALTIME_OWNER_ID",
+            f"is {settings.owner_id}, but the key is of user {user}, who may only write rows of"
+            " their own; unset it, or take a secret key",
+        )
+    if owner := settings.owner_id or user:
+        return owner
     raise ConfigError(
         "CONV_REALTIME_OWNER_ID",
         "is not set; it is the id of the user who owns the conversations, in the project's"
         " dashboard under Authentication, Users",
     )
+
+
+def _user_of_key(settings: Settings) -> UUID | None:
+    key = settings.supabase_key
+    with contextlib.suppress(jwt.InvalidTokenError, ValueError, KeyError):
+        token = key.get_secret_value() if key else ""
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return UUID(claims["sub"]) if claims.get("role") != "service_role" else None
+    return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.tender import Tender
 
+logger = logging.getLogger("conv_realtime.ingest")
+
 APPEAR_SECONDS = 1.0
-"""How often a watched path that does not exist yet is looked for."""
+"""How often is looked whether a watched path is there, and still the same."""
 
 
 class Waker:
@@ -36,11 +40,11 @@ class Waker:
             await self._look(wakeup)
 
     async def sweep_for_ever(self) -> None:
-        """Sweep now and then, and whenever a path appears that was not there, until cancelled."""
+        """Sweep now and then, and whenever a path appears or is replaced, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._desk.settings.sweep_seconds):
-                    await self._until_path_appears()
+                    await self._until_outdated()
             await self._watcher.arm()
             await self._sweep()
 
@@ -52,16 +56,20 @@ class Waker:
             if disk.is_transcript_name(path) or path in self._desk.shelf.books:
                 self._tender.look_soon(path, tell=True)
 
-    async def _until_path_appears(self) -> None:
-        """Return when a watched path is there that was not; never, if all are."""
-        missing = set(self._paths) - existing(self._paths)
-        while not existing(missing):  # noqa: ASYNC110 - nothing tells of folders outside
+    async def _until_outdated(self) -> None:
+        """Return when a watched path appears, vanishes or is replaced by another."""
+        while not self._watcher.outdated:  # noqa: ASYNC110 - nothing tells of folders outside
             await asyncio.sleep(APPEAR_SECONDS)
 
     async def _sweep(self) -> None:
         """Look at every file whose state on disk is not the one last seen."""
         shelf = self._desk.shelf
-        for path in await _walk(existing(self._paths)):
+        try:
+            paths = await _walk(existing(self._paths))
+        except SourceError as error:  # it went, or was closed, just now
+            logger.warning("%s", error)
+            return
+        for path in paths:
             book = shelf.books.get(path)
             checkpoint = shelf.checkpoints.get(path)
             followed = book is not None and book.follower is not None
@@ -71,7 +79,8 @@ class Waker:
 
 def existing(paths: Iterable[Path]) -> set[Path]:
     """Return those of `paths` that are there now."""
-    return {path for path in paths if path.expanduser().exists()}
+    # Not Path.exists, which raises where a folder above is closed to us.
+    return {path for path in paths if os.path.exists(path.expanduser())}
 
 
 async def _walk(paths: Iterable[Path]) -> list[str]:

@@ -8,6 +8,7 @@ both are noticed here and answered by a sweep; a slow periodic sweep guarantees 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import warnings
@@ -29,7 +30,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from conv_realtime.edges.watch.inotify import lossless_observer
 
@@ -64,6 +65,30 @@ class Wakeup:
         return bool(self.files or self.folders or self.sweep)
 
 
+@dataclass(frozen=True, slots=True)
+class _Armed:
+    """What is watched for a path; no `watch` where the system refused one."""
+
+    watch: ObservedWatch | None
+    identity: tuple[int, int]
+
+
+def _folder(path: str) -> str:
+    """Return what is watched for `path`: a file is watched by the folder that it is in."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of what is watched for `path`, None while it does not exist."""
+    if not os.path.exists(path):
+        return None
+    try:
+        found = os.stat(_folder(path))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Watcher:
     """Watches files and folders, recursively; an async context manager bound to its loop.
 
@@ -73,7 +98,7 @@ class Watcher:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = [os.path.abspath(path.expanduser()) for path in paths]
-        self._armed: set[str] = set()
+        self._armed: dict[str, _Armed] = {}
         self._observer: BaseObserver | None = None
         self._pending = Wakeup()
         self._woken = asyncio.Event()
@@ -106,10 +131,16 @@ class Watcher:
         """One word for `/healthz`: `ok`, `partial` (paths that do not exist) or `down`."""
         if not self.alive:
             return "down"
-        return "ok" if len(self._armed) == len(self._paths) else "partial"
+        armed = [path for path, armed in self._armed.items() if armed.watch is not None]
+        return "ok" if len(armed) == len(set(self._paths)) else "partial"
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a path appeared, vanished or was replaced by another since the last `arm`."""
+        return any(self._known(path) != _identity(path) for path in self._paths)
 
     async def arm(self) -> None:
-        """Take up paths that appeared since, and begin again where watching has ended.
+        """Take up paths that appeared or were replaced, and begin again where watching ended.
 
         What happened in between is not reported: walk the paths after this.
         """
@@ -117,7 +148,7 @@ class Watcher:
             logger.error("file watching has stopped; starting it again")
             await asyncio.to_thread(self._stop)
             await asyncio.to_thread(self._start)
-        elif len(self._armed) < len(self._paths):
+        elif self.outdated or self.watching != "ok":
             await asyncio.to_thread(self._schedule)
 
     async def wakeups(self) -> AsyncIterator[Wakeup]:
@@ -138,19 +169,36 @@ class Watcher:
         self._schedule()
 
     def _schedule(self) -> None:
-        assert self._observer is not None
         for path in self._paths:
-            if path in self._armed or not os.path.exists(path):
-                continue
-            folder = path if os.path.isdir(path) else os.path.dirname(path)
-            try:
-                self._observer.schedule(
-                    self._handler, folder, recursive=folder == path, event_filter=_EVENTS
-                )
-            except OSError as error:  # the limit on watches, most likely
-                logger.error("cannot watch %s: %s; it is swept instead", folder, error)
-                continue
-            self._armed.add(path)
+            armed, identity = self._armed.get(path), _identity(path)
+            if armed is not None:
+                if armed.watch is not None and armed.identity == identity:
+                    continue
+                self._unschedule(path)
+            if identity is not None:
+                self._armed[path] = _Armed(self._watch(path), identity)
+
+    def _watch(self, path: str) -> ObservedWatch | None:
+        assert self._observer is not None
+        folder = _folder(path)
+        try:
+            return self._observer.schedule(
+                self._handler, folder, recursive=folder == path, event_filter=_EVENTS
+            )
+        except OSError as error:  # the limit on watches, most likely
+            logger.error("cannot watch %s: %s; it is swept instead", folder, error)
+            return None
+
+    def _unschedule(self, path: str) -> None:
+        """Stop watching what was at `path`: a watch stays with a folder, not with its name."""
+        armed = self._armed.pop(path)
+        if self._observer is not None and armed.watch is not None:
+            with contextlib.suppress(KeyError):  # another path shared it
+                self._observer.unschedule(armed.watch)
+
+    def _known(self, path: str) -> tuple[int, int] | None:
+        armed = self._armed.get(path)
+        return None if armed is None else armed.identity
 
     def _stop(self) -> None:
         observer, self._observer = self._observer, None
