@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
+from conv_realtime.local.rest_errors import ApiError
+
 _ANONYMOUS = "anon"
 _SEARCH_PATH = '"public", "extensions"'
 
@@ -43,16 +45,26 @@ class Caller:
 def identify(request: Request, verify: Callable[[str], dict[str, Any]]) -> Caller:
     """Reads the bearer token, else the `apikey` header; without either the caller is anonymous.
 
+    Any page in the browser of this machine can ask, so a page must show that it has a key.
+
     Raises:
+        ApiError: `PGRST302`, a page has no key.
         TokenError: there is a token, and it is not accepted.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = request.headers.get("apikey", "") or request.query_params.get("apikey", "")
     if not token:
+        if _is_page(request):
+            raise ApiError(401, "PGRST302", "No API key found in request")
         return Caller(_ANONYMOUS, {"role": _ANONYMOUS})
     claims = verify(token.strip())
     role = claims.get("role")
     if not isinstance(role, str) or not role:
         role = _ANONYMOUS
     return Caller(role, claims | {"role": role})
+
+
+def _is_page(request: Request) -> bool:
+    """Whether a script of a page asks; `none` is what somebody typed into the address bar."""
+    return "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none"

@@ -124,6 +124,30 @@ async def test_browsers_of_other_origins_may_ask(local_supabase: LocalSupabase) 
         assert "Content-Range" in answer.headers["access-control-expose-headers"]
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"Origin": "https://example.com", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_a_page_without_a_key_learns_nothing(
+    local_supabase: LocalSupabase, page: dict[str, str]
+) -> None:
+    """Any page in the user's browser reaches the port; what it has no key for stays closed."""
+    async with httpx.AsyncClient(base_url=f"{local_supabase.url}/rest/v1", headers=page) as client:
+        for answer in (
+            await client.get("/"),
+            await client.get("/messages"),
+            await client.post("/rpc/schema_version", json={}),
+        ):
+            assert answer.status_code == 401
+            assert answer.json()["code"] == "PGRST302"
+        key = {"apikey": local_supabase.publishable_key}
+        assert (await client.get("/", headers=key)).status_code == 200
+
+
 async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
     """A response with a body comes without the 40 ms of Nagle's delay against delayed ACKs."""
     headers = {"apikey": local_supabase.secret_key}
