@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 usage or settings, 130 interrupted.
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import NoReturn
 import click
 
 from conv_realtime.errors import ConfigError, ConvRealtimeError
+
+logger = logging.getLogger("conv_realtime.cli")
 
 _HOMES = {
     "up": "serving",
@@ -28,9 +31,9 @@ _HOMES = {
 
 
 class _Failure(click.ClickException):
-    """One of our errors, shown in one line."""
+    """One of our errors, or of the operating system's, shown in one line."""
 
-    def __init__(self, error: ConvRealtimeError) -> None:
+    def __init__(self, error: ConvRealtimeError | OSError) -> None:
         super().__init__(" ".join(str(error).split()))
 
 
@@ -64,6 +67,9 @@ class _Commands(click.Group):
             # Whoever read our output has gone, as `| head` does; the rest has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(0)
+        except OSError as error:  # a full disk, a folder that is not ours
+            logger.debug("failed", exc_info=True)
+            raise _Failure(error) from error
         ctx.exit(code or 0)
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.edges.feed.access import project_of
+from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.events import Event
 from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
@@ -219,6 +220,8 @@ class Relay:
         while True:
             try:
                 await feed.run(self._take)
+            except ConvRealtimeError as error:
+                logger.error("the feed failed: %s", error)
             except Exception:
                 logger.exception("the feed failed")
             self._failing = True

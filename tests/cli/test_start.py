@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -78,6 +79,15 @@ def test_a_wrong_setting_is_told_in_one_line() -> None:
     done = CliRunner().invoke(main, ["token"], env={"CONV_REALTIME_REST_SECONDS": "soon"})
     assert done.exit_code == 2
     assert "rest_seconds" in done.stderr.lower()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_error_of_the_system_is_told_in_one_line(tmp_path: Path) -> None:
+    """A state directory that is a file, a full disk: no traceback, exit code 1."""
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(main, ["backfill", "--state-dir", str(tmp_path / "file" / "state")])
+    assert done.exit_code == 1
+    assert str(tmp_path / "file") in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
