@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,10 @@ from conv_realtime.settings import Settings
 
 SUBPROTOCOL = "conv_realtime"
 _BEARER = "bearer."
-_FORWARDING = ("forwarded", "via")
+_FORWARDING = re.compile(r"forwarded|via|x-forwarded.*|.*(client|real|connecting|user)-?ip")
+"""What reverse proxies and tunnels add; `proxy_pass` of nginx turns even the host into ours."""
+
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _ASYMMETRIC = ["ES256", "RS256", "EdDSA"]
 _TEST_PEER, _TEST_HOST = "testclient", "testserver"
 
@@ -96,7 +100,7 @@ class Door:
             return Admitted(subprotocol=subprotocol)
         try:
             claims = self._claims(token)
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             return Refused(401, "the token is not valid")
         try:
             owner = UUID(str(claims["sub"]))
@@ -121,7 +125,7 @@ class Door:
 
 def is_local(caller: Caller) -> bool:
     """Return whether a caller is on this machine and addressed us as such."""
-    if any(name in _FORWARDING or name.startswith("x-forwarded") for name in caller.headers):
+    if any(_FORWARDING.fullmatch(name.replace("_", "-")) for name in caller.headers):
         return False
     host = _host_of(caller.headers.get("host", ""))
     if caller.peer == _TEST_PEER and host == _TEST_HOST:
@@ -140,6 +144,8 @@ def _token_of(caller: Caller) -> str | None:
 
 
 def _host_of(header: str) -> str | None:
+    if not _HOST.fullmatch(header):  # a user name or a path is no part of a host
+        return None
     try:
         return urlsplit(f"//{header}").hostname
     except ValueError:
@@ -162,11 +168,8 @@ def _is_loopback(name: str | None) -> bool:
 def _is_loopback_origin(origin: str | None) -> bool:
     if origin is None:
         return True
-    try:
-        parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and _is_loopback(parts.hostname)
-    except ValueError:
-        return False
+    scheme, _, host = origin.partition("://")
+    return scheme.lower() in ("http", "https") and _is_loopback(_host_of(host))
 
 
 def _read_keys(text: str | None) -> Mapping[str, jwt.PyJWK]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -66,6 +67,9 @@ def test_starlettes_test_client_is_this_machine() -> None:
         ("127.0.0.1", {**LOCAL, "origin": "http://127.0.0.1.evil.example"}, 403),
         ("127.0.0.1", {**LOCAL, "origin": "http://127.0.0.1@evil.example"}, 403),
         ("127.0.0.1", {**LOCAL, "origin": "http://[::1"}, 403),
+        ("127.0.0.1", {**LOCAL, "origin": "http://evil.example@localhost"}, 403),
+        ("127.0.0.1", {**LOCAL, "origin": "http://localhost/.evil.example"}, 403),
+        ("127.0.0.1", {"host": "evil.example\\@localhost"}, 401),
         ("127.0.0.1", {**LOCAL, "origin": APP}, 401),
         ("127.0.0.1", {"host": "evil.example"}, 401),  # DNS rebinding, without a page
         ("127.0.0.1", {"host": "evil.example", "origin": "http://evil.example"}, 403),
@@ -75,6 +79,10 @@ def test_starlettes_test_client_is_this_machine() -> None:
         ("127.0.0.1", {**LOCAL, "x-forwarded-proto": "https"}, 401),
         ("127.0.0.1", {**LOCAL, "forwarded": "for=127.0.0.1"}, 401),
         ("127.0.0.1", {**LOCAL, "via": "1.1 proxy"}, 401),
+        ("127.0.0.1", {**LOCAL, "x-real-ip": "192.0.2.1"}, 401),
+        ("127.0.0.1", {**LOCAL, "x_forwarded_for": "192.0.2.1"}, 401),
+        ("127.0.0.1", {**LOCAL, "cf-connecting-ip": "192.0.2.1"}, 401),
+        ("127.0.0.1", {**LOCAL, "true-client-ip": "192.0.2.1"}, 401),
         ("192.0.2.1", LOCAL, 401),
         ("192.0.2.1", {**REMOTE, "origin": APP}, 401),
         ("192.0.2.1", {"host": "testserver"}, 401),
@@ -87,6 +95,13 @@ def test_others_need_more_than_an_address(
     """A foreign page is 403; anything that is not this machine is 401 without a token."""
     answer = door().admit(Caller(peer, headers))
     assert isinstance(answer, Refused) and answer.status == status
+
+
+def test_a_token_that_nests_too_deep_is_refused() -> None:
+    """A header that no JSON parser takes is a bad token, not a failure of the server."""
+    header = base64.urlsafe_b64encode(b"[" * 6000).decode().rstrip("=")
+    answer = door().admit(Caller("192.0.2.1", REMOTE, f"{header}.e30.AAAA"))
+    assert answer == Refused(401, "the token is not valid")
 
 
 @pytest.mark.parametrize("origin", [None, APP, APP.upper()])
