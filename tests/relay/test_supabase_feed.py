@@ -167,6 +167,25 @@ async def test_a_snapshot_is_the_selected_conversations(local_supabase: Any, own
                 )
 
 
+async def test_a_stranger_cannot_rename_a_project(local_supabase: Any, owner: Any) -> None:
+    """A stranger's project with the same id shows its name to nobody else, nor learns the other."""
+    me, stranger = UUID(owner.id), UUID(int=UUID(owner.id).int ^ 1)
+    app = project(owner=me)
+    evil = app.model_copy(update={"owner_id": stranger, "name": "evil"})
+    mine, theirs = (
+        conversation("mine", me),
+        conversation("theirs", stranger, project_id=evil.id),
+    )
+    async with client_of(local_supabase, local_supabase.secret_key) as client:
+        await write(client, app, evil, mine, theirs)
+        async with Reader.run(feed_of(local_supabase)) as reader:
+            snapshot = reader.feed.snapshot(
+                owner=None, conversations={mine.id, theirs.id}, projects=None, messages=0
+            )
+            names = {row.title: row.project_name async for p in snapshot for row in p.conversations}
+    assert names == {"mine": "app", "theirs": "evil"}
+
+
 async def test_a_signed_in_user_hears_of_their_own_rows(local_supabase: Any, owner: Any) -> None:
     """With a user's token as key the owner's topic wakes, and only their rows are seen."""
     me, other = UUID(owner.id), UUID(int=UUID(owner.id).int ^ 1)

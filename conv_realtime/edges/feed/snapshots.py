@@ -33,9 +33,11 @@ async def read_snapshot(
     """Yield a part for each selected conversation, oldest first, all at `cursor`."""
     yield SnapshotPart((), (), cursor)
     rows = await _conversations(client, owner, conversations, projects)
-    names = await _project_names(client, {row["project_id"] for row in rows} - {None})
+    names = await _project_names(client, {row["project_id"] for row in rows} - {None}, owner)
     chosen = [
-        Conversation.model_validate({**row, "project_name": names.get(row["project_id"])})
+        Conversation.model_validate(
+            {**row, "project_name": names.get((row["project_id"], row["owner_id"]))}
+        )
         for row in rows
     ]
     chosen.sort(key=lambda row: (row.updated_at is not None, row.updated_at, row.id))
@@ -73,11 +75,14 @@ async def _conversations(
     return [row for row in live if wanted is None or row["project_id"] in wanted]
 
 
-async def _project_names(client: AsyncClient, ids: Collection[str]) -> dict[str, str]:
-    names: dict[str, str] = {}
+async def _project_names(
+    client: AsyncClient, ids: Collection[str], owner: UUID | None
+) -> dict[tuple[str, str], str]:
+    """Return names by id and owner: anybody may give a project of theirs another's id."""
+    names: dict[tuple[str, str], str] = {}
     for group in _groups("id", ids):
-        for row in await _select(client, "projects", "id,name", group, None):
-            names[row["id"]] = row["name"]
+        for row in await _select(client, "projects", "id,owner_id,name", group, owner):
+            names[row["id"], row["owner_id"]] = row["name"]
     return names
 
 
