@@ -9,7 +9,8 @@
 -- A payload is {"data": {...}, "cursor"}: data has the fields of the /ws event of that name, and
 -- reading changes_since up to payload.cursor has seen the whole transaction. Those cursors are
 -- targets and no place to start from: an older transaction may still be uncommitted.
--- An owner's topic gets `changed` only where the transaction sent nothing else there.
+-- `changed` comes with every transaction that changed a row, whatever else was sent: a reader
+-- who follows it alone misses nothing.
 --
 -- Request headers of a writer:
 --   x-conv-realtime-history: 1  these rows are history: `changed` alone
@@ -50,20 +51,15 @@ begin
   perform realtime.send(
     jsonb_build_object('data', data, 'cursor', target),
     event, 'conv_realtime:' || topic, true);
-  perform conv_realtime.remember_told(topic);
 end
 $$;
 
--- Topics told in this transaction. A setting that is local to the transaction goes with it, and
+-- Topics that `changed` went to in this transaction. A setting that is local to the transaction goes with it, and
 -- a rollback to a savepoint takes it back together with what was sent.
 create function conv_realtime.remember_told(topic text) returns void
-language plpgsql set search_path = '' as $$
-begin
-  if not conv_realtime.was_told(topic) then
-    perform set_config('conv_realtime.told',
-      coalesce(current_setting('conv_realtime.told', true), '') || ' ' || topic || ' ', true);
-  end if;
-end
+language sql set search_path = '' as $$
+  select set_config('conv_realtime.told',
+    coalesce(current_setting('conv_realtime.told', true), '') || ' ' || topic || ' ', true)
 $$;
 
 create function conv_realtime.was_told(topic text) returns boolean
@@ -85,6 +81,7 @@ begin
     if not conv_realtime.was_told(topic) then
       perform conv_realtime.tell(
         topic, 'changed', jsonb_build_object('cursor', target), target);
+      perform conv_realtime.remember_told(topic);
     end if;
   end loop;
 end
