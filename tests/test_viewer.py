@@ -196,6 +196,25 @@ async def test_only_the_messages_that_are_looked_at_are_fetched() -> None:
         assert page.complaints == []
 
 
+async def test_of_two_quick_choices_the_last_is_shown() -> None:
+    """A choice whose connection is not open yet is given up without a complaint."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        for number in (1, 2, 3):
+            session = f"5e551011-0000-4000-8000-00000000000{number}"
+            bridge.append(testing.claude_line(f"prompt {number}", session=session))
+            await bridge.next("new_message")
+        await page.until("document.querySelectorAll('#conversations button').length === 3")
+        clicks = "for (const b of document.querySelectorAll('#conversations button')) b.click()"
+        await page.value(clicks)
+        last = "document.querySelector('#conversations [aria-current=true] strong').textContent"
+        await page.until(f"{TEXTS} !== '' && {TEXTS} === {last}")
+        assert await page.value(last) == await page.value(
+            "[...document.querySelectorAll('#conversations strong')].at(-1).textContent"
+        )
+        assert page.complaints == []
+
+
 async def test_the_markdown_of_an_answer_is_shown_and_its_markup_is_not() -> None:
     """Bold words, code and fenced blocks look like it; a tag in them stays text."""
     answer = "a **bold <i>** and `code <i>`\n```html\n<i>*\n```\nend"

@@ -103,11 +103,14 @@ function show(text) {
 
 /** Fetches the last messages over a connection of its own; live events keep them current. */
 function load(wanted) {
-  loading?.socket.close();
+  if (loading?.socket.readyState === WebSocket.OPEN) loading.socket.close();
   const socket = new WebSocket(address);
   const mine = (loading = { socket, wanted, seen: new Set(), complete: false });
   const subscription = { conversations: [chosen], snapshot: wanted };
-  socket.onopen = () => socket.send(JSON.stringify({ type: "subscribe", data: subscription }));
+  socket.onopen = () => {
+    if (loading !== mine) return socket.close(); // another one was chosen meanwhile
+    socket.send(JSON.stringify({ type: "subscribe", data: subscription }));
+  };
   socket.onmessage = ({ data: frame }) => {
     const { type, data } = JSON.parse(frame);
     if (type !== "snapshot" || loading !== mine) return;
