@@ -20,6 +20,9 @@ from conv_realtime.events import (
     UnsubscribeRequest,
 )
 
+MAX_EXCLUDED = 10_000
+"""Ids that one client may exclude; it could otherwise fill our memory a frame at a time."""
+
 _NONE: frozenset[UUID] = frozenset()
 
 
@@ -87,18 +90,23 @@ class Selection:
 
         Raises:
             UnknownType: `request` names a type that does not exist.
+            ValueError: more than `MAX_EXCLUDED` ids would be excluded.
         """
         if request.types is None and request.conversations is None and request.projects is None:
             return replace(self, types=frozenset())
         conversations = frozenset(request.conversations or ())
         projects = frozenset(request.projects or ())
+        without_conversations = self.without_conversations | conversations
+        without_projects = self.without_projects | projects
+        if len(without_conversations) + len(without_projects) > MAX_EXCLUDED:
+            raise ValueError(f"at most {MAX_EXCLUDED} ids can be excluded; use subscribe")
         return replace(
             self,
             types=self.types - _known(request.types or ()),
             conversations=_less(self.conversations, conversations),
             projects=_less(self.projects, projects),
-            without_conversations=self.without_conversations | conversations,
-            without_projects=self.without_projects | projects,
+            without_conversations=without_conversations,
+            without_projects=without_projects,
         )
 
     def describe(self) -> SubscriptionData:

@@ -115,6 +115,9 @@ class Dialogue:
         except UnknownType as unknown:
             self._hub.send(client, error("invalid_data", f"no such type: {unknown.args[0]}"))
             return
+        except ValueError as invalid:
+            self._hub.send(client, error("invalid_data", str(invalid)))
+            return
         self._hub.reselect(client, selection)
         self._hub.send(client, Unsubscribed(data=selection.describe()))
 

@@ -137,6 +137,18 @@ async def test_unsubscribe_excludes_ids_or_ends_everything() -> None:
         assert await client.sync() == []
 
 
+async def test_excluded_ids_are_bounded() -> None:
+    """A client that excludes ever more ids is told so; what it had excluded stays."""
+    async with Served.run() as served, served.client() as client:
+        answers = []
+        for frame in range(8):
+            ids = [str(UUID(int=frame * 1500 + n)) for n in range(1500)]
+            await client.say("unsubscribe", {"conversations": ids})
+            answers.append((await client.next())["type"])
+        await client.sync()
+    assert answers == ["unsubscribed"] * 6 + ["error"] * 2
+
+
 async def test_a_project_filter_knows_a_message_by_its_conversation() -> None:
     """A message has no project of its own; its conversation's decides."""
     mine, other = conversation("one"), conversation("two", project_id=project("/else").id)
