@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 from conv_realtime.background import beside
-from conv_realtime.edges.checkpoints import make_state_dir
+from conv_realtime.edges.checkpoints import make_state_dir, using
 from conv_realtime.errors import ConfigError
 from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Feed, FeedHealth, Page, PageHandler, SnapshotPart, Store
@@ -205,8 +205,9 @@ class StateLock:
         """Take the lock if it is free; return whether it is held now. Never waits."""
         if self._descriptor is not None:
             return True
-        make_state_dir(self._path.parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with using(self._path.parent):
+            make_state_dir(self._path.parent)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

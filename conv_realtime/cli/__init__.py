@@ -67,7 +67,7 @@ class _Commands(click.Group):
             # Whoever read our output has gone, as `| head` does; the rest has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(0)
-        except OSError as error:  # a full disk, a folder that is not ours
+        except OSError as error:  # a full disk, a folder that is not ours: the message names it
             logger.debug("failed", exc_info=True)
             raise _Failure(error) from error
         ctx.exit(code or 0)

@@ -13,7 +13,7 @@ from uuid import UUID
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from conv_realtime.errors import FeedError
+from conv_realtime.errors import ConfigError, FeedError
 
 logger = logging.getLogger("conv_realtime.tail")
 
@@ -31,9 +31,11 @@ async def frames(
 
     Raises:
         FeedError: the server refuses this client; coming back would not help.
+        ConfigError: `url` is not that of a WebSocket.
     """
     cursor = since
     waits = _waits()
+    told = False
     while True:
         try:
             async with websockets.connect(
@@ -42,6 +44,7 @@ async def frames(
                 max_size=None,
                 proxy=None,
             ) as client:
+                told = False
                 async for frame in _session(client, cursor, conversations):
                     waits = _waits()
                     cursor = frame["data"].get("cursor", cursor)
@@ -51,8 +54,12 @@ async def frames(
             if error.response.status_code in (401, 403, 404):
                 status = error.response.status_code
                 raise FeedError(url, f"refused with HTTP {status}; see --url and --help") from error
+        except websockets.InvalidURI as error:
+            raise ConfigError("--url", f"{url} is no address of /ws: ws://host:port/ws") from error
         except (OSError, TimeoutError, websockets.WebSocketException) as error:
-            logger.info("connection lost: %s", type(error).__name__)
+            if not told:
+                logger.warning("no connection to %s (%s); trying again", url, type(error).__name__)
+            told = True
         await asyncio.sleep(next(waits))
 
 

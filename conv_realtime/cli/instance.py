@@ -34,24 +34,32 @@ class Instance:
         return self._lock is not None
 
     def claim(self) -> bool:
-        """Become the instance if there is none; return whether this process is it now."""
-        if self._lock is None:
-            from conv_realtime.edges.checkpoints import make_state_dir
+        """Become the instance if there is none; return whether this process is it now.
 
-            make_state_dir(self._state_dir)
-            self._lock = _lock(self._state_dir / _LOCK)
+        Raises:
+            ConfigError: the state directory cannot be used.
+        """
+        if self._lock is None:
+            from conv_realtime.edges.checkpoints import make_state_dir, using
+
+            with using(self._state_dir):
+                make_state_dir(self._state_dir)
+                self._lock = _lock(self._state_dir / _LOCK)
         return self.mine
 
     def announce(self, facts: Mapping[str, Any]) -> None:
         """Write what other commands need; does nothing if another process is the instance."""
         if not self.mine:
             return
+        from conv_realtime.edges.checkpoints import using
+
         target = self._state_dir / _JSON
         new = target.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"pid": os.getpid(), **facts}, file, default=str)
-        new.replace(target)
+        with using(self._state_dir):
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({"pid": os.getpid(), **facts}, file, default=str)
+            new.replace(target)
 
     def __enter__(self) -> Self:
         self.claim()

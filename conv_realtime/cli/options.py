@@ -121,13 +121,14 @@ def emit(value: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def run(command: Coroutine[Any, Any, None]) -> int:
+def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
     """Run a command in an event loop; the first SIGINT or SIGTERM cancels it.
 
     It has STOP_SECONDS to end in order after that; a second SIGINT does not wait.
 
     Returns:
-        0, or 130 after SIGINT. SIGTERM is how a supervisor says that all is well: 0.
+        0, 130 after SIGINT, `terminated` after SIGTERM: a supervisor's way to end what serves,
+        and for what had an end of its own to reach, a failure.
     """
     received: list[int] = []
 
@@ -154,7 +155,9 @@ def run(command: Coroutine[Any, Any, None]) -> int:
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(supervised())
-    return INTERRUPTED if received[:1] == [signal.SIGINT] else 0
+    if not received:
+        return 0
+    return INTERRUPTED if received[0] == signal.SIGINT else terminated
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -58,7 +58,7 @@ def backfill(
         summary = await _read(settings, local_port)
         _tell(summary, as_json=as_json)
 
-    return run(read())
+    return run(read(), terminated=1)
 
 
 async def _read(settings: Settings, local_port: int) -> Summary:

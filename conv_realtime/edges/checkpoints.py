@@ -254,6 +254,21 @@ def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
     return Checkpoint(stat, base, part, position, crc, end, bool(rewritten), *counts)
 
 
+@contextmanager
+def using(state_dir: Path) -> Iterator[None]:
+    """Tell what the system refuses in `state_dir` as what it is: a setting to change.
+
+    Raises:
+        ConfigError: the folder or a file in it cannot be made, read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = f"{state_dir} cannot be used: {reason}; free it or choose another"
+        raise ConfigError("--state-dir", advice) from error
+
+
 def make_state_dir(state_dir: Path) -> None:
     """Make the state directory if need be: to be entered, not listed, by others.
 

@@ -34,17 +34,21 @@ class FolderLock:
         """Locks the folder.
 
         Raises:
-            ConfigError: another process uses it; its pid is in the message.
+            ConfigError: another process uses it (its pid is in the message), or nobody can.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            await self._acquire()
-        except BaseException:
-            os.close(self._fd)
-            raise
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                await self._acquire()
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+            except BaseException:
+                os.close(self._fd)
+                raise
+        except OSError as error:  # a full disk, a folder that is not ours
+            reason = f"{self._path.parent} cannot be used: {error.strerror}"
+            raise ConfigError("--state-dir", f"{reason}; free it or choose another") from error
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -83,12 +83,31 @@ def test_a_wrong_setting_is_told_in_one_line() -> None:
 
 
 def test_an_error_of_the_system_is_told_in_one_line(tmp_path: Path) -> None:
-    """A state directory that is a file, a full disk: no traceback, exit code 1."""
+    """A folder that cannot be made, a full disk: no traceback, exit code 1."""
     (tmp_path / "file").touch()
-    done = CliRunner().invoke(main, ["backfill", "--state-dir", str(tmp_path / "file" / "state")])
+    done = CliRunner().invoke(main, ["migrations", str(tmp_path / "file" / "migrations")])
     assert done.exit_code == 1
     assert str(tmp_path / "file") in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["up", "backfill", "local"])
+def test_a_state_directory_that_cannot_be_is_a_wrong_setting(tmp_path: Path, command: str) -> None:
+    """It is named, with the option that takes another."""
+    (tmp_path / "file").touch()
+    arguments = [command, "--state-dir", str(tmp_path / "file" / "state")]
+    done = CliRunner().invoke(main, [*arguments, *(["--port", "0"] if command == "up" else [])])
+    assert done.exit_code == 2, done.stderr
+    assert "--state-dir" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_tail_refuses_what_is_no_address(tmp_path: Path) -> None:
+    """Trying again for ever would say nothing."""
+    arguments = ["tail", "--url", "http://127.0.0.1/", "--state-dir", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "ws://" in done.stderr
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(
