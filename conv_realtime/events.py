@@ -37,6 +37,8 @@ class _Event(BaseModel):
 
 
 class ConversationData(_Data):
+    """A conversation's row as `/ws` and Realtime broadcasts send it."""
+
     id: UUID
     revision: int
     title: str | None
@@ -65,6 +67,8 @@ class ConversationData(_Data):
 
 
 class MessageData(_Data):
+    """A message's row, with what a list shows of its conversation."""
+
     id: UUID
     conversation_id: UUID
     seq: int
@@ -81,6 +85,8 @@ class MessageData(_Data):
 
 
 class DeletedData(_Data):
+    """Which message went, and at which revision."""
+
     id: UUID
     conversation_id: UUID
     revision: int
@@ -88,6 +94,8 @@ class DeletedData(_Data):
 
 
 class ProjectData(_Data):
+    """A project's row, with what is computed when it is sent."""
+
     id: UUID
     name: str
     path: str
@@ -98,42 +106,58 @@ class ProjectData(_Data):
 
 
 class FileData(_Data):
+    """A transcript file that changed; `size` in bytes."""
+
     path: str
     change: Literal["created", "modified", "deleted"]
     size: int
 
 
 class NewConversation(_Event):
+    """A conversation appeared."""
+
     type: Literal["new_conversation"] = "new_conversation"
     data: ConversationData
 
 
 class ConversationUpdate(_Event):
+    """A conversation's row changed: its title, activity, counts or times."""
+
     type: Literal["conversation_update"] = "conversation_update"
     data: ConversationData
 
 
 class NewMessage(_Event):
+    """A message appeared."""
+
     type: Literal["new_message"] = "new_message"
     data: MessageData
 
 
 class MessageUpdate(_Event):
+    """A message grew or changed; `data` is the whole message."""
+
     type: Literal["message_update"] = "message_update"
     data: MessageData
 
 
 class MessageDeleted(_Event):
+    """A message was rewound or rewritten away."""
+
     type: Literal["message_deleted"] = "message_deleted"
     data: DeletedData
 
 
 class ProjectUpdate(_Event):
+    """A project appeared or changed."""
+
     type: Literal["project_update"] = "project_update"
     data: ProjectData
 
 
 class FileUpdate(_Event):
+    """A transcript file changed; only for clients that ask for this type."""
+
     type: Literal["file_update"] = "file_update"
     data: FileData
 
@@ -193,46 +217,64 @@ class ShutdownData(_Data):
 
 
 class ConnectionEstablished(_Event):
+    """The first event of a connection: its id, what it gets, and the newest cursor."""
+
     type: Literal["connection_established"] = "connection_established"
     data: ConnectionData
 
 
 class Snapshot(_Event):
+    """The current state, or a part of it: another one follows while `more` is true."""
+
     type: Literal["snapshot"] = "snapshot"
     data: SnapshotData
 
 
 class Subscribed(_Event):
+    """The answer to `subscribe`; what comes after it matches the new filter."""
+
     type: Literal["subscribed"] = "subscribed"
     data: SubscriptionData
 
 
 class Unsubscribed(_Event):
+    """The answer to `unsubscribe`, with what is left."""
+
     type: Literal["unsubscribed"] = "unsubscribed"
     data: SubscriptionData
 
 
 class Pong(_Event):
+    """The answer to a client's `ping`, with the client's timestamp."""
+
     type: Literal["pong"] = "pong"
     data: PongData
 
 
 class Ping(_Event):
+    """The server asks whether the client still reads; the answer is a `pong`."""
+
     type: Literal["ping"] = "ping"
     data: PingData
 
 
 class Resync(_Event):
+    """The client has a gap: fetch the state again, then go on from `cursor`."""
+
     type: Literal["resync"] = "resync"
     data: ResyncData
 
 
 class ErrorEvent(_Event):
+    """A frame of the client was not understood; the connection lives on."""
+
     type: Literal["error"] = "error"
     data: ErrorData
 
 
 class ServerShutdown(_Event):
+    """The server goes away; come back after `reconnect_after_ms`."""
+
     type: Literal["server_shutdown"] = "server_shutdown"
     data: ShutdownData
 

@@ -27,7 +27,13 @@ logger = logging.getLogger("conv_realtime.relay")
 
 
 class LocalFeed:
-    """A `ports.Sink` on one side, a `ports.Feed` on the other; both on the same event loop."""
+    """The changes that an ingest of this process makes, as a feed for its relay.
+
+    A `ports.Sink` on one side, a `ports.Feed` on the other; both on the same event loop.
+
+    Args:
+        settings: how many changes are kept; defaults without the environment if left out.
+    """
 
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or Settings.model_construct()
