@@ -19,11 +19,12 @@ import pytest
 from pydantic import AliasChoices
 from starlette.applications import Starlette
 
-from conv_realtime import Settings, testing
+from conv_realtime import Ingest, Settings, conversation_id, testing
 from conv_realtime.cli import main
 from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import claude_line
+from tests.conftest import Owner
 
 ROOT = Path(__file__).parent.parent
 WS_MODULE = ROOT / "tests" / "js" / "node_modules" / "ws" / "wrapper.mjs"
@@ -200,6 +201,60 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
         finally:
             process.kill()
             await process.communicate()
+
+
+@pytest.mark.node
+@pytest.mark.skipif(not WS_MODULE.exists(), reason="needs Node.js and `npm ci` in tests/js")
+async def test_the_realtime_client_of_the_readme_hears_a_message(
+    tmp_path: Path, local_supabase: LocalSupabase, owner: Owner
+) -> None:
+    """The block for supabase-js, given only its names, joins with a user's token and hears."""
+    transcripts = tmp_path / "transcripts"
+    transcripts.mkdir()
+    names = {
+        "url": local_supabase.url,
+        "publishableKey": local_supabase.publishable_key,
+        "token": owner.token,
+        "id": str(conversation_id(owner.id, "claude_code", "m", testing.SESSION)),
+    }
+    module = tmp_path / "client.mjs"
+    module.write_text(
+        'import { createRequire } from "node:module";\n'
+        f"const require = createRequire({json.dumps(str(ROOT / 'tests/js/client.mjs'))});\n"
+        'const realtime = { transport: require("ws") };\n'
+        'const { createClient: create } = require("@supabase/supabase-js");\n'
+        "const createClient = (url, key) => create(url, key, { realtime });\n"
+        "const show = (message) => console.log(message.text);\n"
+        + "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items())
+        + _blocks("javascript")[1]
+    )
+    ingest = Ingest(
+        paths=[transcripts],
+        supabase_url=local_supabase.url,
+        supabase_key=local_supabase.secret_key,
+        owner_id=owner.id,
+        machine="m",
+        state_dir=tmp_path / "state",
+    )
+
+    async def write() -> None:
+        # Who joins after a message does not hear it: so there are many.
+        with (transcripts / "s.jsonl").open("ab", buffering=0) as file:
+            while True:
+                file.write(claude_line("hello"))
+                await asyncio.sleep(0.2)
+
+    process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
+    try:
+        async with ingest, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ingest.run(), name="ingest")]
+            tasks.append(group.create_task(write(), name="write"))
+            await _until_line(process, b"hello\n")
+            for task in tasks:
+                task.cancel()
+    finally:
+        process.kill()
+        await process.communicate()
 
 
 async def _until_line(process: asyncio.subprocess.Process, wanted: bytes) -> None:
