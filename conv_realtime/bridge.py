@@ -27,7 +27,7 @@ from uuid import UUID
 
 from conv_realtime.background import beside
 from conv_realtime.edges.checkpoints import make_state_dir, using
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import ConfigError, ConvRealtimeError
 from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Feed, FeedHealth, Page, PageHandler, SnapshotPart, Store
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
@@ -276,6 +276,8 @@ async def _kept_up(ingest: Ingest) -> None:
     while True:
         try:
             return await ingest.run()
+        except ConvRealtimeError as error:
+            logger.error("ingest: %s; starting again in %s s", error, RESTART_SECONDS)
         except Exception:
             logger.exception("ingest failed; starting again in %s s", RESTART_SECONDS)
         await asyncio.sleep(RESTART_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,6 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Skipped
-
-logger = logging.getLogger("conv_realtime.ingest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +70,8 @@ async def catch_up(
     found = await asyncio.to_thread(lambda: list(disk.walk(paths)))
     sizes = {path: stat.size for path in found if (stat := disk.stat(path))}
     for path in sizes:  # who owns what depends on all files, not on their order
-        try:
+        with contextlib.suppress(SourceError):  # told when it is looked at
             await asyncio.to_thread(desk.shelf.recognise, path, resting=resting)
-        except SourceError as error:
-            logger.warning("%s", error)
     waiting = list(reversed(sizes))
     total, files = sum(sizes.values()), len(sizes)
     progress = Progress(0, total, 0, files)
@@ -99,6 +95,9 @@ def count(desk: Desk, path: str, summary: Summary) -> None:
     book = desk.shelf.book(path)
     if book.owner is not None:
         summary.skips.append(Skipped(path, f"copy of {book.owner}"))
+        return
+    if book.fault is not None:
+        summary.skips.append(Skipped(path, book.fault))
         return
     if book.key is None:
         reason = book.recognised if isinstance(book.recognised, str) else "no record in it"

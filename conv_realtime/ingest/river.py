@@ -23,7 +23,13 @@ from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.store import SupabaseStore, advised, connect
 from conv_realtime.edges.watch import Watcher
-from conv_realtime.errors import ConfigError, ConvRealtimeError, SourceError, StoreError
+from conv_realtime.errors import (
+    ConfigError,
+    ConvRealtimeError,
+    MigrationError,
+    SourceError,
+    StoreError,
+)
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
 from conv_realtime.ingest.desk import STRIDE, Desk
@@ -73,6 +79,7 @@ class Ingest:
         self._tender: Tender | None = None
         self._watcher: Watcher | None = None
         self._stack: AsyncExitStack | None = None
+        self._schema_fault: str | None = None
         self._paths: list[Path] = []
 
     # Life ----------------------------------------------------------------------------------
@@ -229,7 +236,9 @@ class Ingest:
             "queue": queue,
             "dead_letters": len(desk.checkpoints.dead_letters()),
             "watcher": self._watcher.watching if self._watcher else "stopped",
-            "last_error": desk.checkpoints.fault or (error and f"{error.table}: {error.code}"),
+            "last_error": desk.checkpoints.fault
+            or self._schema_fault
+            or (error and f"{error.table}: {error.code}"),
         }
 
     # The database --------------------------------------------------------------------------
@@ -262,11 +271,22 @@ class Ingest:
         desk.announcer.remember(desk.checkpoints.conversations())
 
     async def _watch_database(self) -> None:
-        """Ask now and then whether the database is still the one that acknowledged."""
+        """Ask now and then whether the database is still the one that acknowledged.
+
+        One that lost its schema is waited for: local listeners hear of the files all the same.
+        """
         desk, _ = self._opened
         while True:
-            with contextlib.suppress(StoreError):
+            try:
                 stream = await desk.sender.ask(desk.store.database)
+            except StoreError:
+                pass
+            except MigrationError as error:
+                if self._schema_fault is None:
+                    logger.error("%s", error)
+                self._schema_fault = str(error)
+            else:
+                self._schema_fault = None
                 if desk.checkpoints.met_database(stream):
                     raise DatabaseReplacedError
             await asyncio.sleep(desk.settings.sweep_seconds)

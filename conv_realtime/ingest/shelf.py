@@ -26,6 +26,7 @@ class Book:
         recognised: what its first bytes say; a text is why it is not read, None not yet known.
         owner: the path that states its conversation instead, None when it does itself.
         looked_at: the file's state when its first bytes were read in vain.
+        fault: why it could not be read when it was last looked at.
         lock: held while the file is read or rows are built from it.
         generation: rises whenever the file is begun from its start again.
     """
@@ -35,6 +36,7 @@ class Book:
     owner: str | None = None
     follower: Follower | None = None
     looked_at: FileStat | None = None
+    fault: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     generation: int = 0
     looking: bool = False

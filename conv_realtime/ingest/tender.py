@@ -115,8 +115,11 @@ class Tender:
         try:
             looked = await look(self._desk, book.path, resting=resting)
         except SourceError as error:
-            logger.warning("%s", error)
+            if book.fault != error.reason:  # each sweep comes by
+                logger.warning("%s", error)
+            book.fault = error.reason
             return
+        book.fault = None
         if looked is None:
             return
         self._send_soon(looked)

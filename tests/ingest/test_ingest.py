@@ -525,3 +525,47 @@ async def test_a_users_key_writes_rows_of_that_user_alone(tmp_path: Path) -> Non
         async with _ingest(tmp_path, MemoryStore(), supabase_key=key):
             pass
     assert refused.value.name == "CONV_REALTIME_OWNER_ID"
+
+
+async def test_listeners_hear_while_the_schema_is_gone(tmp_path: Path) -> None:
+    """Somebody at work on the database neither ends ingest nor stays unnoticed in its health."""
+
+    class Bare(MemoryStore):
+        bare = False
+
+        async def database(self) -> str:
+            if self.bare:
+                raise MigrationError("schema", "is not in this database")
+            return await super().database()
+
+    store, heard = Bare(), Heard()
+    (tmp_path / "projects").mkdir()
+    async with _running(_ingest(tmp_path, store, heard, sweep_seconds=0.02)) as ingest:
+        store.bare = True
+        await _until(lambda: ingest.health()["last_error"] == "schema: is not in this database")
+        _file(tmp_path, user("q"))
+        await _until(lambda: heard.texts() == ["prompt q"])
+        store.bare = False
+        await _until(lambda: ingest.health()["last_error"] is None)
+
+
+async def test_a_file_that_cannot_be_read_is_skipped_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once, and the others are read."""
+    closed = _file(tmp_path, user("q"))
+    _file(tmp_path, user("o", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    real_open = os.open
+
+    def refusing(path: Any, *arguments: Any, **keywords: Any) -> int:
+        if path == str(closed):  # root may read what is closed to others
+            raise PermissionError(13, "Permission denied", path)
+        return real_open(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", refusing)
+    summary = await _backfill(tmp_path, MemoryStore())
+    assert (summary.files, summary.messages) == (1, 1)
+    assert [(skip.path, skip.reason) for skip in summary.skips] == [
+        (str(closed), "Permission denied")
+    ]
+    assert len([text for text in caplog.messages if "Permission denied" in text]) == 1
