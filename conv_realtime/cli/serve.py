@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import emit, until
 from conv_realtime.cli.server import Server
 from conv_realtime.cli.target import Target, succession, target
-from conv_realtime.errors import FeedError
+from conv_realtime.errors import FeedError, StoreError
 
 if TYPE_CHECKING:
     from conv_realtime.bridge import Bridge
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LIVE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
+_ASK_SECONDS = 3.0
 _WATCHING = (None, "ok", "partial", "standby")
 """States of the watcher that are as they should be: a relay has none, another bridge may watch."""
 
@@ -48,7 +49,7 @@ class Serving:
     async def up(self) -> None:
         """Ingest and serve until cancelled."""
 
-        def bridge(found: Target) -> Bridge:
+        async def bridge(found: Target) -> Bridge:
             from conv_realtime.bridge import Bridge
 
             return Bridge(settings=found.settings)
@@ -56,16 +57,22 @@ class Serving:
         await self._serve(bridge)
 
     async def relay(self) -> None:
-        """Serve from Supabase until cancelled."""
+        """Serve from Supabase until cancelled.
 
-        def relay(found: Target) -> Relay:
+        Raises:
+            ConfigError: the project refuses the settings.
+            MigrationError: it lacks our schema.
+        """
+
+        async def relay(found: Target) -> Relay:
             from conv_realtime.relay import Relay
 
+            await _first_question(found.settings)
             return Relay(settings=found.settings)
 
         await self._serve(relay)
 
-    async def _serve(self, make: Callable[[Target], Bridge | Relay]) -> None:
+    async def _serve(self, make: Callable[[Target], Awaitable[Bridge | Relay]]) -> None:
         # Left in reverse: clients are told first, then the port closes, then the database.
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(Server(*self._address))
@@ -73,7 +80,7 @@ class Serving:
             found = await stack.enter_async_context(
                 target(self._settings, instance, local_port=self._local_port)
             )
-            served = make(found)
+            served = await make(found)
             stack.push_async_callback(server.stop)
             await stack.enter_async_context(served)
             await server.start(
@@ -120,6 +127,25 @@ async def _announced(
 
     async with beside(succeed(), "succession"):
         yield
+
+
+async def _first_question(settings: Settings) -> None:
+    """Ask the project what it refuses for good; one that is away is left to the feed.
+
+    Raises:
+        ConfigError: it refuses the key, or is none.
+        MigrationError: it lacks our schema.
+    """
+    import httpx
+
+    from conv_realtime.edges.store import SupabaseStore, advised, connect
+
+    async with httpx.AsyncClient(timeout=_ASK_SECONDS) as http:
+        try:
+            await SupabaseStore(await connect(settings, http)).database()
+        except StoreError as error:
+            if not error.retryable:
+                raise advised(error) from error
 
 
 async def _live(health: Callable[[], tuple[int, Mapping[str, Any]]], ws: str) -> None:
