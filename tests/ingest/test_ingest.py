@@ -97,15 +97,17 @@ def _texts(store: MemoryStore) -> list[str]:
 # Backfill ----------------------------------------------------------------------------------
 
 
-async def test_a_second_backfill_reads_no_file_and_changes_no_row(tmp_path: Path) -> None:
-    """What was judged and acknowledged is known by its state on disk alone."""
-    path, store = _file(tmp_path, user("q"), assistant("a", "m")), MemoryStore()
+async def test_a_second_backfill_changes_no_row_and_does_not_read_on(tmp_path: Path) -> None:
+    """What was judged and acknowledged is known by its size and time: its text is not read."""
+    path, store = _file(tmp_path, user("q"), assistant("before", "m")), MemoryStore()
     os.utime(path, ns=(0, 0))
     first = await _backfill(tmp_path, store)
     assert (first.files, first.conversations, first.messages, first.changed) == (1, 1, 2, 4)
-    os.chmod(path, 0)  # (root may read it all the same)
+    path.write_bytes(path.read_bytes().replace(b"before", b"behind"))
+    os.utime(path, ns=(0, 0))
     second = await _backfill(tmp_path, store)
     assert (second.files, second.messages, second.changed) == (1, 2, 0)
+    assert _texts(store)[-1] == "answer before"
 
 
 async def test_losing_the_state_directory_changes_no_row(tmp_path: Path) -> None:

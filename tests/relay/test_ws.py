@@ -140,6 +140,7 @@ async def test_unsubscribe_excludes_ids_or_ends_everything() -> None:
 async def test_excluded_ids_are_bounded() -> None:
     """A client that excludes ever more ids is told so; what it had excluded stays."""
     async with Served.run() as served, served.client() as client:
+        await client.got("connection_established")
         answers = []
         for frame in range(8):
             ids = [str(UUID(int=frame * 1500 + n)) for n in range(1500)]
