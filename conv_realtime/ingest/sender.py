@@ -68,6 +68,7 @@ class Sender:
         self.changed = 0
         self.stubborn = False
         self.last_error: StoreError | None = None
+        self._refused: str | None = None  # the code that was told last
 
     async def write(self, batch: Batch, path: str) -> list[StoredFault]:
         """Write one batch; return the rows that the store will never take.
@@ -105,7 +106,9 @@ class Sender:
     async def _wait_for_help(self, error: StoreError) -> None:
         if not self.stubborn:
             raise error
-        logger.error("store: %s; trying again in %.0f s", error, LONGEST_DELAY)
+        level = logging.DEBUG if error.code == self._refused else logging.ERROR
+        logger.log(level, "store: %s; trying again every %.0f s", error, LONGEST_DELAY)
+        self._refused = error.code
         await self._pause(LONGEST_DELAY)
 
     async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
@@ -174,7 +177,7 @@ class Sender:
     def _recover(self) -> None:
         if self.last_error is not None:
             logger.warning("the store answers again")
-            self.last_error = None
+            self.last_error = self._refused = None
         self._recovered.set()
         self._recovered = asyncio.Event()
 

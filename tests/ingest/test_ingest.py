@@ -571,3 +571,27 @@ async def test_a_file_that_cannot_be_read_is_skipped_with_the_reason(
         (str(closed), "Permission denied")
     ]
     assert len([text for text in caplog.messages if "Permission denied" in text]) == 1
+
+
+async def test_a_refusal_is_told_once_and_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that was revoked needs somebody: one line says so, and the rows wait in the files."""
+    monkeypatch.setattr("conv_realtime.ingest.sender.LONGEST_DELAY", 0.01)
+
+    class Refusing(MemoryStore):
+        refused = 0
+
+        async def write(
+            self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
+        ) -> int:
+            if self.refused < 20:
+                self.refused += 1
+                raise StoreError(table, "PGRST301", "No suitable key", retryable=False)
+            return await super().write(table, rows, history=history, more=more)
+
+    store = Refusing()
+    _file(tmp_path, user("q"))
+    async with _running(_ingest(tmp_path, store)):
+        await _until(lambda: _texts(store) == ["prompt q"])
+    assert len([text for text in caplog.messages if "No suitable key" in text]) == 1
