@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import partial
 from typing import Any
 
 MAX_DEPTH = 100
@@ -36,12 +35,46 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ("hugging face token", "hf_", "[A-Za-z0-9]{30,}"),
     ("sendgrid key", "SG.", _WORD + r"{16,}\." + _WORD + "{16,}"),
     ("digitalocean token", "dop_v1_ doo_v1_", "[a-f0-9]{64}"),
+    ("slack webhook", "hooks.slack.com/services/", r"[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]{16,}"),
+    ("shopify token", "shpat_ shpss_", "[a-f0-9]{32}"),
+    ("docker token", "dckr_pat_", _WORD + "{20,}"),
+    ("vault token", "hvs.", _WORD + "{24,}"),
+    ("webhook secret", "whsec_", "[A-Za-z0-9+/]{24,}"),
+    ("groq key", "gsk_", "[A-Za-z0-9]{40,}"),
     ("jwt", "eyJ", _WORD + r"{8,}\.eyJ" + _WORD + r"{8,}\." + _WORD + "{8,}"),
 )
+# A secret begins where a word does ("task-force" holds no key), also behind an escaped line break
+# or sign. Without that a long word of beginnings would be read again from each of them.
+_BEGINNING = rf"(?:(?<!{_WORD})|(?<=\\[nrt])|(?<=\\u00[0-9A-Fa-f]{{2}})|(?<=%[0-9A-Fa-f]{{2}}))"
 _SECRETS = tuple(
-    (kind, literal, re.compile(re.escape(literal) + rest))
+    (f"[redacted: {kind}]", literal, re.compile(_BEGINNING + re.escape(literal) + rest))
     for kind, literals, rest in _KINDS
     for literal in literals.split()
+)
+
+# Secrets without a form of their own, known by what stands before them; group 1 stays. A digit is
+# wanted where words could stand, and "$NAME" or "<password>" are no secrets.
+_VALUE = r"(?=[A-Za-z._~+/=-]{0,80}[0-9])(?=[0-9._~+/=-]{0,80}[A-Za-z])[A-Za-z0-9._~+/=-]"
+_NAMED = tuple(
+    (f"\\1[redacted: {kind}]", literal, re.compile(pattern))
+    for kind, literal, pattern in (
+        (
+            "password",
+            "://",
+            r"(://([^\s/?#:@\"'`<>\\]{0,100}):)(?!\2@|[$*{<\[%])[^\s/?#@\"'`<>\\]{3,200}(?=@[A-Za-z0-9\[])",
+        ),
+        ("token", "earer ", rf"([Bb]earer ){_VALUE}{{20,}}"),
+        ("password", "Basic ", r"(uthorization\\?[\"']?: ?\\?[\"']?Basic )[A-Za-z0-9+/]{8,}={0,2}"),
+        (
+            "aws secret",
+            "ecret",
+            r"(ecret_?[aA]ccess_?[kK]ey\W{1,6})[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
+        ),
+        *(
+            ("secret", name, rf"({name}[\"']?){_VALUE}{{12,}}(?![A-Za-z0-9_(\[])")
+            for name in ("API_KEY=", "SECRET_KEY=", "ACCESS_KEY=", "SECRET=", "TOKEN=", "PASSWORD=")
+        ),
+    )
 )
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
@@ -52,18 +85,15 @@ _PRIVATE_KEY = re.compile(
 
 def redact(text: str) -> str:
     """Return `text` with each likely secret replaced by `[redacted: what it was]`."""
-    for kind, literal, pattern in _SECRETS:
+    for marker, literal, pattern in _SECRETS:
         if literal in text:
-            text = pattern.sub(partial(_marker, kind), text)
+            text = pattern.sub(marker, text)
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub("[redacted: private key]", text)
+    for marker, literal, pattern in _NAMED:
+        if literal in text:
+            text = pattern.sub(marker, text)
     return text
-
-
-def _marker(kind: str, match: re.Match[str]) -> str:
-    before = match.string[match.start() - 1 : match.start()]
-    within_a_word = before.isalnum() or before in ("_", "-")  # "task-force", not a key
-    return match[0] if before and within_a_word else f"[redacted: {kind}]"
 
 
 def storable(text: str) -> str:

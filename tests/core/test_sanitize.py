@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -93,3 +94,62 @@ def test_nesting_beyond_what_jsonb_takes_is_cut() -> None:
     while isinstance(clean, list):
         clean, depth = clean[0], depth + 1
     assert (clean, depth) == ("[nested too deep]", MAX_DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("before", "secret", "behind"),
+    [
+        ("postgres://user:", "hunter2" + "pass", "@db.example.com:5432/app"),
+        ("redis://:", "p4ss" + "word", "@cache"),
+        ("Authorization: Bearer ", "0a1b2c3d" * 4, ""),
+        ('{"Authorization": "Basic ', "dXNlcjpw" + "YXNzd29yZA==", '"}'),
+        ("aws_secret_access_key = ", "wJalrXUtnFEMI/K7MDENG/" + "a" * 18, ""),
+        ('secretAccessKey": "', "wJalrXUtnFEMI/K7MDENG/" + "a" * 18, '"'),
+        ("export STRIPE_API_KEY=", "a1B2c3D4" * 2, ""),
+        ("DB_PASSWORD='", "correct-horse-1" + "-battery", "'"),
+        ("first\\n", "gh" + "p_" + "a1B2" * 9, ""),
+        ("?key\\u003d", "sk-" + "ant-api03-" + "aB3_" * 8, ""),
+        ("q=%20", "sk-" + "ant-api03-" + "aB3_" * 8, ""),
+        ("https://", "hooks.slack.com" + "/services/T0A/B0A/" + "aB3x" * 5, ""),
+    ],
+)
+def test_a_secret_is_known_by_what_stands_before_it(before: str, secret: str, behind: str) -> None:
+    """Passwords in URLs, headers and env files go; what names them stays."""
+    clean = Sanitizer().text(before + secret + behind)
+    assert secret not in clean and "[redacted: " in clean
+    assert clean.startswith(before) and clean.endswith(behind)
+    assert Sanitizer().text(clean) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://$USER:$PASSWORD@host, postgres://user:<password>@host, postgres:postgres@db",
+        "postgresql://postgres:postgres@localhost:54322",
+        "http://localhost:8080/@scope and git@github.com:owner/name",
+        "Bearer ${TOKEN} of an authentication-scheme-with-words",
+        "MAX_TOKEN=4096 TOKEN=get_token_v2(now) API_KEY=os.environ['KEY_1'] TOKEN=$(cat t1)",
+        "CACHE_KEY=v2-build-linux-x64",
+    ],
+)
+def test_placeholders_and_code_are_no_secrets(text: str) -> None:
+    """What names a secret without being one is left as it is."""
+    assert Sanitizer().text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eyJ" * 200_000,
+        "\\neyJaaaaaaaa" * 50_000,
+        "://a:" * 100_000,
+        "TOKEN=a" * 100_000,
+        "-----BEGIN PRIVATE KEY-----" * 20_000,
+    ],
+    ids=lambda text: text[:8],
+)
+def test_hostile_text_costs_its_length(text: str) -> None:
+    """No text makes the search begin again at each of its characters: that took minutes."""
+    began = time.perf_counter()
+    Sanitizer().text(text)
+    assert time.perf_counter() - began < 5
