@@ -4,6 +4,10 @@
 const IDLE_MS = 5 * 60_000; // an assistant that has been silent for so long is not at work
 const BRIEF = 160; // characters of a tool's input
 
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" }); // made once: it is slow to make
+const minute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const second = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
 const page = Object.fromEntries(
   ["conversations", "none", "title", "facts", "scroll", "messages"].map((id) => [id, document.getElementById(id)]),
 );
@@ -20,10 +24,16 @@ function element(tag, className, text) {
 
 /** Makes the children of `list` these elements, moving only those that are elsewhere. */
 function arrange(list, wanted) {
-  wanted.forEach((child, place) => {
-    if (list.children[place] !== child) list.insertBefore(child, list.children[place] ?? null);
-  });
-  while (list.children.length > wanted.length) list.lastChild.remove();
+  let at = list.firstChild;
+  for (const child of wanted) {
+    if (child === at) at = at.nextSibling;
+    else list.insertBefore(child, at);
+  }
+  while (at) {
+    const after = at.nextSibling;
+    at.remove();
+    at = after;
+  }
 }
 
 function joined(...parts) {
@@ -93,7 +103,7 @@ function ago(time) {
   if (seconds < 60) return "now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
-  return new Date(time).toLocaleDateString(undefined, { dateStyle: "medium" });
+  return day.format(new Date(time));
 }
 
 // A conversation ------------------------------------------------------------------------------
@@ -143,7 +153,7 @@ function when(time) {
   if (!time) return "";
   const date = new Date(time);
   const today = date.toDateString() === new Date().toDateString();
-  return today ? date.toLocaleTimeString() : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return (today ? second : minute).format(date);
 }
 
 function said(message, blocks) {
