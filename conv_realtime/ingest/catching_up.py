@@ -55,7 +55,7 @@ async def catch_up(
     resting: bool,
     done: Callable[[str, Progress], None] = lambda path, progress: None,
 ) -> None:
-    """Look at every file below `paths`, some at a time, and wait until they are sent.
+    """Look at every file below `paths`, newest first, and wait until they are sent.
 
     Args:
         desk: what is shared.
@@ -68,11 +68,13 @@ async def catch_up(
         SourceError: one of `paths` cannot be read at all.
     """
     found = await asyncio.to_thread(lambda: list(disk.walk(paths)))
-    sizes = {path: stat.size for path in found if (stat := disk.stat(path))}
+    stats = {path: stat for path in found if (stat := disk.stat(path))}
+    sizes = {path: stat.size for path, stat in stats.items()}
     for path in sizes:  # who owns what depends on all files, not on their order
         with contextlib.suppress(SourceError):  # told when it is looked at
             await asyncio.to_thread(desk.shelf.recognise, path, resting=resting)
-    waiting = list(reversed(sizes))
+    # Whoever waits for the first look wants what is going on now before last year's files.
+    waiting = sorted(stats, key=lambda path: stats[path].mtime_ns)
     total, files = sum(sizes.values()), len(sizes)
     progress = Progress(0, total, 0, files)
 

@@ -110,6 +110,18 @@ async def test_a_second_backfill_changes_no_row_and_does_not_read_on(tmp_path: P
     assert _texts(store)[-1] == "answer before"
 
 
+async def test_the_newest_files_are_read_first(tmp_path: Path) -> None:
+    """What is going on now does not wait for last year's conversations."""
+    store = MemoryStore()
+    for at in (3, 1, 5, 2, 4):
+        session = f"5e551011-0000-4000-8000-00000000000{at}"
+        path = _file(tmp_path, user(at, sessionId=session), name=f"-p/{session}.jsonl")
+        os.utime(path, (at, at))
+    await _backfill(tmp_path, store, concurrency=1)
+    read = [row.text for row in store.messages.values()]
+    assert read == [f"prompt {at}" for at in (5, 4, 3, 2, 1)]
+
+
 async def test_losing_the_state_directory_changes_no_row(tmp_path: Path) -> None:
     """Ids and revisions follow from the file, so everything is sent again in silence."""
     _file(tmp_path, user("q"), assistant("a", "m"))
