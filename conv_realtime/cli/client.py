@@ -43,6 +43,7 @@ async def frames(
                 additional_headers={"Authorization": f"Bearer {token}"} if token else None,
                 max_size=None,
                 proxy=None,
+                close_timeout=1,  # what nobody reads any more stands before the goodbye
             ) as client:
                 told = False
                 async for frame in _session(client, cursor, conversations):

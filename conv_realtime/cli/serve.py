@@ -169,7 +169,8 @@ def _is_live(health: Mapping[str, Any]) -> bool:
 
 async def _welcomed(ws: str) -> None:
     try:
-        async with websockets.connect(ws, proxy=None) as client:
+        # Frames that nobody takes must not hold up the server's goodbye behind them.
+        async with websockets.connect(ws, proxy=None, max_queue=None) as client:
             await client.recv()
     except websockets.InvalidStatus as error:
         # On another address than loopback this client is a stranger, and refusing it is right.
