@@ -12,6 +12,10 @@ import re
 from typing import Any
 
 MAX_DEPTH = 100
+MAX_NAME = 100_000
+"""Characters of a value that is a name or a path: the database refuses rows with much longer."""
+
+_MAX_NUMBER = 1e300  # the database refuses larger ones: readers could not take them
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _WORD = "[A-Za-z0-9_-]"
@@ -122,21 +126,25 @@ class Sanitizer:
         text = storable(text)
         return redact(text) if self._redacting else text
 
+    def name(self, text: str) -> str:
+        """Return a name or path, cut to what a column of that kind takes."""
+        return self.text(text[:MAX_NAME])
+
     def value(self, value: Any, depth: int = 0) -> Any:
         """Return a JSON value, keys included, that jsonb takes; order is kept.
 
-        What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and infinities None.
+        What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and numbers beyond 1e300 None.
         """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, float):
-            return value if math.isfinite(value) else None
+            return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None
         if isinstance(value, dict | list) and depth >= MAX_DEPTH:
             return "[nested too deep]"
         if isinstance(value, dict):
             return {self.text(key): self.value(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
             return [self.value(item, depth + 1) for item in value]
-        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4096:
-            return None  # numeric holds 131,072 digits; nobody's transcript means such a number
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_NUMBER:
+            return None
         return value

@@ -52,6 +52,30 @@ def test_a_messages_place_is_its_first_line_and_its_revision_the_last(tmp_path: 
     assert prompt.revision == len(lines[0] + lines[1]) - 1
 
 
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00Z", "9999-12-31T23:00:00Z", -62135596800, 253402300000000]
+)
+def test_what_the_database_would_refuse_is_not_stated(tmp_path: Path, time: object) -> None:
+    """Endless names, times at the edges of the calendar and absurd numbers hold up no file."""
+    row, (prompt, response) = _read(
+        tmp_path,
+        user("q", cwd="/" + "c" * 2_000_000, gitBranch="b" * 2_000_000, timestamp=time),
+        assistant(
+            "a",
+            "msg_1",
+            {**calls("t"), "input": {"n": 1e305, "m": 10**301}},
+            model="m" * 2_000_000,
+            usage={"input_tokens": -5, "output_tokens": 10**30, "cache_read_input_tokens": 3},
+            timestamp=time,
+        ),
+    )
+    longest = max(len(name or "") for name in (row.cwd, row.git_branch, row.model, response.model))
+    assert longest == 100_000
+    assert (row.created_at, row.updated_at, prompt.created_at) == (None, None, None)
+    assert response.usage == {"cache_read_tokens": 3}
+    assert response.content[0]["input"] == {"n": None, "m": None}
+
+
 def test_ids_follow_from_what_the_file_says(tmp_path: Path) -> None:
     """Anybody can compute them: owner, source, machine, session, and the transcript's own ids."""
     conversation, messages = _read(

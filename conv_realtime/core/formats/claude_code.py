@@ -110,7 +110,7 @@ class ClaudeTranscript:
         fields = record.fields
         if self.session is None:
             stated = claude.text(fields.get("sessionId"))
-            self.session = self._sanitizer.text(stated) if stated else None
+            self.session = self._sanitizer.name(stated) if stated else None
         fold = self._conversation(fields, record.start)
         self._note_place(fold, fields)
         fold.saw_record(record.end, claude.when(fields))
@@ -154,7 +154,7 @@ class ClaudeTranscript:
         agent = self.agent
         if agent is None and fields.get("isSidechain") is True:
             parent = claude.text(fields.get("parentUuid"))
-            agent = self._roots.get(parent or "") or self._sanitizer.text(uuid or f"@{start}")
+            agent = self._roots.get(parent or "") or self._sanitizer.name(uuid or f"@{start}")
             if uuid is not None:
                 self._roots[uuid] = agent
         if uuid is not None:
@@ -166,9 +166,9 @@ class ClaudeTranscript:
 
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         if cwd := claude.text(fields.get("cwd")):
-            self._cwd = fold.cwd = self._sanitizer.text(cwd)
+            self._cwd = fold.cwd = self._sanitizer.name(cwd)
         if branch := claude.text(fields.get("gitBranch")):
-            fold.git_branch = self._sanitizer.text(branch)
+            fold.git_branch = self._sanitizer.name(branch)
 
     # Titles --------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class ClaudeTranscript:
         if fields.get("type") != "assistant" or claude.is_synthetic(fields):
             return None
         model = claude.text(claude.mapping(fields.get("message")).get("model"))
-        return self._sanitizer.text(model) if model else None
+        return self._sanitizer.name(model) if model else None
 
     def _note_turn(
         self,

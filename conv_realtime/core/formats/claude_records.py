@@ -15,6 +15,9 @@ from conv_realtime.models import TOKEN_FIELDS, Role
 
 SYNTHETIC = "<synthetic>"
 
+_FIRST_YEAR, _LAST_YEAR = 2, 9998  # the database refuses times at the edges of the calendar
+_MAX_TOKENS = 10**12  # nobody's response; it keeps sums within a bigint
+
 Kind = Literal["message", "title", "state"]
 
 # Bookkeeping of the client: it says nothing that a person or a model said.
@@ -61,13 +64,15 @@ def when(record: Mapping[str, Any]) -> datetime | None:
     stated = record.get("timestamp")
     try:
         if isinstance(stated, int | float) and not isinstance(stated, bool):
-            return datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
-        if not isinstance(stated, str):
+            moment = datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
+        elif isinstance(stated, str):
+            moment = datetime.fromisoformat(stated)
+        else:
             return None
-        moment = datetime.fromisoformat(stated)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
+    return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
 
 
 def makes_message(record: Mapping[str, Any]) -> bool:
@@ -157,7 +162,9 @@ def usage(record: Mapping[str, Any]) -> dict[str, int]:
     return {
         ours: value
         for theirs, ours in _USAGE_KEYS.items()
-        if isinstance(value := stated.get(theirs), int) and not isinstance(value, bool)
+        if isinstance(value := stated.get(theirs), int)
+        and not isinstance(value, bool)
+        and 0 <= value <= _MAX_TOKENS
     }
 
 
