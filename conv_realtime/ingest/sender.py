@@ -20,7 +20,7 @@ from uuid import UUID
 
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.models import Row, StoredFault, Table
+from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings
 
@@ -64,6 +64,7 @@ class Sender:
         self._pace = _Pace(settings.realtime_messages_per_second)
         self._clock = clock
         self._projects: set[UUID] = set()
+        self._refused_rows: set[UUID] = set()  # projects and conversations: nothing hangs below
         self._recovered = asyncio.Event()
         self.changed = 0
         self.stubborn = False
@@ -137,20 +138,37 @@ class Sender:
     def forget_projects(self) -> None:
         """Send projects again: the database lost what it had."""
         self._projects.clear()
+        self._refused_rows.clear()
 
     async def _write(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
+        rows = self._with_parents(table, rows)
         if not rows:
             return 0
         write = partial(self._store.write, table, rows, history=request.history, more=request.more)
         while True:
             try:
-                return await self._patiently(write)
+                written = await self._patiently(write)
+                self._refused_rows.difference_update(row.id for row in rows)
+                return written
             except StoreError as error:
                 if error.code in _MISSING_PARENT and table != "projects":
                     raise MissingParentError(str(error)) from error
                 if error.code.startswith(_ROW_FAULTS):
                     return await self._narrow(table, rows, request, error)
                 await self._wait_for_help(error)
+
+    def _with_parents(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows without those whose project or conversation was refused for good.
+
+        They would find their parent missing, again with every attempt.
+        """
+        if not self._refused_rows or table == "projects":
+            return rows
+        if table == "conversations":
+            orphans = {row.id for row in rows if _parent_of(row) in self._refused_rows}
+            self._refused_rows |= orphans
+            return [row for row in rows if row.id not in orphans]
+        return [row for row in rows if _parent_of(row) not in self._refused_rows]
 
     async def _narrow(
         self, table: Table, rows: Sequence[Row], request: _Request, error: StoreError
@@ -164,6 +182,8 @@ class Sender:
         fault = StoredFault(table, rows[0].id, request.path, error.code, error.reason)
         logger.error("the database refuses %s %s of %s: %s", table, fault.id, request.path, error)
         request.faults.append(fault)
+        if table != "messages":
+            self._refused_rows.add(fault.id)
         return 0
 
     async def _pause(self, delay: float) -> None:
@@ -188,6 +208,12 @@ class Sender:
                 return True
         rows = len(batch.messages) + len(batch.totals) + len(batch.stubs)
         return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())
+
+
+def _parent_of(row: Row) -> UUID | None:
+    if isinstance(row, Message):
+        return row.conversation_id
+    return row.project_id if isinstance(row, Conversation) else None
 
 
 @dataclass(frozen=True, slots=True)

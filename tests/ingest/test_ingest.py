@@ -17,7 +17,7 @@ import pytest
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.errors import ConfigError, MigrationError, SourceError, StoreError
 from conv_realtime.ingest import Ingest, Progress, Summary
-from conv_realtime.models import Change, Message, Row, Table
+from conv_realtime.models import Change, Conversation, Message, Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
@@ -435,6 +435,35 @@ async def test_a_row_that_is_refused_holds_up_nothing(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "state", f"Picky {IDENTITY.owner_id} bench") as kept:
         (fault,) = kept.dead_letters()
     assert (fault.table, fault.code) == ("messages", "22P05")
+
+
+class Bounded(MemoryStore):
+    """A store that refuses conversations, and then their messages for having none."""
+
+    attempts = 0
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Refuse what PostgreSQL would, with its codes."""
+        self.attempts += 1
+        for row in rows:
+            if isinstance(row, Conversation) and row.git_branch == "poison":
+                raise StoreError(table, "23514", "check constraint", retryable=False)
+            if isinstance(row, Message) and row.conversation_id not in self.conversations:
+                raise StoreError(table, "23503", "missing parent", retryable=False)
+        return await super().write(table, rows, **hints)
+
+
+async def test_a_refused_conversation_is_not_sent_for_ever(tmp_path: Path) -> None:
+    """Its messages are not taken for rows that the database lost; other files go on."""
+    store = Bounded()
+    _file(tmp_path, *(user(n, "p", gitBranch="poison") for n in range(3)))
+    other = "22222222-2222-4222-8222-222222222222"
+    _file(tmp_path, user("good", sessionId=other), name=f"-p/{other}.jsonl")
+    async with asyncio.timeout(20), _ingest(tmp_path, store) as ingest:
+        await ingest.backfill()
+        assert _texts(store) == ["prompt good"]
+        assert ingest.health()["dead_letters"] == 1
+    assert store.attempts < 20
 
 
 class Forgetful(MemoryStore):
