@@ -73,14 +73,15 @@ def _plain(secret: SecretStr | None) -> str | None:
 
 def _line(frame: Frame) -> str:
     """Return an event as a line for a person."""
-    kind, data = frame["type"], frame["data"]
+    kind, data = _one_line(frame["type"]), frame["data"]
     if kind in ("new_message", "message_update"):
         title = (data.get("conversation") or {}).get("title") or data["conversation_id"]
-        return f"{kind:<20} [{title}] {data['role']}: {_one_line(data['text'])}"
+        return f"{kind:<20} [{_one_line(title)}] {data['role']}: {_one_line(data['text'])}"
     if kind in ("new_conversation", "conversation_update"):
-        return f"{kind:<20} [{data['title'] or data['id']}] {data['message_count']} messages"
+        title = _one_line(data["title"] or data["id"])
+        return f"{kind:<20} [{title}] {data['message_count']} messages"
     named = data.get("name") or data.get("path") or data.get("id") or data.get("message") or ""
-    return f"{kind:<20} {named}"
+    return f"{kind:<20} {_one_line(str(named))}"
 
 
 def _one_line(text: str, width: int = 100) -> str:

@@ -95,12 +95,29 @@ def configure_logging(level: str) -> None:
 
     The Realtime and HTTP clients log addresses that hold keys, so they never go below WARNING.
     """
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("conv_realtime").setLevel(level.upper())
     # Calls every lost connection permanent; the feed, which connects again, says what is true.
     logging.getLogger("realtime").setLevel(logging.CRITICAL)
+
+
+def printable(text: str) -> str:
+    """Return `text` with what could begin a line or control a terminal escaped.
+
+    Names of files and titles are other people's text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class _OneLine(logging.Formatter):
+    """Keeps a message on its line; only a traceback behind it has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
 
 
 def load_settings(**values: Any) -> Settings:

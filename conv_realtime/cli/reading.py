@@ -19,6 +19,7 @@ from conv_realtime.cli.options import (
     machine_option,
     owner_option,
     paths_argument,
+    printable,
     run,
 )
 
@@ -79,7 +80,7 @@ async def _read(settings: Settings, local_port: int) -> Summary:
 def _tell(summary: Summary, *, as_json: bool) -> None:
     for skip in summary.skips:
         place = skip.path if skip.offset is None else f"{skip.path} at byte {skip.offset}"
-        click.echo(f"skipped {place}: {skip.reason}", err=True)
+        click.echo(printable(f"skipped {place}: {skip.reason}"), err=True)
     facts = {name: getattr(summary, name) for name in _FACTS}
     if as_json:
         emit({"event": "summary", **facts})

@@ -1,0 +1,58 @@
+"""What is shown to a person: other people's text neither begins a line nor steers a terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from conv_realtime.cli.following import _line
+from conv_realtime.cli.options import printable
+
+EVIL = "a\nERROR forged\x1b]0;owned\x07\u202e"
+
+
+def test_a_log_message_stays_on_its_line() -> None:
+    """A file's name with a line break cannot pass for a message of ours; a traceback is kept."""
+    code = (
+        "import logging\n"
+        "from conv_realtime.cli.options import configure_logging\n"
+        "configure_logging('info')\n"
+        "log = logging.getLogger('conv_realtime.test')\n"
+        f"log.info('%s vanished', {EVIL!r})\n"
+        "try:\n"
+        "    1 / 0\n"
+        "except ZeroDivisionError:\n"
+        "    log.exception('failed')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    first, second, *trace = done.stderr.splitlines()
+    assert first.endswith(r"a\nERROR forged\x1b]0;owned\x07\u202e vanished")
+    assert second.endswith("failed") and trace[-1].startswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "new_conversation", "data": {"title": EVIL, "id": "1", "message_count": 2}},
+        {
+            "type": "new_message",
+            "data": {"conversation": {"title": EVIL}, "role": "user", "text": EVIL},
+        },
+        {"type": "project_update", "data": {"name": EVIL}},
+    ],
+    ids=lambda frame: frame["type"],
+)
+def test_tail_shows_no_control_characters(frame: dict[str, Any]) -> None:
+    """Titles and names come from transcripts as much as texts do."""
+    assert _line(frame).isprintable()
+
+
+def test_names_that_are_no_text_can_be_printed() -> None:
+    """A name of bytes that are no UTF-8 is escaped, so that writing it cannot fail."""
+    assert printable("ok \u00e9") == "ok \u00e9"
+    assert printable("bad\udcff").encode() == rb"bad\udcff"
