@@ -25,7 +25,7 @@ from conv_realtime.local.rest_answer import (
     write_answer,
 )
 from conv_realtime.local.rest_asked import PREFIX, Asked
-from conv_realtime.local.rest_body import columns_of, text_of
+from conv_realtime.local.rest_body import columns_of, read_body, text_of
 from conv_realtime.local.rest_caller import identify
 from conv_realtime.local.rest_database import Database
 from conv_realtime.local.rest_errors import ApiError, from_database, from_token, unsupported
@@ -98,7 +98,7 @@ class DataApi:
         caller = None
         try:
             caller = identify(request, self._verify)
-            asked = Asked(request, caller, self._database, await request.body())
+            asked = Asked(request, caller, self._database, await read_body(request))
             try:
                 return await answer(asked)
             except ApiError as error:

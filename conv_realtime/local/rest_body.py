@@ -5,8 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from starlette.requests import Request
 
 from conv_realtime.local.rest_errors import ApiError, unsupported
+
+MAX_BODY_BYTES = 128 * 2**20
+"""A longer body is refused while it comes in; the longest row that is taken fits twice."""
+
+
+async def read_body(request: Request) -> bytes:
+    """Gives the whole body.
+
+    Raises:
+        ApiError: 413, it is longer than `MAX_BODY_BYTES`.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise ApiError(413, "PGRST102", f"The body is longer than {MAX_BODY_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def text_of(body: bytes, content_type: str | None) -> str:

@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from conv_realtime.local import LocalSupabase
+from conv_realtime.local import LocalSupabase, rest_body
 from conv_realtime.local.rest_clauses import Statement
 from conv_realtime.local.rest_database import Database
 from tests.conftest import Owner
@@ -341,6 +341,21 @@ async def test_a_path_into_json_cannot_end_the_statement(api: httpx.AsyncClient)
         assert "authenticated" not in response.text
     shown = await api.get("/api_notes", params={"select": "a:content->--1,b:content->n"})
     assert shown.json() == [{"a": None, "b": 1}]
+
+
+async def test_an_endless_body_is_refused(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is not filled by one request, whatever length it states."""
+    monkeypatch.setattr(rest_body, "MAX_BODY_BYTES", 10_000)
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"[" * 1000
+
+    answer = await api.post("/api_notes", content=endless())
+    assert refusal(answer) == (413, "PGRST102")
+    assert (await api.post("/rpc/api_add", json={"a": 1})).json() == 2
 
 
 async def test_a_request_is_one_statement(local_supabase: LocalSupabase) -> None:
