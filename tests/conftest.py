@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from conv_realtime.local import LocalSupabase, placement
+from conv_realtime.local import LocalSupabase
+from conv_realtime.local.postgres import placement
 
 _START_SECONDS = 60.0
 

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from conv_realtime.errors import ConfigError
 from conv_realtime.local.keys import Keys
-from conv_realtime.local.postgres import Postgres
+from conv_realtime.local.postgres.server import Postgres
 
 _GRACE_SECONDS = 2
 _BACKLOG = 2048
@@ -67,11 +67,11 @@ class Gateway:
 
     def _parts(self) -> Iterator[AbstractAsyncContextManager[Any]]:
         if importlib.util.find_spec("conv_realtime.local.rest"):
-            from conv_realtime.local.rest import DataApi
+            from conv_realtime.local.rest.service import DataApi
 
             yield DataApi(self._postgres.dsn(user="authenticator"), self._keys.verify)
         if importlib.util.find_spec("conv_realtime.local.realtime"):
-            from conv_realtime.local.realtime import RealtimeServer
+            from conv_realtime.local.realtime.server import RealtimeServer
 
             yield RealtimeServer(self._postgres.dsn(), verify=self._keys.verify)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from conv_realtime.local import provision
 from conv_realtime.local.gateway import Gateway
 from conv_realtime.local.keys import Keys, load_keys
-from conv_realtime.local.postgres import Postgres
+from conv_realtime.local.postgres.server import Postgres
 
 _log = logging.getLogger("conv_realtime.local")
 

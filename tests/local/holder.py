@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from conv_realtime.local.postgres import Postgres
+from conv_realtime.local.postgres.server import Postgres
 
 
 async def main(folder: Path) -> None:

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from conv_realtime.local import LocalSupabase
-from conv_realtime.local.frames import Version
+from conv_realtime.local.realtime.frames import Version
 
 PATIENCE = 20.0
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame as WebSocketFrame
 from websockets.streams import StreamReader
 
-from conv_realtime.local.frames import (
+from conv_realtime.local.realtime.frames import (
     Frame,
     Outgoing,
     Push,

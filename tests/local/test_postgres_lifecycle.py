@@ -20,9 +20,9 @@ import psycopg
 import pytest
 
 from conv_realtime.errors import ConfigError
-from conv_realtime.local import placement
-from conv_realtime.local.binaries import copy_for_others, find_binaries
-from conv_realtime.local.postgres import Postgres
+from conv_realtime.local.postgres import placement
+from conv_realtime.local.postgres.binaries import copy_for_others, find_binaries
+from conv_realtime.local.postgres.server import Postgres
 
 HOLDER = Path(__file__).with_name("holder.py")
 PATIENCE = 20.0

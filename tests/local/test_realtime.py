@@ -17,8 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from conv_realtime.local import LocalSupabase
-from conv_realtime.local.frames import Version
 from conv_realtime.local.keys import mint
+from conv_realtime.local.realtime.frames import Version
 from tests.conftest import Owner
 from tests.local.realtime_client import PATIENCE, Received, Socket, socket
 

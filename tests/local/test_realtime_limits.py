@@ -19,10 +19,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from conv_realtime.local import LocalSupabase
-from conv_realtime.local.frames import Wire
-from conv_realtime.local.realtime import RealtimeServer
-from conv_realtime.local.realtime_outbox import SendOutbox, TransportOutbox, outbox
-from conv_realtime.local.realtime_rules import Rules
+from conv_realtime.local.realtime.frames import Wire
+from conv_realtime.local.realtime.outbox import SendOutbox, TransportOutbox, outbox
+from conv_realtime.local.realtime.rules import Rules
+from conv_realtime.local.realtime.server import RealtimeServer
 from tests.local.own_postgres import kill_postmaster, open_folder
 from tests.local.realtime_client import PATIENCE, socket
 

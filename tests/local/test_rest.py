@@ -11,9 +11,10 @@ import httpx
 import psycopg
 import pytest
 
-from conv_realtime.local import LocalSupabase, rest_body
-from conv_realtime.local.rest_clauses import Statement
-from conv_realtime.local.rest_database import Database
+from conv_realtime.local import LocalSupabase
+from conv_realtime.local.rest import body as rest_body
+from conv_realtime.local.rest.clauses import Statement
+from conv_realtime.local.rest.database import Database
 from tests.conftest import Owner
 from tests.local.rest_tables import SCHEMA
 

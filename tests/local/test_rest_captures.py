@@ -24,8 +24,8 @@ from starlette.applications import Starlette
 
 from conv_realtime.local import provision
 from conv_realtime.local.keys import Keys, TokenError, load_keys, signed_claims
-from conv_realtime.local.postgres import Postgres
-from conv_realtime.local.rest import DataApi
+from conv_realtime.local.postgres.server import Postgres
+from conv_realtime.local.rest.service import DataApi
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures" / "postgrest-14"
 SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"

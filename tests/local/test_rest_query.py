@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conv_realtime.local import rest_sql
-from conv_realtime.local.rest_catalog import Column, Table
-from conv_realtime.local.rest_errors import ApiError
-from conv_realtime.local.rest_prefer import applied, parse_prefer, parse_range, wants_object
-from conv_realtime.local.rest_query import (
+from conv_realtime.local.rest import sql as rest_sql
+from conv_realtime.local.rest.catalog import Column, Table
+from conv_realtime.local.rest.errors import ApiError
+from conv_realtime.local.rest.prefer import applied, parse_prefer, parse_range, wants_object
+from conv_realtime.local.rest.query import (
     Condition,
     Field,
     Junction,
@@ -21,7 +21,7 @@ from conv_realtime.local.rest_query import (
     parse_query,
     parse_select,
 )
-from conv_realtime.local.rest_text import split_top, unquote
+from conv_realtime.local.rest.text import split_top, unquote
 
 TABLE = Table("t", {"a": Column("a", "integer", None)}, ("a",))
 

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from conv_realtime.local import LocalSupabase
-from conv_realtime.local.postgres import Postgres
-from conv_realtime.local.wal import WalSource, backoff
-from conv_realtime.local.wal_pgoutput import Decoder, Transaction
+from conv_realtime.local.postgres.server import Postgres
+from conv_realtime.local.wal.pgoutput import Decoder, Transaction
+from conv_realtime.local.wal.source import WalSource, backoff
 from tests.local.own_postgres import kill_postmaster, open_folder
 
 PATIENCE = 30.0

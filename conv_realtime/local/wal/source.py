@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import psycopg
 from psycopg import pq
 
-from conv_realtime.local.wal_pgoutput import POSTGRES_EPOCH, Decoder, Transaction
+from conv_realtime.local.wal.pgoutput import POSTGRES_EPOCH, Decoder, Transaction
 
 log = logging.getLogger("conv_realtime.local.wal")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from conv_realtime.local.channels import Topics
-from conv_realtime.local.channels_access import AccessChecker
-from conv_realtime.local.channels_replay import History
-from conv_realtime.local.realtime_tokens import Verify
+from conv_realtime.local.realtime.access import AccessChecker
+from conv_realtime.local.realtime.channels import Topics
+from conv_realtime.local.realtime.replay import History
+from conv_realtime.local.realtime.tokens import Verify
 
 
 @dataclass(frozen=True, slots=True)

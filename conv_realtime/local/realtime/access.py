@@ -17,7 +17,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from conv_realtime.local.realtime_tokens import Token
+from conv_realtime.local.realtime.tokens import Token
 
 log = logging.getLogger("conv_realtime.local.realtime")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conv_realtime.errors import ConfigError
-from conv_realtime.local.binaries import copy_for_others, find_binaries
+from conv_realtime.local.postgres.binaries import copy_for_others, find_binaries
 
 SHELF = Path("/var/lib/conv_realtime")
 """Where root keeps what another account must reach."""

@@ -6,14 +6,14 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from conv_realtime.local.rest_answer import check_affected, check_single
-from conv_realtime.local.rest_caller import Caller
-from conv_realtime.local.rest_catalog import Catalog, Table
-from conv_realtime.local.rest_clauses import Statement
-from conv_realtime.local.rest_database import Database, Result
-from conv_realtime.local.rest_errors import ApiError
-from conv_realtime.local.rest_prefer import Preferences, parse_prefer, wants_object
-from conv_realtime.local.rest_query import Query, parse_query
+from conv_realtime.local.rest.answer import check_affected, check_single
+from conv_realtime.local.rest.caller import Caller
+from conv_realtime.local.rest.catalog import Catalog, Table
+from conv_realtime.local.rest.clauses import Statement
+from conv_realtime.local.rest.database import Database, Result
+from conv_realtime.local.rest.errors import ApiError
+from conv_realtime.local.rest.prefer import Preferences, parse_prefer, wants_object
+from conv_realtime.local.rest.query import Query, parse_query
 
 PREFIX = "/rest/v1"
 

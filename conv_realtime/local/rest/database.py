@@ -17,9 +17,9 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from conv_realtime.local.rest_catalog import Catalog, read_catalog
-from conv_realtime.local.rest_clauses import Statement
-from conv_realtime.local.rest_errors import ApiError, unavailable
+from conv_realtime.local.rest.catalog import Catalog, read_catalog
+from conv_realtime.local.rest.clauses import Statement
+from conv_realtime.local.rest.errors import ApiError, unavailable
 
 _log = logging.getLogger("conv_realtime.local.rest")
 
@@ -29,7 +29,7 @@ _RETRY_SECONDS = 0.1
 
 
 class Result(NamedTuple):
-    """What a statement of `rest_sql` answered."""
+    """What a statement of `rest.sql` answered."""
 
     total: int | None
     page: int
@@ -108,7 +108,7 @@ class Database:
 
         Args:
             settings: pairs of name and value that hold for the transaction; the role is one.
-            statement: of `rest_sql`.
+            statement: of `rest.sql`.
             read_only: whether PostgreSQL must refuse to write.
             check: sees the result before it is committed; what it raises rolls back.
 

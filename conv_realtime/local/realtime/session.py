@@ -13,12 +13,10 @@ from typing import Any
 
 import orjson
 
-from conv_realtime.local import realtime_replies as replies
-from conv_realtime.local.channels import PREFIX, Channel
-from conv_realtime.local.channels_access import Access, AccessUnknown
-from conv_realtime.local.channels_join import JoinRefused, JoinRequest, read_join
-from conv_realtime.local.channels_replay import PastMessage
-from conv_realtime.local.frames import (
+from conv_realtime.local.realtime import replies
+from conv_realtime.local.realtime.access import Access, AccessUnknown
+from conv_realtime.local.realtime.channels import PREFIX, Channel
+from conv_realtime.local.realtime.frames import (
     Frame,
     Outgoing,
     Push,
@@ -30,9 +28,11 @@ from conv_realtime.local.frames import (
     decode,
     encode,
 )
-from conv_realtime.local.realtime_outbox import Outbox
-from conv_realtime.local.realtime_rules import Surroundings
-from conv_realtime.local.realtime_tokens import Token, TokenRefused, expired, read_token
+from conv_realtime.local.realtime.join import JoinRefused, JoinRequest, read_join
+from conv_realtime.local.realtime.outbox import Outbox
+from conv_realtime.local.realtime.replay import PastMessage
+from conv_realtime.local.realtime.rules import Surroundings
+from conv_realtime.local.realtime.tokens import Token, TokenRefused, expired, read_token
 
 
 class Session:

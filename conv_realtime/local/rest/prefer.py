@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conv_realtime.local.rest_errors import ApiError
+from conv_realtime.local.rest.errors import ApiError
 
 _VALUES = {
     "resolution": ("merge-duplicates", "ignore-duplicates"),

@@ -11,8 +11,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from conv_realtime.errors import ConfigError
-from conv_realtime.local.orphans import stop_orphan
-from conv_realtime.local.placement import Placement
+from conv_realtime.local.postgres.orphans import stop_orphan
+from conv_realtime.local.postgres.placement import Placement
 
 SUPERUSER = "supabase_admin"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from conv_realtime.local.rest_errors import ApiError
+from conv_realtime.local.rest.errors import ApiError
 
 SCHEMA = "public"
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from conv_realtime.local.rest_errors import ApiError
+from conv_realtime.local.rest.errors import ApiError
 
 _ANONYMOUS = "anon"
 _SEARCH_PATH = '"public", "extensions"'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from conv_realtime.local.channels import Channel
-from conv_realtime.local.channels_join import JoinRefused
-from conv_realtime.local.frames import Frame, Ref
-from conv_realtime.local.realtime_tokens import TokenRefused
+from conv_realtime.local.realtime.channels import Channel
+from conv_realtime.local.realtime.frames import Frame, Ref
+from conv_realtime.local.realtime.join import JoinRefused
+from conv_realtime.local.realtime.tokens import TokenRefused
 
 DATABASE_AWAY = "Realtime was unable to connect to the project database"
 NO_POSTGRES_CHANGES = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from conv_realtime.local.channels_replay import MAX_MESSAGES, Replay
+from conv_realtime.local.realtime.replay import MAX_MESSAGES, Replay
 
 
 class JoinRefused(Exception):

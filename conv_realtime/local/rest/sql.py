@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conv_realtime.local.rest_catalog import Column, Function, Table
-from conv_realtime.local.rest_clauses import (
+from conv_realtime.local.rest.catalog import Column, Function, Table
+from conv_realtime.local.rest.clauses import (
     Statement,
     order,
     projection,
@@ -20,7 +20,7 @@ from conv_realtime.local.rest_clauses import (
     where,
     window,
 )
-from conv_realtime.local.rest_query import Query, Selected
+from conv_realtime.local.rest.query import Query, Selected
 
 _CONFLICTS = "local_supabase.conflicts"
 """A setting of the transaction in which an upsert counts the rows that were there already."""

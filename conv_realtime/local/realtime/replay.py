@@ -12,7 +12,7 @@ import orjson
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from conv_realtime.local.channels_access import AccessUnknown
+from conv_realtime.local.realtime.access import AccessUnknown
 
 MAX_MESSAGES = 25
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, cast
 
-from conv_realtime.local.frames import Wire
+from conv_realtime.local.realtime.frames import Wire
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

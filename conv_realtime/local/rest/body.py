@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from conv_realtime.local.rest_errors import ApiError, unsupported
+from conv_realtime.local.rest.errors import ApiError, unsupported
 
 MAX_BODY_BYTES = 128 * 2**20
 """A longer body is refused while it comes in; the longest row that is taken fits twice."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from conv_realtime.local.channels_access import Access
-from conv_realtime.local.frames import Outgoing, Ref, Version, Wire
-from conv_realtime.local.realtime_tokens import Token
+from conv_realtime.local.realtime.access import Access
+from conv_realtime.local.realtime.frames import Outgoing, Ref, Version, Wire
+from conv_realtime.local.realtime.tokens import Token
 
 PREFIX = "realtime:"
 

@@ -6,9 +6,9 @@ import logging
 
 import orjson
 
-from conv_realtime.local.channels import PREFIX, Topics
-from conv_realtime.local.frames import UserBroadcast
-from conv_realtime.local.wal_pgoutput import Change, Transaction
+from conv_realtime.local.realtime.channels import PREFIX, Topics
+from conv_realtime.local.realtime.frames import UserBroadcast
+from conv_realtime.local.wal.pgoutput import Change, Transaction
 
 log = logging.getLogger("conv_realtime.local.realtime")
 

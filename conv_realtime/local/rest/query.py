@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from conv_realtime.local.rest_errors import ApiError, unparsable, unsupported
-from conv_realtime.local.rest_text import split_top, unquote
+from conv_realtime.local.rest.errors import ApiError, unparsable, unsupported
+from conv_realtime.local.rest.text import split_top, unquote
 
 OPERATORS = {
     "eq": "=",

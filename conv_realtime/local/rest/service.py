@@ -17,22 +17,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from conv_realtime.local import rest_sql
 from conv_realtime.local.keys import TokenError
-from conv_realtime.local.rest_answer import (
+from conv_realtime.local.rest import sql as rest_sql
+from conv_realtime.local.rest.answer import (
     page_answer,
     refusal,
     write_answer,
 )
-from conv_realtime.local.rest_asked import PREFIX, Asked
-from conv_realtime.local.rest_body import columns_of, read_body, text_of
-from conv_realtime.local.rest_caller import identify
-from conv_realtime.local.rest_database import Database
-from conv_realtime.local.rest_errors import ApiError, from_database, from_token, unsupported
-from conv_realtime.local.rest_prefer import (
+from conv_realtime.local.rest.asked import PREFIX, Asked
+from conv_realtime.local.rest.body import columns_of, read_body, text_of
+from conv_realtime.local.rest.caller import identify
+from conv_realtime.local.rest.database import Database
+from conv_realtime.local.rest.errors import ApiError, from_database, from_token, unsupported
+from conv_realtime.local.rest.prefer import (
     parse_range,
 )
-from conv_realtime.local.rest_query import Query
+from conv_realtime.local.rest.query import Query
 
 _log = logging.getLogger("conv_realtime.local.rest")
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from conv_realtime.local.rest_catalog import SCHEMA
-from conv_realtime.local.rest_errors import ApiError
-from conv_realtime.local.rest_query import (
+from conv_realtime.local.rest.catalog import SCHEMA
+from conv_realtime.local.rest.errors import ApiError
+from conv_realtime.local.rest.query import (
     OPERATORS,
     Condition,
     Field,

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from conv_realtime.local.channels import PREFIX
-from conv_realtime.local.channels_access import AccessUnknown
-from conv_realtime.local.frames import Outgoing, TextBroadcast, UserBroadcast
-from conv_realtime.local.realtime_rules import Surroundings
-from conv_realtime.local.realtime_tokens import Token, TokenRefused, read_token
+from conv_realtime.local.realtime.access import AccessUnknown
+from conv_realtime.local.realtime.channels import PREFIX
+from conv_realtime.local.realtime.frames import Outgoing, TextBroadcast, UserBroadcast
+from conv_realtime.local.realtime.rules import Surroundings
+from conv_realtime.local.realtime.tokens import Token, TokenRefused, read_token
 
 BATCH_PATH = "/realtime/v1/api/broadcast"
 

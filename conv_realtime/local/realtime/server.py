@@ -21,18 +21,18 @@ import orjson
 from psycopg_pool import AsyncConnectionPool
 from starlette.routing import BaseRoute, WebSocketRoute
 
-from conv_realtime.local.broadcast import PUBLICATION, publish_transaction
-from conv_realtime.local.broadcast_http import BroadcastApi
-from conv_realtime.local.channels import Topics
-from conv_realtime.local.channels_access import AccessChecker
-from conv_realtime.local.channels_replay import History
-from conv_realtime.local.frames import Version
-from conv_realtime.local.realtime_outbox import Send, outbox
-from conv_realtime.local.realtime_rules import Rules, Surroundings
-from conv_realtime.local.realtime_session import Session
-from conv_realtime.local.realtime_tokens import Token, TokenRefused, Verify, read_token
-from conv_realtime.local.wal import WalSource
-from conv_realtime.local.wal_pgoutput import Transaction
+from conv_realtime.local.realtime.access import AccessChecker
+from conv_realtime.local.realtime.broadcast import PUBLICATION, publish_transaction
+from conv_realtime.local.realtime.broadcast_http import BroadcastApi
+from conv_realtime.local.realtime.channels import Topics
+from conv_realtime.local.realtime.frames import Version
+from conv_realtime.local.realtime.outbox import Send, outbox
+from conv_realtime.local.realtime.replay import History
+from conv_realtime.local.realtime.rules import Rules, Surroundings
+from conv_realtime.local.realtime.session import Session
+from conv_realtime.local.realtime.tokens import Token, TokenRefused, Verify, read_token
+from conv_realtime.local.wal.pgoutput import Transaction
+from conv_realtime.local.wal.source import WalSource
 
 log = logging.getLogger("conv_realtime.local.realtime")
 
@@ -50,7 +50,7 @@ class RealtimeServer:
     Args:
         dsn: of a superuser-like role: it replicates, writes ``realtime.messages`` past its
             policies, and becomes any role that a token names.
-        verify: checks a JWT; see `realtime_tokens.Verify`.
+        verify: checks a JWT; see `realtime.tokens.Verify`.
         rules: limits and delays.
         now: the clock by which tokens expire, in seconds since 1970.
     """

@@ -8,13 +8,13 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
-from conv_realtime.local.rest_errors import ApiError
-from conv_realtime.local.rest_prefer import JSON, OBJECT, Preferences, applied
-from conv_realtime.local.rest_query import Query
+from conv_realtime.local.rest.errors import ApiError
+from conv_realtime.local.rest.prefer import JSON, OBJECT, Preferences, applied
+from conv_realtime.local.rest.query import Query
 
 if TYPE_CHECKING:
-    from conv_realtime.local.rest_asked import Asked
-    from conv_realtime.local.rest_database import Result
+    from conv_realtime.local.rest.asked import Asked
+    from conv_realtime.local.rest.database import Result
 
 _CHARSET = "; charset=utf-8"
 

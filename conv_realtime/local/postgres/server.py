@@ -25,8 +25,8 @@ from typing import Self
 from urllib.parse import quote, urlencode
 
 from conv_realtime.errors import ConfigError
-from conv_realtime.local import guard
-from conv_realtime.local.cluster import (
+from conv_realtime.local.postgres import guard
+from conv_realtime.local.postgres.cluster import (
     SUPERUSER,
     clear,
     environment,
@@ -35,9 +35,9 @@ from conv_realtime.local.cluster import (
     prepare,
     remembered_port,
 )
-from conv_realtime.local.lock import FolderLock
-from conv_realtime.local.orphans import is_ready
-from conv_realtime.local.placement import Placement, place
+from conv_realtime.local.postgres.lock import FolderLock
+from conv_realtime.local.postgres.orphans import is_ready
+from conv_realtime.local.postgres.placement import Placement, place
 
 _log = logging.getLogger("conv_realtime.local.postgres")
 

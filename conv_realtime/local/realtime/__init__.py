@@ -1,0 +1,1 @@
+"""Channels and broadcasts: what Realtime sends, in both of its protocols."""

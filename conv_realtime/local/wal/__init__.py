@@ -1,0 +1,1 @@
+"""Committed changes out of PostgreSQL, by logical replication."""
