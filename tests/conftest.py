@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import uuid
@@ -19,6 +20,17 @@ from conv_realtime.local import LocalSupabase
 from conv_realtime.local.postgres import placement
 
 _START_SECONDS = 60.0
+_JS = Path(__file__).parent / "js"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fetch what the tests of JavaScript clients need, once, where there is npm.
+
+    Where that fails, these tests are skipped and say why.
+    """
+    worker = hasattr(config, "workerinput")
+    if not worker and shutil.which("npm") and not (_JS / "node_modules").is_dir():
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=_JS, check=False)
 
 
 @pytest.hookimpl(wrapper=True)
