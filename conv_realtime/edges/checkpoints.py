@@ -23,7 +23,7 @@ from conv_realtime.models import Conversation, StoredFault
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-_VERSION = 1
+_VERSION = 2
 _DROP = "".join(
     f"drop table if exists {table};"
     for table in ("checkpoints", "conversations", "databases", "dead_letters")
@@ -44,7 +44,7 @@ create table if not exists conversations (
     primary key (destination, id)
 ) without rowid;
 create table if not exists databases (
-    destination text primary key, stream text not null
+    address text primary key, stream text not null
 ) without rowid;
 create table if not exists dead_letters (
     destination text not null, table_name text not null, id text not null,
@@ -55,7 +55,10 @@ create table if not exists dead_letters (
 
 
 class Checkpoints:
-    """The checkpoints of one destination, such as one Supabase project and owner.
+    """The checkpoints of one destination: a database, and whose rows are sent there.
+
+    The database is known by the stream of its cursors, so that it may change its address; the
+    address only says which one to expect until it answers.
 
     A context manager; every method is synchronous and takes well under a millisecond.
 
@@ -63,9 +66,11 @@ class Checkpoints:
         fault: why checkpoints cannot be written, None while they can.
     """
 
-    def __init__(self, state_dir: Path, destination: str) -> None:
+    def __init__(self, state_dir: Path, address: str, whose: str = "") -> None:
         self._path = state_dir / "checkpoints.sqlite3"
-        self._destination = destination
+        self._address = f"{address} {whose}"
+        self._whose = whose
+        self._destination = self._of(None)
         self._connection: sqlite3.Connection | None = None
         self.fault: str | None = None
 
@@ -88,6 +93,7 @@ class Checkpoints:
         except (OSError, sqlite3.Error) as error:
             advice = f"cannot keep checkpoints in {self._path}: {error}"
             raise ConfigError("state_dir", advice) from error
+        self._destination = self._of(self.known_database())
         return self
 
     def _open(self) -> sqlite3.Connection:
@@ -194,30 +200,33 @@ class Checkpoints:
                 yield os.fsdecode(path), Conversation.model_validate_json(row)
 
     def known_database(self) -> str | None:
-        """Return which database stood behind the destination when it was last asked."""
+        """Return which database stood behind the address when it was last asked."""
         row = self._db.execute(
-            "select stream from databases where destination = ?", (self._destination,)
+            "select stream from databases where address = ?", (self._address,)
         ).fetchone()
         return row[0] if row else None
 
     def met_database(self, stream: str) -> bool:
-        """Note which database stands behind the destination.
+        """Note which database stands behind the address, by the stream of its cursors.
 
-        Returns whether it is another one than before: what the old one acknowledged says
-        nothing of it, so every checkpoint is dropped.
+        Returns whether other checkpoints hold now: those of that database. What another one
+        acknowledged says nothing of it; behind another address it is still the same.
         """
         known = self.known_database()
         if known == stream:
             return False
-        for table in ("checkpoints", "conversations"):
-            self._db.execute(
-                f"delete from {table} where destination = ?",
-                (self._destination,),
-            )
-        self._db.execute(
-            "insert or replace into databases values (?,?)", (self._destination, stream)
-        )
+        self._db.execute("insert or replace into databases values (?,?)", (self._address, stream))
+        before, self._destination = self._destination, self._of(stream)
+        if known is None:  # noted before anybody answered: it was meant for this one
+            for table in ("checkpoints", "conversations", "dead_letters"):
+                self._db.execute(
+                    f"update or replace {table} set destination = ? where destination = ?",
+                    (self._destination, before),
+                )
         return known is not None
+
+    def _of(self, stream: str | None) -> str:
+        return f"{stream or self._address} {self._whose}"
 
     def bury(self, fault: StoredFault) -> None:
         """Note a row that the database will never take as it is."""

@@ -99,8 +99,8 @@ class Ingest:
                 _owner(settings), settings.machine or machine_id(settings.state_dir)
             )
             address = getattr(store, "destination", type(store).__name__)
-            destination = f"{address} {identity.owner_id} {identity.machine}"
-            checkpoints = stack.enter_context(Checkpoints(settings.state_dir, destination))
+            whose = f"{identity.owner_id} {identity.machine}"
+            checkpoints = stack.enter_context(Checkpoints(settings.state_dir, address, whose))
             self._desk = Desk(
                 settings=settings,
                 identity=identity,

@@ -37,14 +37,32 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert kept.load() == {}
 
 
-def test_another_database_drops_what_the_old_one_acknowledged(tmp_path: Path) -> None:
-    """The first database met is no replacement of anything; the second is."""
+def test_each_database_has_its_own(tmp_path: Path) -> None:
+    """What one acknowledged says nothing of another; the first one met is no replacement."""
     with Checkpoints(tmp_path, "here") as kept:
-        assert kept.met_database("one") is False
         kept.save("/a", _CHECKPOINT)
         assert kept.met_database("one") is False
-        assert kept.load() != {}
+        assert kept.load() == {"/a": _CHECKPOINT}
+        assert kept.met_database("one") is False
         assert kept.met_database("two") is True
+        assert kept.load() == {}
+        assert kept.met_database("one") is True
+        assert kept.load() == {"/a": _CHECKPOINT}
+    with Checkpoints(tmp_path, "here") as kept:
+        assert kept.load() == {"/a": _CHECKPOINT}
+
+
+def test_a_database_keeps_them_at_another_address(tmp_path: Path) -> None:
+    """A local Supabase on another port is the same; another owner's rows are not."""
+    with Checkpoints(tmp_path, "http://here:1", "me") as kept:
+        kept.met_database("one")
+        kept.save("/a", _CHECKPOINT)
+    with Checkpoints(tmp_path, "http://here:2", "me") as kept:
+        assert kept.load() == {}
+        assert kept.met_database("one") is False
+        assert kept.load() == {"/a": _CHECKPOINT}
+    with Checkpoints(tmp_path, "http://here:1", "you") as kept:
+        kept.met_database("one")
         assert kept.load() == {}
 
 
