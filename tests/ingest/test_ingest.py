@@ -236,6 +236,76 @@ async def test_a_rewritten_file_takes_its_messages_back(tmp_path: Path) -> None:
     assert conversation.message_count == 2
 
 
+async def test_a_file_rewritten_before_its_known_end_is_noticed_at_rest(tmp_path: Path) -> None:
+    """What lies right before the position can be the same although the rest is not."""
+    store = MemoryStore()
+    same = assistant("a", "m1")
+    _file(tmp_path, user("q", "one"), same)
+    async with _ingest(tmp_path, store) as ingest:
+        await ingest.backfill()
+        _file(tmp_path, user("p", "two"), same, user("r"))
+        await ingest.backfill()
+    assert _texts(store) == ["two", "answer a", "prompt r"]
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+class LostAnswer(MemoryStore):
+    """A store that takes messages once without anybody hearing of it."""
+
+    lost = False
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Write; the process ends before the first answer for messages arrives."""
+        written = await super().write(table, rows, **hints)
+        if table == "messages" and not self.lost:
+            self.lost = True
+            raise KilledError
+        return written
+
+
+async def test_rows_whose_acknowledgement_was_lost_are_taken_back(tmp_path: Path) -> None:
+    """Killed after a write, then the file is rewritten: the database says what it has beyond."""
+    store = LostAnswer()
+    _file(tmp_path, user("q"), user("r"))
+    with pytest.raises(BaseExceptionGroup):
+        await _backfill(tmp_path, store)
+    assert _texts(store) == ["prompt q", "prompt r"]
+    _file(tmp_path, user("q"), user("s"))
+    await _backfill(tmp_path, store)
+    assert _texts(store) == ["prompt q", "prompt s"]
+
+
+class Witness(MemoryStore):
+    """A store that looks at the checkpoints on disk whenever messages arrive."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__()
+        self._state = state
+        self.bases: list[int] = []
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Note the base that is kept at this moment."""
+        if table == "messages":
+            whose = f"{IDENTITY.owner_id} {IDENTITY.machine}"
+            with Checkpoints(self._state, "Witness", whose) as kept:
+                self.bases += [checkpoint.base for checkpoint in kept.load().values()]
+        return await super().write(table, rows, **hints)
+
+
+async def test_a_new_base_is_kept_before_its_first_row_leaves(tmp_path: Path) -> None:
+    """A restart counts on from it instead of raising every revision once more."""
+    store = Witness(tmp_path / "state")
+    old = _file(tmp_path, user("q"), user("r"))
+    end = old.stat().st_size
+    await _backfill(tmp_path, store)
+    _file(tmp_path, user("q"), user("s"))
+    await _backfill(tmp_path, store)
+    assert store.bases == [0, end]
+
+
 async def test_an_unrelated_file_of_the_same_name_is_a_new_conversation(tmp_path: Path) -> None:
     """R5: nothing in common means another conversation, child of the old one, which stays."""
     store = MemoryStore()
