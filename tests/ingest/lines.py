@@ -24,7 +24,7 @@ def line(kind: str, name: object, *, at: int = 0, session: str = SESSION, **fiel
         "parentUuid": None,
         "sessionId": session,
         "timestamp": (_START + timedelta(seconds=at)).isoformat().replace("+00:00", "Z"),
-        "cwd": "/work/garden",
+        "cwd": "/home/ada/garden",
         "gitBranch": "main",
         "isSidechain": False,
         **fields,

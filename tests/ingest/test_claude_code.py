@@ -175,8 +175,8 @@ def test_a_secret_in_the_first_prompt_does_not_become_the_title(tmp_path: Path) 
 
 def test_the_project_is_where_the_session_began(tmp_path: Path) -> None:
     """`cwd` names the project; the folder's name only where no record says it."""
-    conversation, _ = _read(tmp_path, user("q"), user("r", cwd="/work/garden/shed"))
-    assert (conversation.project_name, conversation.cwd) == ("garden", "/work/garden/shed")
+    conversation, _ = _read(tmp_path, user("q"), user("r", cwd="/home/ada/garden/shed"))
+    assert (conversation.project_name, conversation.cwd) == ("garden", "/home/ada/garden/shed")
     conversation, _ = _read(tmp_path, user("q", cwd=...))
     assert (conversation.project_name, conversation.cwd) == ("-work-garden", None)
 

@@ -24,7 +24,7 @@ START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MACHINE = "test-machine"
 
 
-def project(path: str = "/work/app", owner: UUID = OWNER, **columns: Any) -> Project:
+def project(path: str = "/home/ada/app", owner: UUID = OWNER, **columns: Any) -> Project:
     """Return a project's row."""
     columns = {"name": "app", "updated_at": START, **columns}
     id = project_id(owner, MACHINE, path)
