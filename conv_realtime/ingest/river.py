@@ -81,6 +81,7 @@ class Ingest:
         self._stack: AsyncExitStack | None = None
         self._schema_fault: str | None = None
         self._paths: list[Path] = []
+        self._replaced_by: str | None = None
 
     # Life ----------------------------------------------------------------------------------
 
@@ -262,7 +263,12 @@ class Ingest:
             desk.checkpoints.met_database(stream)
 
     def _recall(self) -> None:
+        """Begin anew with what the database that is there has acknowledged."""
         desk, _ = self._opened
+        if self._replaced_by is not None:
+            # Only now: what was under way until here was still meant for the old one.
+            desk.checkpoints.met_database(self._replaced_by)
+            self._replaced_by = None
         desk.shelf.checkpoints.clear()
         desk.shelf.checkpoints.update(desk.checkpoints.load())
         for book in desk.shelf.books.values():
@@ -287,7 +293,11 @@ class Ingest:
                 self._schema_fault = str(error)
             else:
                 self._schema_fault = None
-                if desk.checkpoints.met_database(stream):
+                known = desk.checkpoints.known_database()
+                if known is None:
+                    desk.checkpoints.met_database(stream)
+                elif known != stream:
+                    self._replaced_by = stream
                     raise DatabaseReplacedError
             await asyncio.sleep(desk.settings.sweep_seconds)
 

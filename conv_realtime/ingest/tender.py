@@ -44,6 +44,8 @@ class Tender:
         finally:
             self._tasks = None
             for book in self._desk.shelf.books.values():
+                # A task that is cancelled before its first step never gets to its `finally`.
+                book.looking = book.look_again = False
                 if book.rest is not None:
                     book.rest.cancel()
 
