@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 import uuid
 from contextlib import ExitStack
 from typing import Any
@@ -352,19 +353,20 @@ def cost(request: Request, cursor: str | None, max_rows: int) -> int:
 
 
 def test_a_page_costs_what_it_holds(db: Database, alice: str, crowd: dict[str, Any]) -> None:
-    """For an owner of few rows among many, one of many, and the service role.
-
-    A transaction of the server's own, such as autovacuum's, may hold `now` back by some rows.
-    """
+    """For an owner of few rows among many, one of many, and the service role."""
     talk = conversation(alice)
     with db.user(alice) as request:
         request.upsert("conversations", [talk])
         request.upsert("messages", [message(talk, position) for position in range(5)])
-    now = head(db, alice)
+    # A transaction of the server's own, such as autovacuum's, may hold them back for a moment.
+    deadline = time.monotonic() + 30
+    ids, now = drain(db, alice, "start")
+    while len(ids) < 6 and time.monotonic() < deadline:
+        ids, now = drain(db, alice, "start")
     with db.user(alice) as request:
         assert cost(request, "start", 500) <= 20
-        assert cost(request, now, 500) <= 20
+        assert cost(request, now, 500) == 0
     for context in (db.user(crowd["owner_id"]), db.service()):
         with context as request:
             assert cost(request, "start", 500) <= 2_000
-            assert cost(request, now, 500) <= 20
+            assert cost(request, now, 500) == 0
