@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -123,3 +124,18 @@ async def socket(
                 yield opened
             finally:
                 reading.cancel()
+
+
+@asynccontextmanager
+async def with_policies(
+    local: LocalSupabase, policies: str
+) -> AsyncIterator[psycopg.AsyncConnection[object]]:
+    """A connection as `postgres`, with `policies` made unless an earlier test has made them."""
+    connection = await psycopg.AsyncConnection.connect(local.db_url, autocommit=True)
+    async with connection:
+        try:
+            async with connection.transaction():
+                await connection.execute(policies.encode())
+        except psycopg.errors.DuplicateObject:
+            pass
+        yield connection

@@ -20,7 +20,7 @@ from conv_realtime.local import LocalSupabase
 from conv_realtime.local.keys import mint
 from conv_realtime.local.realtime.frames import Version
 from tests.conftest import Owner
-from tests.local.realtime_client import PATIENCE, Received, Socket, socket
+from tests.local.realtime_client import PATIENCE, Received, Socket, socket, with_policies
 
 BOTH = pytest.mark.parametrize("version", list(Version))
 
@@ -37,13 +37,7 @@ create policy "rt test all read" on realtime.messages for select to authenticate
 @pytest.fixture
 async def db(local_supabase: LocalSupabase) -> AsyncIterator[psycopg.AsyncConnection[object]]:
     """A connection as `postgres`, with the policies of these tests in place."""
-    connection = await psycopg.AsyncConnection.connect(local_supabase.db_url, autocommit=True)
-    async with connection:
-        try:
-            async with connection.transaction():
-                await connection.execute(POLICIES)
-        except psycopg.errors.DuplicateObject:
-            pass
+    async with with_policies(local_supabase, POLICIES) as connection:
         yield connection
 
 

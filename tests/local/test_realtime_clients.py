@@ -22,6 +22,7 @@ from supabase.lib.client_options import AsyncClientOptions
 
 from conv_realtime.local import LocalSupabase
 from tests.conftest import Owner
+from tests.local.realtime_client import with_policies
 
 PATIENCE = 20.0
 JS = Path(__file__).parent.parent / "js"
@@ -37,13 +38,7 @@ create policy "clients test writers" on realtime.messages for insert to authenti
 @pytest.fixture
 async def db(local_supabase: LocalSupabase) -> AsyncIterator[psycopg.AsyncConnection[object]]:
     """A connection as `postgres`, with the policies of these tests in place."""
-    connection = await psycopg.AsyncConnection.connect(local_supabase.db_url, autocommit=True)
-    async with connection:
-        try:
-            async with connection.transaction():
-                await connection.execute(POLICY)
-        except psycopg.errors.DuplicateObject:
-            pass
+    async with with_policies(local_supabase, POLICY) as connection:
         yield connection
 
 
