@@ -78,9 +78,14 @@ $$;
 -- Up to max_rows rows (1 to 1000) that changed after the cursor, each once and as it is now, in
 -- an order that every reader sees; a page ends early above 4 MB. null: where "now" is, 'start':
 -- everything. A cursor that is not one of this database's answers resync.
+--
+-- A page costs what it holds only while rows come in an index's order. Where the planner takes an
+-- owner for one of few rows (no statistics yet, or a plan kept for everybody) it would rather sort
+-- all of them, for every page again: it is not asked.
 create function public.changes_since(cursor text default null, max_rows int default 500)
 returns jsonb
-language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
+language plpgsql stable set search_path = '' set timezone = 'UTC'
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   wanted int := greatest(1, least(coalesce(max_rows, 500), 1000));
   top constant bigint := 9223372036854775807;
