@@ -25,6 +25,13 @@ from conv_realtime.errors import MigrationError
 @click.command()
 @common_options
 @owner_option
+@option("--host", "LOCAL_HOST", default="127.0.0.1", help="Address to serve on.")
+@option(
+    "--allow-remote",
+    "LOCAL_ALLOW_REMOTE",
+    is_flag=True,
+    help="Let --host be an address that other machines reach.",
+)
 @option(
     "--port",
     "LOCAL_PORT",
@@ -32,14 +39,23 @@ from conv_realtime.errors import MigrationError
     default=54321,
     help="Port to serve on; 0 takes a free one.",
 )
-def local(as_json: bool, state_dir: Path | None, owner_id: UUID | None, port: int) -> int:
+def local(
+    as_json: bool,
+    state_dir: Path | None,
+    owner_id: UUID | None,
+    host: str,
+    allow_remote: bool,
+    port: int,
+) -> int:
     """Run only the local Supabase, until interrupted."""
     settings = load_settings(state_dir=state_dir, owner_id=owner_id)
 
     async def serve() -> None:
         from conv_realtime.cli.target import local_supabase
 
-        async with local_supabase(settings, port=port) as supabase:
+        async with local_supabase(
+            settings, port=port, host=host, allow_remote=allow_remote
+        ) as supabase:
             facts: dict[str, Any] = {
                 "supabase_url": supabase.url,
                 "publishable_key": supabase.publishable_key,

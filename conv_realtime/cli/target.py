@@ -125,7 +125,9 @@ async def _announced(settings: Settings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def local_supabase(settings: Settings, *, port: int) -> AsyncIterator[LocalSupabase]:
+async def local_supabase(
+    settings: Settings, *, port: int, host: str = "127.0.0.1", allow_remote: bool = False
+) -> AsyncIterator[LocalSupabase]:
     """Run the local Supabase of the state directory.
 
     Raises:
@@ -134,7 +136,9 @@ async def local_supabase(settings: Settings, *, port: int) -> AsyncIterator[Loca
     require_local()
     from conv_realtime.local import LocalSupabase
 
-    async with LocalSupabase(settings.state_dir, port=port, owner_id=settings.owner_id) as local:
+    async with LocalSupabase(
+        settings.state_dir, host, port, settings.owner_id, allow_remote=allow_remote
+    ) as local:
         yield local
 
 

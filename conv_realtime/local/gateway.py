@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Self
+from typing import Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from conv_realtime.errors import ConfigError
+from conv_realtime.local.address import listening
 from conv_realtime.local.keys import Keys
 from conv_realtime.local.postgres.server import Postgres
+from conv_realtime.local.realtime.server import RealtimeServer
+from conv_realtime.local.rest.service import DataApi
 
 _GRACE_SECONDS = 2
-_BACKLOG = 2048
 _MAX_HEADER_BYTES = 1 << 18
 
 
@@ -34,7 +32,7 @@ class Gateway:
     Args:
         postgres: a running database that has been provisioned.
         keys: what signs and checks tokens.
-        host: a loopback address to listen on.
+        host: the address to listen on; `address.check_host` says which are fit.
         port: the port; 0 picks a free one, which `port` then tells.
     """
 
@@ -49,14 +47,16 @@ class Gateway:
         """Starts listening.
 
         Raises:
-            ConfigError: the port is taken, or the host is not a loopback address.
+            ConfigError: the port is taken, or the host is not this machine's.
         """
         async with contextlib.AsyncExitStack() as stack:
-            listener = stack.enter_context(_listen(self._host, self.port))
+            listener = stack.enter_context(listening(self._host, self.port))
             self.port = listener.getsockname()[1]
             routes: list[BaseRoute] = [Route("/auth/v1/health", _auth_health)]
-            for part in self._parts():
-                routes += (await stack.enter_async_context(part)).routes
+            rest = DataApi(self._postgres.dsn(user="authenticator"), self._keys.verify)
+            routes += (await stack.enter_async_context(rest)).routes
+            realtime = RealtimeServer(self._postgres.dsn(), verify=self._keys.verify)
+            routes += (await stack.enter_async_context(realtime)).routes
             await stack.enter_async_context(_serving(_application(routes), listener))
             self._stack = stack.pop_all()
         return self
@@ -64,16 +64,6 @@ class Gateway:
     async def __aexit__(self, *exception: object) -> None:
         """Stops listening, closes websockets with 1012, then stops what stands behind."""
         await self._stack.aclose()
-
-    def _parts(self) -> Iterator[AbstractAsyncContextManager[Any]]:
-        if importlib.util.find_spec("conv_realtime.local.rest"):
-            from conv_realtime.local.rest.service import DataApi
-
-            yield DataApi(self._postgres.dsn(user="authenticator"), self._keys.verify)
-        if importlib.util.find_spec("conv_realtime.local.realtime"):
-            from conv_realtime.local.realtime.server import RealtimeServer
-
-            yield RealtimeServer(self._postgres.dsn(), verify=self._keys.verify)
 
 
 def _application(routes: list[BaseRoute]) -> Starlette:
@@ -92,32 +82,6 @@ def _application(routes: list[BaseRoute]) -> Starlette:
 
 async def _auth_health(_: Request) -> Response:
     return JSONResponse({"name": "conv_realtime", "description": "tokens are made by the CLI"})
-
-
-@contextlib.contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    if not _is_loopback(host):
-        raise ConfigError("host", f"the local Supabase listens on loopback only, not on {host}")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off only where the protocol is named: 40 ms an answer otherwise.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            raise ConfigError(
-                "--local-port", f"port {port} on {host}: {error.strerror}; choose another"
-            ) from None
-        listener.setblocking(False)
-        yield listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Server(uvicorn.Server):

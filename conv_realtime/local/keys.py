@@ -25,6 +25,13 @@ _KEY_SECONDS = 10 * 365 * 86400
 _SKEW_SECONDS = 30.0
 """Clocks may differ by so much before a token counts as expired or not yet valid (PostgREST)."""
 
+_MIN_SECRET_BYTES = 32
+_KNOWN_SECRETS = (
+    "super-secret-jwt-token-with-at-least-32-characters-long",
+    "your-super-secret-jwt-token-with-at-least-32-characters-long",
+)
+"""What `supabase start` and the self-hosting examples sign with: their keys are on the web."""
+
 
 class TokenError(ConvRealtimeError):
     """A JWT is refused; `code`, `message` and `details` are PostgREST's.
@@ -71,6 +78,20 @@ class Keys:
             TokenError: it is malformed, signed by another, expired or not yet valid.
         """
         return check_claims(signed_claims(token, self.jwt_secret))
+
+    def check_secret(self) -> None:
+        """Makes sure that `jwt_secret` is fit to sign for a network.
+
+        Raises:
+            ConfigError: it is one that everybody knows, or shorter than HS256 asks for.
+        """
+        if self.jwt_secret in _KNOWN_SECRETS or len(self.jwt_secret.encode()) < _MIN_SECRET_BYTES:
+            raise ConfigError(
+                "--allow-remote",
+                "the project signs with a secret that is too short or that everybody knows, such "
+                "as Supabase's demo secret; remove keys.json from STATE/supabase, and the next "
+                "start makes new ones",
+            )
 
 
 def load_keys(path: Path, owner_id: UUID | str | None = None) -> Keys:

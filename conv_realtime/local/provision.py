@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from conv_realtime.errors import MigrationError
+from conv_realtime.sql import migrations
 
 _LEDGER = """
 create schema if not exists local_supabase;
@@ -99,10 +100,6 @@ async def _apply(
 
 
 def _migrations() -> list[tuple[str, str, str]]:
-    try:
-        from conv_realtime.sql import migrations
-    except ModuleNotFoundError:
-        return []
     return [(one.version, one.name, one.sql) for one in migrations()]
 
 

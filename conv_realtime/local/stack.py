@@ -12,6 +12,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from conv_realtime.local import provision
+from conv_realtime.local.address import check_host, is_loopback, reached_at
 from conv_realtime.local.gateway import Gateway
 from conv_realtime.local.keys import Keys, load_keys
 from conv_realtime.local.postgres.server import Postgres
@@ -26,9 +27,11 @@ class LocalSupabase:
 
     Args:
         state_dir: its data and secrets live in `state_dir/supabase`.
-        host: a loopback address to listen on.
+        host: the address to listen on, loopback unless `allow_remote`.
         port: of the API; 0 picks a free one.
         owner_id: the user that owns the rows; default: the one kept, made at the first start.
+        allow_remote: let `host` be an address that other machines reach; the keys are then all that
+            stands between them and the rows, and PostgreSQL itself stays on loopback.
     """
 
     def __init__(
@@ -37,9 +40,12 @@ class LocalSupabase:
         host: str = "127.0.0.1",
         port: int = 54321,
         owner_id: UUID | str | None = None,
+        *,
+        allow_remote: bool = False,
     ) -> None:
         self._folder = Path(state_dir) / "supabase"
         self._host = host
+        self._allow_remote = allow_remote
         self._port = port
         self._wanted_owner = owner_id
         self._keys: Keys | None = None
@@ -50,12 +56,16 @@ class LocalSupabase:
         """Starts everything; returns when requests are answered and our migrations applied.
 
         Raises:
-            ConfigError: the folder or the port is in use, or PostgreSQL cannot run here.
+            ConfigError: the folder or the port is in use, the address or the secret is not fit for
+                it, or PostgreSQL cannot run here.
             MigrationError: a migration failed.
         """
+        check_host(self._host, allow_remote=self._allow_remote)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._postgres)
             self._keys = load_keys(self._folder / "keys.json", self._wanted_owner)
+            if not is_loopback(self._host):
+                self._keys.check_secret()
             await provision.bootstrap(self._postgres.dsn(), self._keys.db_password)
             await provision.migrate(self._postgres.dsn(user="postgres"))
             gateway = Gateway(self._postgres, self._keys, self._host, self._port)
@@ -84,7 +94,7 @@ class LocalSupabase:
     @property
     def url(self) -> str:
         """The project's URL, as supabase clients want it."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{reached_at(self._host, self._port)}"
 
     @property
     def db_url(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,16 +13,20 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 from postgrest import CountMethod, ReturnMethod
+from starlette.applications import Starlette
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.local import LocalSupabase, provision
+from conv_realtime.local.keys import load_keys
+from conv_realtime.local.rest.service import DataApi
 from tests.conftest import Owner
 
 PATIENCE = 20.0
@@ -148,6 +153,22 @@ async def test_a_page_without_a_key_learns_nothing(
         assert (await client.get("/", headers=key)).status_code == 200
 
 
+@pytest.mark.parametrize("peer", ["192.0.2.7", "2001:db8::7"])
+async def test_another_machine_needs_a_key(local_supabase: LocalSupabase, peer: str) -> None:
+    """Where the gateway was opened to a network, nobody there is anonymous without a key."""
+    async with DataApi(
+        local_supabase.postgres.dsn(user="authenticator"), local_supabase.keys.verify
+    ) as api:
+        transport = httpx.ASGITransport(Starlette(routes=api.routes), client=(peer, 1))
+        base = "http://192.0.2.1/rest/v1"
+        async with httpx.AsyncClient(transport=transport, base_url=base) as client:
+            answer = await client.post("/rpc/schema_version", json={})
+            assert (answer.status_code, answer.json()["code"]) == (401, "PGRST302")
+            keyed = {"apikey": local_supabase.publishable_key}
+            answer = await client.get("/", headers=keyed)
+            assert answer.status_code == 200
+
+
 async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
     """A response with a body comes without the 40 ms of Nagle's delay against delayed ACKs."""
     headers = {"apikey": local_supabase.secret_key}
@@ -173,9 +194,29 @@ async def test_a_taken_port_is_named(folder: Path) -> None:
 
 
 async def test_only_loopback_is_listened_on(folder: Path) -> None:
-    """Keys of a local project protect nothing against a network."""
-    with pytest.raises(ConfigError, match="loopback"):
+    """Keys protect little against a network, so it is opened on purpose alone."""
+    with pytest.raises(ConfigError, match="--allow-remote"):
         await LocalSupabase(folder, host="0.0.0.0", port=0).__aenter__()
+    assert not (folder / "supabase").exists()
+
+
+async def test_a_network_is_served_on_purpose_with_a_secret_of_its_own(folder: Path) -> None:
+    """Other addresses are opened if asked for, never with a secret that everybody knows."""
+    keys = folder / "supabase" / "keys.json"
+    keys.parent.mkdir()
+    known = load_keys(keys)
+    for secret in ("super-secret-jwt-token-with-at-least-32-characters-long", "short"):
+        keys.write_text(json.dumps(asdict(known) | {"jwt_secret": secret}))
+        with pytest.raises(ConfigError, match=r"remove keys\.json"):
+            await LocalSupabase(folder, "0.0.0.0", 0, allow_remote=True).__aenter__()
+    keys.unlink()
+    async with LocalSupabase(folder, "0.0.0.0", 0, allow_remote=True) as local:
+        assert local.url.startswith("http://127.0.0.1:")
+        async with httpx.AsyncClient(base_url=f"{local.url}/rest/v1") as client:
+            assert (await client.get("/")).status_code == 200
+        async with await psycopg.AsyncConnection.connect(local.postgres.dsn()) as connection:
+            rows = await connection.execute("show listen_addresses")
+            assert await rows.fetchone() == ("127.0.0.1",)
 
 
 async def test_secrets_and_owner_outlive_a_restart(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
+from conv_realtime.local.address import is_loopback
 from conv_realtime.local.rest.errors import ApiError
 
 _ANONYMOUS = "anon"
@@ -45,17 +46,18 @@ class Caller:
 def identify(request: Request, verify: Callable[[str], dict[str, Any]]) -> Caller:
     """Reads the bearer token, else the `apikey` header; without either the caller is anonymous.
 
-    Any page in the browser of this machine can ask, so a page must show that it has a key.
+    Any page in the browser of this machine can ask, and where another address than loopback was
+    opened any machine, so both must show that they have a key.
 
     Raises:
-        ApiError: `PGRST302`, a page has no key.
+        ApiError: `PGRST302`, a page or another machine has no key.
         TokenError: there is a token, and it is not accepted.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = request.headers.get("apikey", "") or request.query_params.get("apikey", "")
     if not token:
-        if _is_page(request):
+        if _is_page(request) or _is_elsewhere(request):
             raise ApiError(401, "PGRST302", "No API key found in request")
         return Caller(_ANONYMOUS, {"role": _ANONYMOUS})
     claims = verify(token.strip())
@@ -68,3 +70,7 @@ def identify(request: Request, verify: Callable[[str], dict[str, Any]]) -> Calle
 def _is_page(request: Request) -> bool:
     """Whether a script of a page asks; `none` is what somebody typed into the address bar."""
     return "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none"
+
+
+def _is_elsewhere(request: Request) -> bool:
+    return request.client is not None and not is_loopback(request.client.host)
