@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, TypeAdapter, WithJsonSchema
 
 from conv_realtime.models import (
     Activity,
@@ -22,11 +22,15 @@ from conv_realtime.models import (
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", json_schema_serialization_defaults_required=True
+    )
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
+    )
 
     def to_json(self) -> str:
         """Return the text frame."""
@@ -332,12 +336,15 @@ def parse_event(frame: str | bytes) -> Event:
 # What a client may ask ---------------------------------------------------------------------
 
 
+_TypeName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(DATA_TYPES)})]
+
+
 class SubscribeRequest(BaseModel):
     """The data of `subscribe`: it replaces the whole filter; an absent key is unrestricted."""
 
     model_config = ConfigDict(extra="ignore")
 
-    types: list[str] | None = None
+    types: list[_TypeName] | None = None
     conversations: list[UUID] | None = None
     projects: list[UUID] | None = None
     since: str | None = None
@@ -349,6 +356,6 @@ class UnsubscribeRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    types: list[str] | None = None
+    types: list[_TypeName] | None = None
     conversations: list[UUID] | None = None
     projects: list[UUID] | None = None

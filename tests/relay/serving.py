@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from conv_realtime.relay import LocalFeed, Relay
 from conv_realtime.settings import Settings
+from tests.relay.protocol import check_frame
 
 DEADLINE = 10.0
 
@@ -26,16 +27,16 @@ def settings(**values: Any) -> Settings:
 
 
 class Client:
-    """A `/ws` client that keeps what it got."""
+    """A `/ws` client; each frame that it reads must be one that the protocol describes."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, *, stamped: bool = False) -> None:
         self.connection = connection
+        self._stamped = stamped
 
     async def next(self) -> dict[str, Any]:
         """Return the next frame, whatever it is."""
         async with asyncio.timeout(DEADLINE):
-            frame: dict[str, Any] = json.loads(await self.connection.recv())
-            return frame
+            return check_frame(await self.connection.recv(), stamped=self._stamped)
 
     async def until(self, name: str) -> list[dict[str, Any]]:
         """Return the frames up to the next of type `name`, which is the last of them."""
@@ -91,7 +92,7 @@ class Server:
         """Connect; the first frame, `connection_established`, is still to be read."""
         options.setdefault("max_size", 2**22)
         async with connect(self.url + query, **options) as connection:
-            yield Client(connection)
+            yield Client(connection, stamped="timestamp=1" in query)
 
 
 @asynccontextmanager
