@@ -11,26 +11,53 @@ import threading
 import uuid
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.postgres import placement
+from tests.project import Owner as Owner  # where tests look for it
+from tests.project import SupabaseProject, borrowed, from_environment
+from tests.report import Report
 
 _START_SECONDS = 60.0
 _JS = Path(__file__).parent / "js"
+_NAMED = pytest.StashKey[SupabaseProject]()
+_REPORT = pytest.StashKey[Report]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fetch what the tests of JavaScript clients need, once, where there is npm.
 
-    Where that fails, these tests are skipped and say why.
+    Where that fails, these tests are skipped and say why. Against somebody's own Supabase a run
+    is one process, and ends with a report.
     """
     worker = hasattr(config, "workerinput")
+    named = from_environment()
+    if named is not None:
+        if worker or getattr(config.option, "numprocesses", None):
+            raise pytest.UsageError("against a Supabase of your own: without -n")
+        config.stash[_REPORT] = report = Report(named)
+        config.pluginmanager.register(report)
+        config.stash[_NAMED] = named
     if not worker and shutil.which("npm") and not (_JS / "node_modules").is_dir():
         subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=_JS, check=False)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what runs at any Supabase: the tests that ask for `supabase` and for nothing local.
+
+    Where one is named, nothing else runs.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "supabase" in fixtures and "local_supabase" not in fixtures:
+            item.add_marker("supabase")
+    if _NAMED in config.stash:
+        others = [item for item in items if item.get_closest_marker("supabase") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("supabase")]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,14 +70,6 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A user of the local Supabase that no other test knows: isolation by owner."""
-
-    id: str
-    token: str
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +106,27 @@ async def _run(
             running.set_exception(error)
             return
         raise
+
+
+@pytest.fixture(scope="session")
+def supabase(request: pytest.FixtureRequest) -> Iterator[SupabaseProject]:
+    """A Supabase by its URL and keys: the reader's own where the environment names one."""
+    named = request.config.stash.get(_NAMED, None)
+    if named is None:
+        yield SupabaseProject.of(request.getfixturevalue("local_supabase"))
+        return
+    try:
+        with borrowed(named):
+            request.config.stash[_REPORT].ready()
+            yield named
+    except pytest.UsageError as error:  # once, not for every test
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.fixture
+def member(supabase: SupabaseProject) -> Owner:
+    """A fresh user of `supabase` with a token that is good for the test."""
+    return supabase.member()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,9 +15,8 @@ from starlette.applications import Starlette
 from conv_realtime import Bridge, ConfigError, NewMessage, testing
 from conv_realtime.bridge import StateLock
 from conv_realtime.cli.server import Server
-from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, claude_line
-from tests.conftest import Owner
+from tests.project import Owner, SupabaseProject
 
 WITHIN = 20.0
 
@@ -128,16 +127,16 @@ async def test_a_host_serves_the_routes() -> None:
 
 
 async def test_one_of_two_ingests_and_the_other_takes_over(
-    tmp_path: Path, local_supabase: LocalSupabase, owner: Owner
+    tmp_path: Path, supabase: SupabaseProject, member: Owner
 ) -> None:
     """Two bridges on a state directory: both hear all; when the first goes, the second ingests."""
     transcripts = tmp_path / "projects"
     transcripts.mkdir()
     settings: dict[str, Any] = {
         "state_dir": tmp_path / "state",
-        "supabase_url": local_supabase.url,
-        "supabase_key": local_supabase.secret_key,
-        "owner_id": owner.id,
+        "supabase_url": supabase.url,
+        "supabase_key": supabase.secret_key,
+        "owner_id": member.id,
         "machine": "test",
     }
     first, second = Bridge([transcripts], **settings), Bridge([transcripts], **settings)

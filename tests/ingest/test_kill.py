@@ -18,10 +18,9 @@ import httpx
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rows import Identity
-from conv_realtime.local import LocalSupabase
-from tests.conftest import Owner
 from tests.ingest.folding import read_all, state
 from tests.ingest.lines import assistant, calls, result, user, uuid
+from tests.project import Owner, SupabaseProject
 
 _MACHINE = "killed"
 _FILES = 6
@@ -50,7 +49,9 @@ def _transcripts(folder: Path) -> list[Path]:
     return paths
 
 
-def _command(local: LocalSupabase, owner: Owner, folder: Path) -> tuple[list[str], dict[str, str]]:
+def _command(
+    project: SupabaseProject, owner: Owner, folder: Path
+) -> tuple[list[str], dict[str, str]]:
     command = [
         sys.executable,
         "-m",
@@ -61,8 +62,8 @@ def _command(local: LocalSupabase, owner: Owner, folder: Path) -> tuple[list[str
     ]
     return [*command, "--state-dir", str(folder / "state")], {
         **os.environ,
-        "SUPABASE_URL": local.url,
-        "SUPABASE_SECRET_KEY": local.secret_key,
+        "SUPABASE_URL": project.url,
+        "SUPABASE_SECRET_KEY": project.secret_key,
         "CONV_REALTIME_OWNER_ID": owner.id,
         "CONV_REALTIME_MACHINE": _MACHINE,
         "CONV_REALTIME_BATCH_ROWS": "20",
@@ -75,18 +76,18 @@ def _run(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
     return summary
 
 
-def _cursor(local: LocalSupabase, owner: Owner) -> str:
-    headers = {"apikey": local.publishable_key, "authorization": f"Bearer {owner.token}"}
-    answer = httpx.post(f"{local.url}/rest/v1/rpc/changes_since", headers=headers, json={})
+def _cursor(project: SupabaseProject, owner: Owner) -> str:
+    headers = {"apikey": project.publishable_key, "authorization": f"Bearer {owner.token}"}
+    answer = httpx.post(f"{project.url}/rest/v1/rpc/changes_since", headers=headers, json={})
     return str(answer.json()["cursor"])
 
 
-def _database(local: LocalSupabase, owner: Owner, table: str) -> dict[str, dict[str, Any]]:
+def _database(project: SupabaseProject, owner: Owner, table: str) -> dict[str, dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    headers = {"apikey": local.secret_key}
+    headers = {"apikey": project.secret_key}
     while len(rows) % 1000 == 0:
         asked = f"owner_id=eq.{owner.id}&order=id&limit=1000&offset={len(rows)}"
-        page = httpx.get(f"{local.url}/rest/v1/{table}?{asked}", headers=headers).json()
+        page = httpx.get(f"{project.url}/rest/v1/{table}?{asked}", headers=headers).json()
         rows += page
         if not page:
             break
@@ -102,13 +103,13 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_killed_at_random_moments_the_tables_end_equal(
-    local_supabase: LocalSupabase, owner: Owner, tmp_path: Path
+    supabase: SupabaseProject, member: Owner, tmp_path: Path
 ) -> None:
     """Every column is what the files say; later runs change no row and move no cursor."""
     folder = tmp_path / "projects"
     folder.mkdir()
     paths = _transcripts(folder)
-    command, environment = _command(local_supabase, owner, tmp_path)
+    command, environment = _command(supabase, member, tmp_path)
     chance = random.Random(7)
     killed = 0
     for _ in range(_KILLS):
@@ -121,20 +122,20 @@ def test_killed_at_random_moments_the_tables_end_equal(
             killed += 1
     assert killed, "it was too fast to be killed: write more turns"
     _run(command, environment)
-    cursor = _cursor(local_supabase, owner)
+    cursor = _cursor(supabase, member)
     again = _run(command, environment)
     assert (again["changed"], again["messages"]) == (0, _FILES * _TURNS * 4)
     shutil.rmtree(tmp_path / "state")
     assert _run(command, environment)["changed"] == 0
-    assert _cursor(local_supabase, owner) == cursor
+    assert _cursor(supabase, member) == cursor
 
     expected: dict[str, dict[str, Any]] = {}
     for path in paths:
-        follower = Follower(str(path), Identity(UUID(owner.id), _MACHINE), Sanitizer())
+        follower = Follower(str(path), Identity(UUID(member.id), _MACHINE), Sanitizer())
         read_all(follower, path)
         expected.update((row["id"], row) for row in state(follower, path))
-    found = _database(local_supabase, owner, "conversations")
-    found.update(_database(local_supabase, owner, "messages"))
+    found = _database(supabase, member, "conversations")
+    found.update(_database(supabase, member, "messages"))
     assert found.keys() == expected.keys()
     for id, row in expected.items():
         assert found[id] == _comparable(row)

@@ -14,10 +14,9 @@ import respx
 
 from conv_realtime.edges.store import SupabaseStore, advised, connect
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
-from conv_realtime.local import LocalSupabase
 from conv_realtime.models import Conversation, Message, Project
 from conv_realtime.settings import Settings
-from tests.conftest import Owner
+from tests.project import Owner, SupabaseProject
 
 _AT = datetime(2026, 1, 2, tzinfo=UTC)
 URL = "http://127.0.0.1:9"
@@ -56,22 +55,18 @@ async def _write_all(store: SupabaseStore, rows: Any) -> list[int]:
     ]
 
 
-async def test_rows_are_written_once_and_counted(
-    local_supabase: LocalSupabase, owner: Owner
-) -> None:
+async def test_rows_are_written_once_and_counted(supabase: SupabaseProject, member: Owner) -> None:
     """Writing the same rows again writes none, and says so."""
-    rows = _rows(owner.id)
-    async with _store(local_supabase.url, local_supabase.secret_key) as store:
+    rows = _rows(member.id)
+    async with _store(supabase.url, supabase.secret_key) as store:
         assert await _write_all(store, rows) == [1, 1, 2]
         assert await _write_all(store, rows) == [0, 0, 0]
 
 
-async def test_known_says_what_the_database_has(
-    local_supabase: LocalSupabase, owner: Owner
-) -> None:
+async def test_known_says_what_the_database_has(supabase: SupabaseProject, member: Owner) -> None:
     """Revisions by conversation and message, beyond one page, deleted ones apart."""
-    project, conversation, messages = _rows(owner.id, 1100)
-    async with _store(local_supabase.url, local_supabase.secret_key) as store:
+    project, conversation, messages = _rows(member.id, 1100)
+    async with _store(supabase.url, supabase.secret_key) as store:
         await _write_all(store, (project, conversation, messages))
         assert await store.mark_deleted([messages[0].id, uuid4()], 2000, _AT) == 1
         assert await store.mark_deleted([messages[0].id], 2000, _AT) == 0
@@ -84,28 +79,28 @@ async def test_known_says_what_the_database_has(
 
 
 async def test_a_signed_in_user_writes_their_own_rows_only(
-    local_supabase: LocalSupabase, owner: Owner
+    supabase: SupabaseProject, member: Owner
 ) -> None:
     """With a user's token RLS lets own rows in and names the refusal of others."""
-    async with _store(local_supabase.url, owner.token) as store:
-        assert await _write_all(store, _rows(owner.id)) == [1, 1, 2]
+    async with _store(supabase.url, member.token) as store:
+        assert await _write_all(store, _rows(member.id)) == [1, 1, 2]
         with pytest.raises(StoreError) as refused:
             await store.write("projects", [_rows(str(uuid4()))[0]])
     assert (refused.value.code, refused.value.retryable) == ("42501", False)
 
 
-async def test_a_missing_parent_is_named(local_supabase: LocalSupabase, owner: Owner) -> None:
+async def test_a_missing_parent_is_named(supabase: SupabaseProject, member: Owner) -> None:
     """A message without its conversation is refused in a way that can be told from others."""
-    _, _, messages = _rows(owner.id)
-    async with _store(local_supabase.url, local_supabase.secret_key) as store:
+    _, _, messages = _rows(member.id)
+    async with _store(supabase.url, supabase.secret_key) as store:
         with pytest.raises(StoreError) as refused:
             await store.write("messages", messages)
     assert refused.value.code == "23503"
 
 
-async def test_the_database_is_told_from_another(local_supabase: LocalSupabase) -> None:
+async def test_the_database_is_told_from_another(supabase: SupabaseProject) -> None:
     """Its name stays while it is the same database."""
-    async with _store(local_supabase.url, local_supabase.secret_key) as store:
+    async with _store(supabase.url, supabase.secret_key) as store:
         assert await store.database() == await store.database() != ""
 
 

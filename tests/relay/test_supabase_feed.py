@@ -17,6 +17,7 @@ from conv_realtime.events import NewMessage
 from conv_realtime.models import Message
 from conv_realtime.ports import Page
 from conv_realtime.relay import Relay
+from tests.project import Owner, SupabaseProject
 from tests.relay.rows import conversation, message, project
 from tests.relay.serving import eventually, settings
 
@@ -76,16 +77,16 @@ def messages_of(reader: Reader, owner: UUID) -> list[Any]:
     return [row for row in reader.rows(owner) if row.table == "messages"]
 
 
-async def test_what_is_written_arrives_by_wake_up(local_supabase: Any, owner: Any) -> None:
+async def test_what_is_written_arrives_by_wake_up(supabase: SupabaseProject, member: Owner) -> None:
     """A row written with another client arrives long before the next read without a wake-up."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     rows: list[Any] = [
         project(owner=me),
         conversation(owner=me),
         message(of=conversation(owner=me)),
     ]
-    async with Reader.run(feed_of(local_supabase)) as reader:
-        async with client_of(local_supabase, local_supabase.secret_key) as client:
+    async with Reader.run(feed_of(supabase)) as reader:
+        async with client_of(supabase, supabase.secret_key) as client:
             await write(client, *rows)
         await eventually(lambda: messages_of(reader, me), "the message arrives")
         (last,) = messages_of(reader, me)
@@ -94,30 +95,30 @@ async def test_what_is_written_arrives_by_wake_up(local_supabase: Any, owner: An
         assert {row.table for row in reader.rows(me)} == {"projects", "conversations", "messages"}
 
 
-async def test_the_first_page_is_the_head(local_supabase: Any, owner: Any) -> None:
+async def test_the_first_page_is_the_head(supabase: SupabaseProject, member: Owner) -> None:
     """What was there before is not news; what comes after the head is."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     talk = conversation(owner=me)
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    async with client_of(supabase, supabase.secret_key) as client:
         await write(client, project(owner=me), talk, message("old", of=talk))
-        async with Reader.run(feed_of(local_supabase)) as reader:
+        async with Reader.run(feed_of(supabase)) as reader:
             assert not reader.pages[0].changes
             await write(client, message("new", 2, of=talk))
             await eventually(lambda: messages_of(reader, me), "the message arrives")
             assert [row.text for row in messages_of(reader, me)] == ["new"]
 
 
-async def test_a_cursor_holds_at_every_relay(local_supabase: Any, owner: Any) -> None:
+async def test_a_cursor_holds_at_every_relay(supabase: SupabaseProject, member: Owner) -> None:
     """A cursor of one feed, read at another, gives what came after it, each row once."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     talk = conversation(owner=me)
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
-        async with Reader.run(feed_of(local_supabase)) as reader:
+    async with client_of(supabase, supabase.secret_key) as client:
+        async with Reader.run(feed_of(supabase)) as reader:
             await write(client, project(owner=me), talk, message("1", 1, of=talk))
             await eventually(lambda: messages_of(reader, me), "the message arrives")
             cursor = reader.pages[-1].cursor
         await write(client, *(message(str(n), n, of=talk) for n in (2, 3, 4)))
-        async with Reader.run(feed_of(local_supabase)) as reader:
+        async with Reader.run(feed_of(supabase)) as reader:
             texts: list[str] = []
             more = True
             while more:
@@ -128,23 +129,25 @@ async def test_a_cursor_holds_at_every_relay(local_supabase: Any, owner: Any) ->
     assert texts == ["2", "3", "4"]
 
 
-async def test_a_foreign_cursor_is_answered_with_resync(local_supabase: Any) -> None:
+async def test_a_foreign_cursor_is_answered_with_resync(supabase: SupabaseProject) -> None:
     """A cursor of another stream, or no cursor at all, gives the head to go on from."""
-    async with Reader.run(feed_of(local_supabase)) as reader:
+    async with Reader.run(feed_of(supabase)) as reader:
         for cursor in ("0123456789abcdef.17", "nonsense", ""):
             page = await reader.feed.since(cursor)
             assert page.resync and not page.changes and page.cursor
 
 
-async def test_a_snapshot_is_the_selected_conversations(local_supabase: Any, owner: Any) -> None:
+async def test_a_snapshot_is_the_selected_conversations(
+    supabase: SupabaseProject, member: Owner
+) -> None:
     """Each conversation comes with its last live messages by seq, and others do not."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     one, two = conversation("one", owner=me), conversation("two", me, 2, project_id=None)
     gone = message("gone", 4, of=one, deleted_at="2026-01-02T03:04:05Z")
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    async with client_of(supabase, supabase.secret_key) as client:
         await write(client, project(owner=me), one, two, gone)
         await write(client, *(message(str(n), n, of=one) for n in (1, 2, 3)))
-        async with Reader.run(feed_of(local_supabase)) as reader:
+        async with Reader.run(feed_of(supabase)) as reader:
             snapshot = reader.feed.snapshot(owner=me, conversations=None, projects=None, messages=2)
             parts = [part async for part in snapshot if part.conversations]
             assert [p.conversations[0].title for p in parts] == ["one", "two"]
@@ -167,18 +170,18 @@ async def test_a_snapshot_is_the_selected_conversations(local_supabase: Any, own
                 )
 
 
-async def test_a_stranger_cannot_rename_a_project(local_supabase: Any, owner: Any) -> None:
+async def test_a_stranger_cannot_rename_a_project(supabase: SupabaseProject, member: Owner) -> None:
     """A stranger's project with the same id shows its name to nobody else, nor learns the other."""
-    me, stranger = UUID(owner.id), UUID(int=UUID(owner.id).int ^ 1)
+    me, stranger = UUID(member.id), UUID(supabase.owner())
     app = project(owner=me)
     evil = app.model_copy(update={"owner_id": stranger, "name": "evil"})
     mine, theirs = (
         conversation("mine", me),
         conversation("theirs", stranger, project_id=evil.id),
     )
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    async with client_of(supabase, supabase.secret_key) as client:
         await write(client, app, evil, mine, theirs)
-        async with Reader.run(feed_of(local_supabase)) as reader:
+        async with Reader.run(feed_of(supabase)) as reader:
             snapshot = reader.feed.snapshot(
                 owner=None, conversations={mine.id, theirs.id}, projects=None, messages=0
             )
@@ -186,11 +189,13 @@ async def test_a_stranger_cannot_rename_a_project(local_supabase: Any, owner: An
     assert names == {"mine": "app", "theirs": "evil"}
 
 
-async def test_a_signed_in_user_hears_of_their_own_rows(local_supabase: Any, owner: Any) -> None:
+async def test_a_signed_in_user_hears_of_their_own_rows(
+    supabase: SupabaseProject, member: Owner
+) -> None:
     """With a user's token as key the owner's topic wakes, and only their rows are seen."""
-    me, other = UUID(owner.id), UUID(int=UUID(owner.id).int ^ 1)
-    feed = feed_of(local_supabase, owner.token)
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    me, other = UUID(member.id), UUID(supabase.owner())
+    feed = feed_of(supabase, member.token)
+    async with client_of(supabase, supabase.secret_key) as client:
         async with Reader.run(feed) as reader:
             for person in (other, me):
                 talk = conversation(owner=person)
@@ -199,18 +204,20 @@ async def test_a_signed_in_user_hears_of_their_own_rows(local_supabase: Any, own
             assert reader.rows(other) == []
 
 
-async def test_where_the_topic_is_refused_it_polls(local_supabase: Any, owner: Any) -> None:
+async def test_where_the_topic_is_refused_it_polls(
+    supabase: SupabaseProject, member: Owner
+) -> None:
     """A user may not hear of all changes, but reads them all the same, and health says how."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     chosen = settings(
-        supabase_url=local_supabase.url, supabase_key=SecretStr(owner.token), reconcile_interval=0.1
+        supabase_url=supabase.url, supabase_key=SecretStr(member.token), reconcile_interval=0.1
     )
     feed = SupabaseFeed(chosen, owner=UUID(int=1))
     pages: list[Page] = []
     task = asyncio.create_task(feed.run(pages.append), name="feed")
     try:
         await eventually(lambda: feed.health().state == "polling", "the feed polls")
-        async with client_of(local_supabase, local_supabase.secret_key) as client:
+        async with client_of(supabase, supabase.secret_key) as client:
             await write(client, project(owner=me), conversation(owner=me))
         await eventually(lambda: any(page.changes for page in pages), "a change is read")
     finally:
@@ -218,9 +225,9 @@ async def test_where_the_topic_is_refused_it_polls(local_supabase: Any, owner: A
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_lent_client_stays_open(local_supabase: Any, owner: Any) -> None:
+async def test_a_lent_client_stays_open(supabase: SupabaseProject, member: Owner) -> None:
     """After the feed has ended, its lender goes on reading."""
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    async with client_of(supabase, supabase.secret_key) as client:
         feed = SupabaseFeed(settings(), client=client)
         async with Reader.run(feed):
             pass
@@ -229,12 +236,12 @@ async def test_a_lent_client_stays_open(local_supabase: Any, owner: Any) -> None
         assert data["cursor"]
 
 
-async def test_events_survive_a_restart(local_supabase: Any, owner: Any) -> None:
+async def test_events_survive_a_restart(supabase: SupabaseProject, member: Owner) -> None:
     """A program that stores the cursor of the last event goes on where it was."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     talk = conversation(owner=me)
-    chosen = feed_of(local_supabase)._settings
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    chosen = feed_of(supabase)._settings
+    async with client_of(supabase, supabase.secret_key) as client:
         await write(client, project(owner=me), talk)
         async with Relay(settings=chosen) as relay:
             await write(client, message("1", 1, of=talk))

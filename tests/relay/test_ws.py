@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from conv_realtime.events import DATA_TYPES, parse_event
 from conv_realtime.models import Conversation, Message
 from conv_realtime.relay import LocalFeed, Relay
+from tests.project import Owner, SupabaseProject
 from tests.relay.rows import changed, conversation, created, message, project
 from tests.relay.serving import Served, eventually, serve, settings
 from tests.relay.test_supabase_feed import client_of, write
@@ -309,13 +310,13 @@ async def test_a_snapshot_comes_in_frames_before_later_events() -> None:
     assert events[0]["data"]["text"] == "later"
 
 
-async def test_relays_accept_each_others_cursors(local_supabase: Any, owner: Any) -> None:
+async def test_relays_accept_each_others_cursors(supabase: SupabaseProject, member: Owner) -> None:
     """A client that comes back to another relay of the same Supabase misses nothing."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     talk = conversation(owner=me)
     chosen = settings(
-        supabase_url=local_supabase.url,
-        supabase_key=SecretStr(local_supabase.secret_key),
+        supabase_url=supabase.url,
+        supabase_key=SecretStr(supabase.secret_key),
         reconcile_interval=60.0,
     )
     wanted = {"conversations": [str(talk.id)], "types": ["new_message"]}
@@ -327,9 +328,7 @@ async def test_relays_accept_each_others_cursors(local_supabase: Any, owner: Any
             )
             for relay in relays
         ]
-        writer = await stack.enter_async_context(
-            client_of(local_supabase, local_supabase.secret_key)
-        )
+        writer = await stack.enter_async_context(client_of(supabase, supabase.secret_key))
         async with servers[0].client() as client:
             cursor = (await client.got("connection_established"))["cursor"]
             await client.say("subscribe", wanted)

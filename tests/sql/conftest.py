@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,35 +10,53 @@ from typing import Any
 import pytest
 
 from conv_realtime.local import LocalSupabase
+from tests.project import SupabaseProject
 from tests.sql.database import Database
 from tests.sql.scratch import Scratch, scratch_databases
 
 Sent = list[dict[str, Any]]
 
 
+GRANTS_VARIABLE = "CONV_REALTIME_TEST_DEFAULT_GRANTS"
+
+
 @pytest.fixture(scope="session")
-def db(request: pytest.FixtureRequest) -> Database:
-    """The local Supabase's, or any other Supabase's by CONV_REALTIME_TEST_DB_URL."""
-    given = os.environ.get("CONV_REALTIME_TEST_DB_URL")
-    return Database(given or request.getfixturevalue("local_supabase").db_url)
+def default_grants() -> bool:
+    """Whether new tables and functions are granted to the API's roles, as in older projects."""
+    chosen = os.environ.get(GRANTS_VARIABLE, "all")
+    assert chosen in ("all", "none"), f"{GRANTS_VARIABLE} is all or none"
+    return chosen == "all"
+
+
+@pytest.fixture(scope="session")
+def db(
+    request: pytest.FixtureRequest, supabase: SupabaseProject, default_grants: bool
+) -> Iterator[Database]:
+    """The database of the Supabase under test; without default grants, one made so beside it."""
+    if default_grants or not supabase.local:
+        yield Database(supabase.db_url)
+        return
+    local: LocalSupabase = request.getfixturevalue("local_supabase")
+    with scratch_databases(local, default_grants=False) as made:
+        yield made.database(made.migrated())
 
 
 @pytest.fixture
-def alice() -> str:
+def alice(supabase: SupabaseProject) -> str:
     """A user."""
-    return str(uuid.uuid4())
+    return supabase.owner()
 
 
 @pytest.fixture
-def mallory() -> str:
+def mallory(supabase: SupabaseProject) -> str:
     """Another user, who wants what is Alice's."""
-    return str(uuid.uuid4())
+    return supabase.owner()
 
 
 @pytest.fixture
-def scratch(local_supabase: LocalSupabase) -> Iterator[Scratch]:
+def scratch(local_supabase: LocalSupabase, default_grants: bool) -> Iterator[Scratch]:
     """Databases that a test may spoil."""
-    with scratch_databases(local_supabase) as made:
+    with scratch_databases(local_supabase, default_grants=default_grants) as made:
         yield made
 
 
@@ -49,7 +66,10 @@ Recorder = Callable[[], AbstractContextManager[Sent]]
 @pytest.fixture
 def broadcasts(db: Database) -> Recorder:
     """A block that fills its list with the broadcasts that were sent while it ran."""
-    query = "select id, topic, event, payload, private from realtime.messages"
+    query = (
+        "select id, topic, event, payload, private from realtime.messages"
+        " where starts_with(topic, 'conv_realtime:')"
+    )
 
     @contextmanager
     def recorded() -> Iterator[Sent]:

@@ -87,9 +87,10 @@ class Database:
 
     @contextmanager
     def anonymous(self) -> Iterator[Request]:
-        """The publishable key alone."""
+        """The publishable key alone; whatever it manages to do is taken back."""
         with self.request("anon", {"role": "anon"}) as request:
             yield request
+            request.connection.rollback()
 
     @contextmanager
     def postgres(self) -> Iterator[Request]:

@@ -15,17 +15,40 @@ from tests.sql.database import Database
 
 
 class Scratch:
-    """Makes databases in the cluster of a local Supabase and drops them at the end."""
+    """Makes databases in the cluster of a local Supabase and drops them at the end.
 
-    def __init__(self, local: LocalSupabase) -> None:
+    Args:
+        default_grants: whether new tables and functions in `public` are granted to the API's
+            roles, as in older Supabase projects.
+    """
+
+    def __init__(self, local: LocalSupabase, *, default_grants: bool = True) -> None:
         self.local = local
+        self._default_grants = default_grants
         self._names: list[str] = []
 
     def empty(self) -> str:
         """A Supabase project without our migrations; gives its name."""
         name = self._create("template0")
         asyncio.run(provision.bootstrap(self.boss(name), self.local.keys.db_password))
+        if not self._default_grants:
+            self.grant_by_default(name, False)
         return name
+
+    def grant_by_default(self, name: str, granting: bool) -> None:
+        """Grants what `postgres` makes in `public` to the API's roles from now on, or to nobody."""
+        verb, word = ("grant", "to") if granting else ("revoke", "from")
+        role = "alter default privileges for role postgres"
+        self.run(
+            self.boss(name),
+            *(
+                f"{role} in schema public"
+                f" {verb} all on {kind} {word} anon, authenticated, service_role"
+                for kind in ("tables", "sequences", "functions")
+            ),
+            # What PostgreSQL itself grants to everybody is a default of the role, not of a schema.
+            f"{role} {verb} execute on functions {word} public",
+        )
 
     def migrated(self) -> str:
         """A Supabase project with our migrations; gives its name."""
@@ -73,9 +96,9 @@ class Scratch:
 
 
 @contextmanager
-def scratch_databases(local: LocalSupabase) -> Iterator[Scratch]:
+def scratch_databases(local: LocalSupabase, *, default_grants: bool = True) -> Iterator[Scratch]:
     """A maker of databases that leaves none behind."""
-    scratch = Scratch(local)
+    scratch = Scratch(local, default_grants=default_grants)
     try:
         yield scratch
     finally:

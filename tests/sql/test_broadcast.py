@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -146,13 +147,14 @@ def test_the_owner_hears_of_a_conversation_once_a_second(
     db: Database, alice: str, talk: dict[str, Any], broadcasts: Recorder
 ) -> None:
     """`changed` comes with every write, so that who follows it alone does not stay behind."""
+    began = time.monotonic()
     with broadcasts() as sent:
         for revision in range(101, 105):
             with db.user(alice) as request:
                 request.upsert("conversations", [talk | {"revision": revision}])
     counted = Counter(told(sent))
     assert counted["conversation", "conversation_update"] == 4
-    assert counted["owner", "conversation_update"] == 1
+    assert 1 <= counted["owner", "conversation_update"] <= 1 + (time.monotonic() - began)
     assert counted["owner", "changed"] == 4
     rest(db, talk)
     with broadcasts() as later, db.user(alice) as request:
@@ -166,6 +168,7 @@ def test_a_live_message_costs_at_most_four_units(
     """Its message and its conversation's new totals, as ingest writes them; beside that the list
     is told of the conversation once a second."""
     lines = 10
+    began = time.monotonic()
     with broadcasts() as sent:
         for position in range(lines):
             with db.user(alice, MORE) as request:
@@ -173,7 +176,7 @@ def test_a_live_message_costs_at_most_four_units(
             with db.user(alice) as request:
                 request.upsert("conversations", [talk | {"revision": 101 + position}])
     listed = Counter(told(sent))["owner", "conversation_update"]
-    assert listed == 1
+    assert 1 <= listed <= 1 + (time.monotonic() - began)
     assert len(sent) - listed == 4 * lines
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-import uuid
 from contextlib import ExitStack
 from typing import Any
 
@@ -325,9 +324,9 @@ def test_others_rows_are_not_read(db: Database, alice: str, mallory: str) -> Non
 
 
 @pytest.fixture
-def crowd(db: Database) -> dict[str, Any]:
+def crowd(db: Database, mallory: str) -> dict[str, Any]:
     """A conversation of 20,000 messages of somebody else, that no statistics know of yet."""
-    talk = conversation(str(uuid.uuid4()))
+    talk = conversation(mallory)
     with db.service({"x-conv-realtime-history": "1"}) as request:
         request.upsert("conversations", [talk])
         request.rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -16,24 +16,13 @@ from tests.sql.conftest import Recorder
 from tests.sql.database import Database, Request
 from tests.sql.rows import conversation, message
 
+# A project whose own policies let everybody do everything.
 OPEN = [
     'create policy "all may listen" on realtime.messages for select to anon, authenticated'
     " using (true)",
     'create policy "all may send" on realtime.messages for insert to anon, authenticated'
     " with check (true)",
 ]
-
-
-@pytest.fixture
-def open_project(db: Database) -> Iterator[None]:
-    """A project whose own policies let everybody do everything."""
-    with db.postgres() as request:
-        for policy in OPEN:
-            request.rows(policy)
-    yield
-    with db.postgres() as request:
-        for name in ("all may listen", "all may send"):
-            request.rows(f'drop policy "{name}" on realtime.messages')
 
 
 @pytest.fixture
@@ -46,11 +35,18 @@ def talk(db: Database, alice: str) -> dict[str, Any]:
 
 
 @contextmanager
-def joining(db: Database, role: str, user: str | None, topic: str) -> Iterator[Request]:
-    """A join as Realtime checks it: a probe row, then the caller's role and topic."""
+def joining(
+    db: Database, role: str, user: str | None, topic: str, policies: Sequence[str] = ()
+) -> Iterator[Request]:
+    """A join as Realtime checks it: a probe row, then the caller's role and topic.
+
+    The project has `policies` beside ours, as long as nobody else can see them.
+    """
     claims = {"role": role} | ({"sub": user} if user else {})
     with psycopg.connect(db.dsn, row_factory=dict_row) as connection:
         request = Request(connection)
+        for policy in policies:
+            request.rows(policy)
         request.rows(
             "insert into realtime.messages (topic, extension, event, payload, private)"
             " values (%s, 'broadcast', 'probe', '{}', true)",
@@ -59,20 +55,26 @@ def joining(db: Database, role: str, user: str | None, topic: str) -> Iterator[R
         request.rows("select set_config('realtime.topic', %s, true)", topic)
         request.rows("select set_config('request.jwt.claims', %s, true)", json.dumps(claims))
         request.rows(f"set local role {role}")
-        yield request
-        connection.rollback()
+        try:
+            yield request
+        finally:
+            connection.rollback()
 
 
-def may_read(db: Database, role: str, user: str | None, topic: str) -> bool:
+def may_read(
+    db: Database, role: str, user: str | None, topic: str, policies: Sequence[str] = ()
+) -> bool:
     """Whether that join is let in to listen."""
-    with joining(db, role, user, topic) as request:
+    with joining(db, role, user, topic, policies) as request:
         return bool(request.rows("select 1 from realtime.messages where topic = %s", topic))
 
 
-def may_send(db: Database, role: str, user: str | None, topic: str) -> bool:
+def may_send(
+    db: Database, role: str, user: str | None, topic: str, policies: Sequence[str] = ()
+) -> bool:
     """Whether that join is let in to send."""
     try:
-        with joining(db, role, user, topic) as request:
+        with joining(db, role, user, topic, policies) as request:
             request.rows(
                 "insert into realtime.messages (topic, extension, event, payload, private)"
                 " values (%s, 'broadcast', 'new_message', '{}', true)",
@@ -102,24 +104,22 @@ def test_a_closed_project_stays_closed(db: Database, alice: str) -> None:
     assert not may_send(db, "authenticated", alice, "room:open")
 
 
-@pytest.mark.usefixtures("open_project")
 def test_nobody_else_listens(db: Database, alice: str, mallory: str, talk: dict[str, Any]) -> None:
     """Beside a policy that lets everybody: it goes on to hold for the project's own topics."""
     for topic in [*ours(alice, talk), "conv_realtime:changes", "conv_realtime:", "conv_realtime:x"]:
-        assert not may_read(db, "authenticated", mallory, topic), topic
-        assert not may_read(db, "anon", None, topic), topic
-    assert not may_read(db, "authenticated", alice, "conv_realtime:changes")
+        assert not may_read(db, "authenticated", mallory, topic, OPEN), topic
+        assert not may_read(db, "anon", None, topic, OPEN), topic
+    assert not may_read(db, "authenticated", alice, "conv_realtime:changes", OPEN)
     for role, user in (("authenticated", mallory), ("anon", None)):
-        assert may_read(db, role, user, "room:open")
-        assert may_send(db, role, user, "room:open")
+        assert may_read(db, role, user, "room:open", OPEN)
+        assert may_send(db, role, user, "room:open", OPEN)
 
 
-@pytest.mark.usefixtures("open_project")
 def test_nobody_forges(db: Database, alice: str, mallory: str, talk: dict[str, Any]) -> None:
     """Not even the owner sends on a topic that the database speaks on."""
     for topic in [*ours(alice, talk), "conv_realtime:changes"]:
         for role, user in (("authenticated", mallory), ("authenticated", alice), ("anon", None)):
-            assert not may_send(db, role, user, topic), (role, topic)
+            assert not may_send(db, role, user, topic, OPEN), (role, topic)
 
 
 @pytest.mark.parametrize(

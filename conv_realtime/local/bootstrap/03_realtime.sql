@@ -20,8 +20,16 @@ alter table realtime.messages owner to supabase_realtime_admin;
 grant select, insert, update on realtime.messages to postgres, anon, authenticated, service_role;
 
 -- `postgres` makes policies on the table, for which it must count as its owner. Everything else
--- that an owner could do is refused below, as it is on the hosted platform.
-grant supabase_realtime_admin to postgres with inherit true, set false, admin false;
+-- that an owner could do is refused below, as it is on the hosted platform. PostgreSQL 15 knows no
+-- membership that inherits and cannot be put on.
+do $$
+begin
+  if current_setting('server_version_num')::int >= 160000 then
+    execute 'grant supabase_realtime_admin to postgres with inherit true, set false, admin false';
+  else
+    grant supabase_realtime_admin to postgres;
+  end if;
+end $$;
 
 create or replace function realtime.guard_schema() returns event_trigger
 language plpgsql
