@@ -6,94 +6,21 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import uvicorn
-from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.realtime.frames import Wire
-from conv_realtime.local.realtime.outbox import SendOutbox, TransportOutbox, outbox
+from conv_realtime.local.realtime.outbox import TransportOutbox
 from conv_realtime.local.realtime.rules import Rules
-from conv_realtime.local.realtime.server import RealtimeServer
 from tests.local.own_postgres import kill_postmaster, open_folder
+from tests.local.own_realtime import serving
 from tests.local.realtime_client import PATIENCE, socket
-
-
-class Elsewhere:
-    """A second Realtime server on the shared database, with rules of its own."""
-
-    def __init__(self, local: LocalSupabase, port: int) -> None:
-        self.local = local
-        self.url = f"http://127.0.0.1:{port}"
-        self.publishable_key = local.publishable_key
-
-
-class QuietServer(uvicorn.Server):
-    """A web server that leaves the process's signals alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Does nothing."""
-        yield
-
-
-@asynccontextmanager
-async def serving(
-    local: LocalSupabase, rules: Rules, *, wrapped: bool = False, dsn: str | None = None
-) -> AsyncIterator[Any]:
-    """Serves Realtime under some rules.
-
-    Args:
-        local: whose database and keys.
-        rules: to hold sockets to.
-        wrapped: hide the server's `send`, as an unknown web server would.
-        dsn: another database.
-    """
-    server = RealtimeServer(dsn or local.postgres.dsn(), verify=local.keys.verify, rules=rules)
-    async with server, asyncio.TaskGroup() as group:
-        app: Any = Starlette(routes=server.routes)
-        config = uvicorn.Config(
-            hidden(app) if wrapped else app,
-            port=0,
-            lifespan="off",
-            log_config=None,
-            ws="websockets-sansio",
-            timeout_graceful_shutdown=1,
-        )
-        web = QuietServer(config)
-        task = group.create_task(web.serve(), name="test.realtime.web")
-        async with asyncio.timeout(PATIENCE):
-            while not web.started:  # noqa: ASYNC110
-                await asyncio.sleep(0)  # uvicorn has no event for it
-        try:
-            yield Elsewhere(local, web.servers[0].sockets[0].getsockname()[1])
-        finally:
-            web.should_exit = True
-            await task
-
-
-def hidden(app: Any) -> Any:
-    """Wraps an ASGI app so deeply that nobody finds the transport behind `send`."""
-
-    async def wrapper(scope: Any, receive: Any, send: Any) -> None:
-        async def first(message: Any) -> None:
-            await send(message)
-
-        async def second(message: Any) -> None:
-            await first(message)
-
-        assert isinstance(outbox(second, 1), SendOutbox)
-        await app(scope, receive, second)
-
-    return wrapper
 
 
 async def closed(connection: ClientConnection) -> int | None:

@@ -32,15 +32,22 @@ def _publish(change: Change, topics: Topics) -> int:
     is_message = (change.relation.schema, change.relation.name) == ("realtime", "messages")
     if not is_message or change.kind != "INSERT" or row.get("extension") != "broadcast":
         return 0
-    topic, event, payload = row.get("topic"), row.get("event"), row.get("payload")
-    if topic is None or event is None or payload is None:
+    topic, event = row.get("topic"), row.get("event")
+    text, binary = row.get("payload"), row.get("binary_payload")
+    if topic is None or event is None or (text is None and binary is None):
         log.debug("a broadcast row without topic, event or payload is not sent")
         return 0
     message = UserBroadcast(
         PREFIX + topic,
         event,
-        payload.encode(),
+        text.encode() if text is not None else _bytes(binary or ""),
+        is_json=text is not None,
         metadata=orjson.dumps({"id": row.get("id")}),
         row_id=row.get("id"),
     )
     return topics.publish(message.topic, message, private=row.get("private") == "t")
+
+
+def _bytes(text: str) -> bytes:
+    """Reads PostgreSQL's ``\\x0aff``, the form that a walsender's session starts with."""
+    return bytes.fromhex(text.removeprefix("\\x"))

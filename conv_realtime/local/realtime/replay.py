@@ -17,8 +17,9 @@ from conv_realtime.local.realtime.access import AccessUnknown
 MAX_MESSAGES = 25
 
 _NEWEST = """
-    select id::text, event, payload::text from realtime.messages
-    where topic = %s and private and extension = 'broadcast' and payload is not null
+    select id::text, event, coalesce(payload::text, 'null') from realtime.messages
+    where topic = %s and private and extension = 'broadcast'
+      and (payload is not null or binary_payload is not null)
       and inserted_at >= to_timestamp(%s) at time zone 'utc'
     order by inserted_at desc, id desc
     limit %s
@@ -35,7 +36,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class PastMessage:
-    """A stored broadcast; `payload` is its JSON text."""
+    """A stored broadcast; `payload` is its JSON text, null where opaque bytes were sent."""
 
     id: str
     event: str | None

@@ -39,6 +39,7 @@ log = logging.getLogger("conv_realtime.local.realtime")
 WEBSOCKET_PATH = "/realtime/v1/websocket"
 NORMAL_CLOSURE = 1000
 _POLICY_TIMEOUT_MS = 5_000
+_REFUSED_SECONDS = 1.0
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -166,13 +167,14 @@ class _Endpoint:
         query = parse_qs(scope["query_string"].decode("ascii", "replace"))
         version = Version.of(query.get("vsn", [""])[0])
         if version is None:
-            await _refuse(scope, send, 403, b"")
+            await _refuse(scope, receive, send, 403, b"")
             return
         try:
             token = self._key(scope, query)
         except TokenRefused as refusal:
             await asyncio.sleep(self._around.rules.connect_error_seconds)
-            await _refuse(scope, send, 401, orjson.dumps({"error": refusal.at_connect}))
+            body = orjson.dumps({"error": refusal.at_connect})
+            await _refuse(scope, receive, send, 401, body)
             return
         await send({"type": "websocket.accept"})
         await self._converse(receive, send, version, token)
@@ -219,7 +221,7 @@ class _Endpoint:
         await send({"type": "websocket.close", "code": NORMAL_CLOSURE})
 
 
-async def _refuse(scope: Scope, send: Send, status: int, body: bytes) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, body: bytes) -> None:
     """Answers the upgrade with an HTTP status, or just refuses where the server cannot."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
@@ -230,3 +232,9 @@ async def _refuse(scope: Scope, send: Send, status: int, body: bytes) -> None:
     ]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
+    # uvicorn logs an error where the application ends before the refused connection is gone,
+    # which it tells after the disconnect that follows from the refusal itself.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REFUSED_SECONDS):
+            await receive()
+            await receive()

@@ -1,0 +1,161 @@
+"""The differences between the real Realtime server and ours that stay.
+
+The same lines stand as a table in `conv_realtime/local/README.md`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tests.local.replay.compare import Gap
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference.
+
+    Attributes:
+        flow: the captured flow that shows it, without the protocol's version.
+        real: parts of frames that only the real server sent.
+        ours: parts of frames that only ours sends.
+        why: it stays.
+        shows: whether frames show it; what only a clock shows is not looked for.
+    """
+
+    flow: str
+    real: tuple[str, ...]
+    ours: tuple[str, ...]
+    why: str
+    shows: bool = True
+
+    def __str__(self) -> str:
+        return f"{told(self.ours)} instead of {told(self.real)} ({self.why})"
+
+
+def told(parts: Sequence[str]) -> str:
+    """Names what one side sent."""
+    return ", ".join(parts) or "nothing"
+
+
+_NO_TENANTS = "a local project has no tenant settings and no limits but those in `Rules`"
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "tokens_connect, tokens_join",
+        ("a refusal after 2 s or 5 s",),
+        ("a refusal at once",),
+        "the delay protects a public server; `Rules` can set it",
+        shows=False,
+    ),
+    Difference(
+        "dbdown",
+        ("no broadcast from the database after it was away, until somebody joins",),
+        ("broadcasts go on by themselves",),
+        "nobody is served by the silence",
+        shows=False,
+    ),
+    Difference(
+        "joinrate_channels",
+        (),
+        ("ChannelRateLimitReached", '{"close": 1000}'),
+        "answered at once, so the last refusal and the close come before the client goes",
+    ),
+    Difference(
+        "malformed",
+        ("the Access module supports only keyword lists",),
+        ("config must be an object",),
+        "the words of its programming language's runtime",
+    ),
+    Difference(
+        "presence",
+        (
+            "presence_state",
+            "presence_diff",
+            '"event": "phx_reply"',
+            "Client presence rate limit exceeded",
+            "phx_close",
+        ),
+        (),
+        "presence is ignored: nothing here or in the frontends uses it",
+    ),
+    Difference(
+        "limits_events",
+        ("Too many messages per second", "phx_close"),
+        ('"event": "broadcast"',),
+        _NO_TENANTS,
+    ),
+    Difference(
+        "limits_joins",
+        ("ClientJoinRateLimitReached", "429 Too Many Requests"),
+        ('"status": "ok"', "phx_close", "101 Switching Protocols", '{"close": 1000}'),
+        _NO_TENANTS,
+    ),
+    Difference("limits_private_only", ("PrivateOnly",), ('"status": "ok"',), _NO_TENANTS),
+    Difference(
+        "limits_suspended",
+        ("403 Forbidden",),
+        ("101 Switching Protocols", '{"close": 1000}'),
+        _NO_TENANTS,
+    ),
+    Difference(
+        "limits_users",
+        ("429 Too Many Requests",),
+        ("101 Switching Protocols", '{"close": 1000}'),
+        _NO_TENANTS,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a flow's gaps amount to.
+
+    Attributes:
+        recorded: differences that were expected and came.
+        new: gaps that nothing explains.
+        stale: differences that were expected and of which some part no longer comes.
+    """
+
+    recorded: tuple[Difference, ...]
+    new: tuple[Gap, ...]
+    stale: tuple[Difference, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as recorded."""
+        return not self.new and not self.stale
+
+
+def recorded_for(
+    flow: str, differences: Iterable[Difference] = DIFFERENCES
+) -> tuple[Difference, ...]:
+    """Gives the differences that the frames of one flow show."""
+    return tuple(one for one in differences if one.flow == flow and one.shows)
+
+
+def judge(gaps: Sequence[Gap], recorded: Sequence[Difference]) -> Verdict:
+    """Explains the gaps of one flow, frame by frame, by the differences recorded for it."""
+    real = [gap.real for gap in gaps if gap.real is not None]
+    ours = [gap.ours for gap in gaps if gap.ours is not None]
+    stale = tuple(
+        one
+        for one in recorded
+        if not all(any(part in frame for frame in real) for part in one.real)
+        or not all(any(part in frame for frame in ours) for part in one.ours)
+    )
+    allowed_real = [part for one in recorded for part in one.real]
+    allowed_ours = [part for one in recorded for part in one.ours]
+    return Verdict(
+        tuple(one for one in recorded if one not in stale),
+        tuple(
+            gap
+            for gap in gaps
+            if not (_explained(gap.real, allowed_real) and _explained(gap.ours, allowed_ours))
+        ),
+        stale,
+    )
+
+
+def _explained(frame: str | None, allowed: Sequence[str]) -> bool:
+    return frame is None or any(part in frame for part in allowed)

@@ -1,0 +1,198 @@
+"""Plays one capture: sends its client's frames, keeps what the server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from conv_realtime.local.realtime.frames import Version
+from tests.local.realtime_client import PATIENCE
+from tests.local.replay.captures import Capture, Line
+from tests.local.replay.compare import Gap, gaps
+from tests.local.replay.flows import Flow
+from tests.local.replay.project import Server
+
+_OURS = "settled "
+"""Begins the refs of the heartbeats that are the player's own."""
+_SHORT = 0.05
+"""Seconds to wait for a frame that is not expected, when everything has settled."""
+
+
+class _Connection:
+    """One connection of the capture; `received` is what the capture's server would have sent."""
+
+    def __init__(self, number: int, version: Version) -> None:
+        self.received: list[Line] = []
+        self.websocket: ClientConnection | None = None
+        self._number = number
+        self._version = version
+        self._refs = itertools.count(1)
+        self._answered: set[str] = set()
+        self._arrived = asyncio.Event()
+
+    async def open(self, url: str) -> None:
+        """Connects, or keeps the refusal."""
+        try:
+            self.websocket = await connect(url, compression=None, ping_interval=None, max_size=None)
+        except InvalidStatus as refused:
+            response = refused.response
+            body = (response.body or b"").decode()
+            status = f"{response.status_code} {response.reason_phrase}  body: {body}"
+        else:
+            status = "101 Switching Protocols"
+        self._keep("http", f"HTTP/1.1 {status}")
+
+    async def read(self) -> None:
+        """Keeps what arrives, to the end of the connection."""
+        if self.websocket is None:
+            return
+        with suppress(ConnectionClosed):
+            async for data in self.websocket:
+                if isinstance(data, bytes):
+                    self._keep("binary", data)
+                elif _OURS in data[:40]:
+                    self._note_answer(data)
+                else:
+                    self._keep("text", data)
+        self._keep("close", "", self.websocket.close_code)
+        self.websocket = None
+
+    async def settle(self) -> None:
+        """Returns when every frame that was sent before has been handled."""
+        if self.websocket is None:
+            return
+        ref = f"{_OURS}{next(self._refs)}"
+        frame: object = {"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": ref}
+        if self._version is Version.V2:
+            frame = [None, ref, "phoenix", "heartbeat", {}]
+        with suppress(ConnectionClosed):
+            await self.websocket.send(json.dumps(frame))
+        await self.until(lambda: ref in self._answered or self.websocket is None, PATIENCE)
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Waits for something that comes with a frame; gives whether it came."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        return condition()
+
+    def _keep(self, op: str, data: str | bytes, code: int | None = None) -> None:
+        self.received.append(Line(self._number, True, op, data, code))
+        self._arrived.set()
+
+    def _note_answer(self, data: str) -> None:
+        frame = json.loads(data)
+        self._answered.add(frame["ref"] if isinstance(frame, dict) else frame[1])
+        self._arrived.set()
+
+
+class Player:
+    """Plays a capture once.
+
+    Args:
+        server: to play it against.
+        capture: what to play.
+        flow: what is not in the capture.
+        complete: whether everything in the capture is known to come from our server, too.
+    """
+
+    def __init__(self, server: Server, capture: Capture, flow: Flow, *, complete: bool) -> None:
+        self._server = server
+        self._capture = capture
+        self._flow = flow
+        self._patience = PATIENCE if complete else _SHORT
+        self._steps = list(flow.steps)
+        self._connections: dict[int, _Connection] = {}
+        self._expected: dict[int, int] = {}
+        self._gaps: list[Gap] = []
+
+    async def play(self) -> list[Gap]:
+        """Gives how our server differed from the captured one, connection by connection."""
+        versions = self._capture.connections()
+        async with asyncio.TaskGroup() as group, self._closing():
+            for line in self._capture.lines:
+                await self._do_steps_before(line)
+                if line.incoming:
+                    self._expected[line.conn] = self._expected.get(line.conn, 0) + 1
+                elif line.op == "http":
+                    await self._caught_up()
+                    connection = _Connection(line.conn, line.version)
+                    self._connections[line.conn] = connection
+                    await connection.open(
+                        self._server.url.replace("http", "ws")
+                        + f"/realtime/v1/websocket?{line.query}"
+                    )
+                    group.create_task(connection.read(), name=f"replay.read.{line.conn}")
+                else:
+                    await self._caught_up()
+                    await self._send(line)
+            await self._caught_up()
+        for number, connection in self._connections.items():
+            self._gaps += gaps(
+                self._capture.received(number),
+                connection.received,
+                self._capture.sent(number),
+                versions[number],
+            )
+        return self._gaps
+
+    @asynccontextmanager
+    async def _closing(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                yield
+            finally:
+                for connection in self._connections.values():
+                    if connection.websocket is not None:
+                        stack.push_async_callback(connection.websocket.close)
+
+    async def _do_steps_before(self, line: Line) -> None:
+        while self._steps and re.search(self._steps[0].before, line.text):
+            await self._caught_up()
+            gap = await self._steps.pop(0).action(self._server)
+            if gap is not None:
+                self._gaps.append(gap)
+
+    async def _send(self, line: Line) -> None:
+        connection = self._connections[line.conn]
+        if line.op == "close":
+            await self._settle()
+        websocket = connection.websocket
+        if websocket is None:
+            return  # ours has closed it, which shows in what was received
+        with suppress(ConnectionClosed):
+            if line.op == "close":
+                await websocket.close(line.code or 1000)
+            else:
+                data = line.data if isinstance(line.data, bytes) else self._flow.rewrite(line.data)
+                await websocket.send(data)
+
+    async def _caught_up(self) -> None:
+        """Waits until each connection has what its captured one had by then."""
+        if self._patience == _SHORT:
+            await self._settle()
+        for number, expected in self._expected.items():
+            connection = self._connections[number]
+            came = await connection.until(
+                lambda connection=connection, expected=expected: (  # type: ignore[misc]
+                    len(connection.received) >= expected
+                ),
+                self._patience,
+            )
+            if not came:  # told as a difference in the end; from here on nobody waits for it
+                self._patience = _SHORT
+                self._expected[number] = len(connection.received)
+
+    async def _settle(self) -> None:
+        await self._server.settle()
+        for connection in self._connections.values():
+            await connection.settle()
