@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         20.0, gt=0, description="Seconds between pings; two unanswered end a connection."
     )
+    trust_loopback: bool = Field(
+        True, description="Let this machine connect without a token, whoever is on it."
+    )
     allowed_origins: Annotated[list[str], NoDecode] = Field(
         [], description='Origins beside loopback that may connect, such as "https://app.example".'
     )

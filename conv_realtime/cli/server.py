@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 import uvicorn
 
+from conv_realtime.cli.doorstep import Doorstep, protocol
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ MAX_FRAME_BYTES = 64 * 1024
 """A longer frame of a client ends its connection with 1009."""
 
 _CLOSE_SECONDS = 3
+_MOST_FILES = 65536
 
 
 class Server:
@@ -35,6 +38,7 @@ class Server:
         self._socket: socket.socket | None = None
         self._server: _Quiet | None = None
         self._task: asyncio.Task[None] | None = None
+        self._doorstep = Doorstep()
 
     @property
     def address(self) -> str:
@@ -60,7 +64,8 @@ class Server:
     async def start(self, app: ASGIApp) -> None:
         """Serve `app`; return when connections are accepted."""
         assert self._socket is not None
-        self._server = _Quiet(_config(app))
+        _allow_many_clients()
+        self._server = _Quiet(_config(app, self._doorstep))
         self._task = asyncio.create_task(self._server.serve([self._socket]), name="http server")
         while not self._server.started:
             if self._task.done():
@@ -74,6 +79,7 @@ class Server:
         if server is not None and task is not None:
             server.should_exit = True
             await task
+        self._doorstep.close()
 
 
 class _Quiet(uvicorn.Server):
@@ -84,9 +90,10 @@ class _Quiet(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, doorstep: Doorstep) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=protocol(doorstep),
         lifespan="off",
         log_config=None,
         # Its lines would hold the query string, and with it a client's token.
@@ -101,6 +108,15 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=_CLOSE_SECONDS,
     )
+
+
+def _allow_many_clients() -> None:
+    """Open as many files as the system lets us: each client is one, and usual are 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -21,8 +21,9 @@ _SERVERS = (
     "uvicorn.protocols.websockets.websockets_sansio_impl",
     "uvicorn.protocols.websockets.wsproto_impl",
 )
+_UVICORN = "uvicorn.protocols.websockets."
 _WRAPPERS = ("starlette.", "fastapi.")
-_MAX_WRAPPERS = 8
+_MAX_WRAPPERS = 16
 
 
 class WebSocketLike(Protocol):
@@ -78,15 +79,23 @@ class Wire:
             return False
         return True
 
-    def hang_up(self, code: int, reason: str, patience: float) -> None:
-        """Close behind what is still unread, and cut the line after `patience` seconds."""
+    def hang_up(self, code: int, reason: str) -> None:
+        """Close behind what is still unread."""
         if self.write(close_frame(code, reason)):
             self.transport.close()
-        asyncio.get_running_loop().call_later(patience, self.transport.abort)
 
     def hear_pongs(self, heard: Callable[[], None]) -> bool:
         """Call `heard` at every pong frame; False if this server does not show them."""
         return self._before("handle_pong", heard)
+
+    def hear_what_is_hidden(self, heard: Callable[[], None]) -> None:
+        """Call `heard` at every ping and every further part of a fragmented message.
+
+        No application sees them, and they cost memory: a ping its answer, if nobody reads that,
+        and a part, even an empty one, a place in the list of parts.
+        """
+        self._before("handle_ping", heard)
+        self._before("handle_cont", heard)
 
     def before_shutdown(self, act: Callable[[], None]) -> bool:
         """Call `act` when the server begins to shut down, before it closes the connection.
@@ -125,13 +134,30 @@ def find_wire(websocket: object) -> Wire | None:
 
 
 def find_protocol(websocket: object) -> Any | None:
-    """Return uvicorn's protocol object of a Starlette WebSocket, or None."""
+    """Return uvicorn's protocol object of a Starlette WebSocket, if frames may go around `send`."""
+    protocol = _protocol_below(websocket, _WRAPPERS)
+    return protocol if type(protocol).__module__ in _SERVERS else None
+
+
+def cut_later(websocket: object, patience: float) -> None:
+    """Cut the line of a WebSocket after `patience` seconds, where uvicorn serves it.
+
+    uvicorn waits without end for a peer that does not read what is left. Unlike frames, this may
+    go past the host's middleware.
+    """
+    transport = getattr(_protocol_below(websocket, ("",)), "transport", None)
+    if transport is not None:
+        asyncio.get_running_loop().call_later(patience, transport.abort)
+
+
+def _protocol_below(websocket: object, wrappers: tuple[str, ...]) -> Any | None:
+    """Return uvicorn's protocol object behind wrappers from modules of these beginnings."""
     send = getattr(websocket, "_send", None)
     for _ in range(_MAX_WRAPPERS):
         owner = getattr(send, "__self__", None)
         if owner is not None:
-            return owner if type(owner).__module__ in _SERVERS else None
-        if not getattr(send, "__module__", "").startswith(_WRAPPERS):
+            return owner if type(owner).__module__.startswith(_UVICORN) else None
+        if not getattr(send, "__module__", "").startswith(wrappers):
             return None
         send = _wrapped(send)
     return None
@@ -160,10 +186,10 @@ def step(coroutine: Coroutine[Any, Any, Any]) -> bool:
     return False
 
 
-def hide_token(websocket: object) -> None:
+def hide_token(connection: object) -> None:
     """Take `token` out of the query string that the server is going to log."""
-    scopes = [getattr(websocket, "scope", None)]
-    scopes.append(getattr(find_protocol(websocket), "scope", None))
+    scopes = [getattr(connection, "scope", None)]
+    scopes.append(getattr(_protocol_below(connection, ("",)), "scope", None))
     for scope in scopes:
         if isinstance(scope, dict) and b"token=" in scope.get("query_string", b""):
             scope["query_string"] = b"&".join(

@@ -67,7 +67,7 @@ class Door:
     """Decides by settings who may connect.
 
     Raises:
-        ConfigError: `supabase_jwks` is no key set.
+        ConfigError: `supabase_jwks` is no key set, or nobody could connect at all.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -76,12 +76,17 @@ class Door:
         secret = settings.supabase_jwt_secret
         self._secret = secret.get_secret_value() if secret else None
         self._keys = _read_keys(settings.supabase_jwks)
+        self._trusts_loopback = settings.trust_loopback
+        if not self._trusts_loopback and not self._checks_tokens:
+            raise ConfigError(
+                "trust_loopback", "is off, so somebody needs a token: set ws_token, for example"
+            )
 
     def admit(self, caller: Caller) -> Admitted | Refused:
         """Return how `caller` is let in, or why not."""
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in caller.subprotocols else None
         origin = caller.headers.get("origin")
-        local = is_local(caller)
+        local = self.is_local(caller)
         if not _is_loopback_origin(origin) and (origin or "").lower() not in self._origins:
             return Refused(403, "this origin may not connect")
         token = _token_of(caller)
@@ -90,6 +95,10 @@ class Door:
                 return Admitted(subprotocol=subprotocol)
             return Refused(401, "a token is needed")
         return self._check(token, subprotocol)
+
+    def is_local(self, caller: Caller) -> bool:
+        """Return whether a caller is on this machine, if that is enough to be trusted."""
+        return self._trusts_loopback and is_local(caller)
 
     @property
     def _checks_tokens(self) -> bool:

@@ -32,6 +32,8 @@ class Client:
         gap_at: since when it has a gap, in loop seconds; None if it has none.
         unanswered: pings since it was last heard of.
         speaks: whether it ever sent anything, so that its silence means something.
+        answer_bytes: what waits for it alone, answers to its own requests above all.
+        idle: its own writer has nothing to write.
         wake: set when there may be something to write, for the client's own writer.
         moved: set when something was written, for who paces a replay.
         reading: lets the hub end the client's read loop.
@@ -40,9 +42,9 @@ class Client:
     """
 
     __slots__ = (
-        "_backlog", "_bytes", "_events", "closing", "dismissed", "gap_at", "held", "id", "moved",
-        "position", "reading", "selection", "shows_pongs", "speaks", "stamped", "unanswered",
-        "wake", "websocket", "wire", "writer",
+        "_backlog", "_bytes", "_events", "answer_bytes", "closing", "dismissed", "gap_at", "held",
+        "id", "idle", "moved", "position", "reading", "selection", "shows_pongs", "speaks",
+        "stamped", "unanswered", "wake", "websocket", "wire", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +66,8 @@ class Client:
         self.gap_at: float | None = None
         self.unanswered = 0
         self.speaks = False
+        self.answer_bytes = 0
+        self.idle = False
         self.shows_pongs = False
         self.wake = asyncio.Event()
         self.moved = asyncio.Event()
@@ -126,14 +130,20 @@ class Client:
         self.gap_at = now
 
     def progress(self, now: float) -> None:
-        """Take note that it reads: it is there, and its patience with us starts anew."""
-        self.unanswered = 0
+        """Take note that it reads, so that our patience with it starts anew.
+
+        Without a wire that only says that a server took a frame. It counts as a sign of life
+        while the client is held: what it says then, a pong too, is read after its answer.
+        """
+        if self.held or self.wire is not None:
+            self.unanswered = 0
         if self.gap_at is not None:
             self.gap_at = now
 
     def queue(self, payload: bytes) -> None:
         """Add a frame for this client alone; what was pending in the log must be sealed."""
         self._backlog.append((payload, False))
+        self.answer_bytes += len(payload)
 
     def seal(self, log: Log, stop: int) -> None:
         """Put what is pending in the log before `stop` into the backlog, by today's selection."""
@@ -152,6 +162,8 @@ class Client:
             size += len(payload)
             if is_event:
                 self._count_off(payload)
+            else:
+                self.answer_bytes -= len(payload)
             taken.append(payload)
         if self._backlog or self.held:
             return taken

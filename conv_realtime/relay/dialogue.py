@@ -19,6 +19,7 @@ from conv_realtime.core.requests import (
     snapshot_messages,
 )
 from conv_realtime.core.selection import UnknownType
+from conv_realtime.edges.asgi import cut_later
 from conv_realtime.events import (
     Pong,
     PongData,
@@ -55,7 +56,9 @@ class Dialogue:
         """Read what a client says until it goes, or says what it may not."""
         loop = asyncio.get_running_loop()
         allowance = Allowance(FRAMES_PER_SECOND, FRAMES_AT_ONCE, loop.time())
+        self._count_what_is_hidden(client, allowance)
         while True:
+            await self._hub.room_for_answers(client)
             message = await _receive(client.websocket)
             if message["type"] != "websocket.receive":
                 return
@@ -121,7 +124,23 @@ class Dialogue:
         self._hub.reselect(client, selection)
         self._hub.send(client, Unsubscribed(data=selection.describe()))
 
+    def _count_what_is_hidden(self, client: Client, allowance: Allowance) -> None:
+        """Let pings and parts of messages, which the server keeps to itself, count as frames."""
+        if client.wire is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def heard() -> None:
+            if not allowance.spend(loop.time()) and client.id in self._hub.clients:
+                # Not within the server's own reading, which has an answer yet to write.
+                loop.call_soon(self._hub.evict, client, 1008, "too many frames")
+                self._hub.remove(client)
+
+        client.wire.hear_what_is_hidden(heard)
+
     async def _reject(self, client: Client, code: int, reason: str) -> None:
+        if client.wire is not None:
+            return self._hub.evict(client, code, reason)
         self._hub.remove(client)
         await close(client.websocket, code, reason)
 
@@ -138,7 +157,9 @@ async def _receive(websocket: Any) -> Mapping[str, Any]:
 
 
 async def close(websocket: Any, code: int, reason: str) -> None:
-    """Close a WebSocket whose peer may be gone already."""
+    """Close a WebSocket whose peer may be gone already, or reads nothing."""
+    # Before all else: a server's own patience may be longer, and no cancelling ends it.
+    cut_later(websocket, _CLOSE_SECONDS)
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             await websocket.close(code, reason)

@@ -10,12 +10,15 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from conv_realtime.edges.asgi import hide_token
-from conv_realtime.edges.door import Caller, Refused, is_local
+from conv_realtime.edges.door import Caller, Refused
 
 if TYPE_CHECKING:
     from conv_realtime.relay.service import Relay
 
 _TRUE = frozenset({"1", "true", "yes"})
+_NO_UPGRADE = """This is a WebSocket endpoint, and the request asks for no upgrade.
+Behind a proxy, let that forward the headers Upgrade and Connection.
+"""
 
 
 def routes_of(relay: Relay, ws_path: str, health_path: str | None) -> list[BaseRoute]:
@@ -24,13 +27,22 @@ def routes_of(relay: Relay, ws_path: str, health_path: str | None) -> list[BaseR
     async def ws(websocket: WebSocket) -> None:
         await _serve(relay, websocket)
 
+    async def no_upgrade(request: Request) -> Response:
+        hide_token(request)
+        return PlainTextResponse(_NO_UPGRADE, 426, headers={"upgrade": "websocket"})
+
     async def healthz(request: Request) -> Response:
+        caller = _caller_of(request)
+        hide_token(request)
         status, body = relay.health()
-        if not is_local(_caller_of(request)):
+        if relay.door is None or not relay.door.is_local(caller):
             body = {"status": body["status"]}
         return JSONResponse(body, status, headers={"cache-control": "no-store"})
 
-    routes: list[BaseRoute] = [WebSocketRoute(ws_path, ws, name="conv_realtime_ws")]
+    routes: list[BaseRoute] = [
+        WebSocketRoute(ws_path, ws, name="conv_realtime_ws"),
+        Route(ws_path, no_upgrade, name="conv_realtime_no_upgrade"),
+    ]
     if health_path is not None:
         routes.append(Route(health_path, healthz, name="conv_realtime_healthz"))
     return routes

@@ -18,6 +18,9 @@ from conv_realtime.relay.hub import Hub
 
 logger = logging.getLogger("conv_realtime.relay")
 
+_WAITING_BYTES = 4 * 2**20
+"""More than the hub leaves in a transport: the server's own pongs, which nobody reads."""
+
 
 class Heartbeat:
     """Beats every `interval` seconds while anybody is connected; a timer, no task."""
@@ -53,6 +56,9 @@ class Heartbeat:
         for client in list(self._hub.clients.values()):
             if client.unanswered >= 2 and (client.speaks or client.shows_pongs):
                 logger.info("client %s answers no ping", client.id)
+                self._hub.abort(client)
+            elif client.wire is not None and client.wire.waiting_bytes > _WAITING_BYTES:
+                logger.info("client %s reads nothing", client.id)
                 self._hub.abort(client)
             client.unanswered += 1
         if not self._hub.clients:

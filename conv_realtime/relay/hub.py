@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.selection import Selection
 from conv_realtime.core.wire import text_frames
-from conv_realtime.edges.asgi import step
+from conv_realtime.edges.asgi import cut_later, step
 from conv_realtime.events import Event, Resync, ResyncData
 from conv_realtime.ports import Page
 from conv_realtime.relay.client import Client
@@ -35,6 +35,9 @@ CHUNK_BYTES = 256 * 1024
 
 BEHIND_BYTES, AGAIN_BYTES = 64 * 1024, 16 * 1024
 """A socket with more waiting falls behind; with less, it is written to again."""
+
+ANSWER_BYTES = 256 * 1024
+"""A client with more answers to read is not asked what else it wants."""
 
 LOG_BYTES = 64 * 2**20
 POLL_SECONDS = 0.01
@@ -201,7 +204,12 @@ class Hub:
         self.send_text(client, client.encode(event, now_ms()))
 
     def send_text(self, client: Client, payload: bytes) -> None:
-        """Send a frame's text to one client, behind all that was published before."""
+        """Send a frame's text to one client, behind all that was published before.
+
+        One that is forgotten, whose requests may still come in, gets nothing more.
+        """
+        if client.id not in self.clients:
+            return
         self.flush()
         wire = client.wire
         if wire is not None and client in self._level.get(client.group, ()):
@@ -223,6 +231,13 @@ class Hub:
         """Let a client that was held go on."""
         client.held = False
         self._pump(client)
+
+    async def room_for_answers(self, client: Client) -> None:
+        """Wait until a client has read enough of its answers, or is gone."""
+        while client.id in self.clients and client.answer_bytes > ANSWER_BYTES:
+            client.moved.clear()
+            self._poll_soon()
+            await client.moved.wait()
 
     async def drained(self, client: Client) -> bool:
         """Wait until a client has read its backlog; False if it is gone."""
@@ -247,7 +262,8 @@ class Hub:
         if client.wire.waiting_bytes > BEHIND_BYTES or not step(
             client.websocket.close(code, reason)
         ):
-            client.wire.hang_up(code, reason, HANG_UP_SECONDS)
+            client.wire.hang_up(code, reason)
+        cut_later(client.websocket, HANG_UP_SECONDS)
 
     def abort(self, client: Client) -> None:
         """Cut the line of a client that is not there any more."""
@@ -295,6 +311,8 @@ class Hub:
         now = asyncio.get_running_loop().time()
         waiting = False
         for client in list(self._behind):
+            if client.idle and client.gap_at is not None:
+                client.gap_at = now  # it waits for us, as during a long snapshot
             if client.gap_at is not None and now - client.gap_at > STALL_SECONDS:
                 self._give_up(client)
             elif client.wire is None:
@@ -329,7 +347,9 @@ class Hub:
                     client.progress(asyncio.get_running_loop().time())
                 client.moved.set()
                 if not payloads:
+                    client.idle = True
                     await client.wake.wait()
+                    client.idle = False
         except Exception as error:
             # Whatever a foreign WebSocket raises, it means that this client is gone.
             logger.debug("client %s: %r", client.id, error)

@@ -114,6 +114,9 @@ class FakeWire:
         """Show no pongs."""
         return False
 
+    def hear_what_is_hidden(self, heard: Any) -> None:
+        """Hide nothing."""
+
     def before_shutdown(self, act: Any) -> bool:
         """Know of no shutdown."""
         return False
