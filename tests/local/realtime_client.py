@@ -86,6 +86,11 @@ class Socket:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    async def next_arrival(self) -> None:
+        """Waits for any further frame."""
+        self._arrived.clear()
+        await self._arrived.wait()
+
     async def reply(self, ref: str) -> Any:
         """Waits for the reply to a ref and gives its payload."""
         frame = await self.wait(lambda frame: frame.event == "phx_reply" and frame.ref == ref)

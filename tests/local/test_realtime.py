@@ -404,25 +404,6 @@ async def test_an_api_key_of_the_new_kind_falls_back_to_the_connections(
         assert reply["status"] == "ok"
 
 
-async def test_postgres_changes_are_refused_by_name_after_the_join(
-    local_supabase: LocalSupabase,
-) -> None:
-    """The join is answered with ok and ids, the refusal comes as a system frame."""
-    name = fresh()
-    wanted = {"event": "*", "schema": "public", "table": "messages"}
-    async with socket(local_supabase) as client:
-        _, reply = await client.join(name, postgres_changes=[wanted])
-        (binding,) = reply["response"]["postgres_changes"]
-        assert isinstance(binding.pop("id"), int)
-        assert binding == wanted
-        system = await client.event(f"realtime:{name}", "system")
-        assert (system.payload["extension"], system.payload["status"]) == (
-            "postgres_changes",
-            "error",
-        )
-        assert "not supported" in system.payload["message"]
-
-
 async def test_the_channel_after_the_hundredth_is_refused(local_supabase: LocalSupabase) -> None:
     """As many channels as hosted projects have on one socket."""
     async with socket(local_supabase) as client:

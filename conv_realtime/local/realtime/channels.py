@@ -22,6 +22,10 @@ class Subscriber(Protocol):
     def version(self) -> Version:
         """The protocol version that it speaks."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much it has not read yet."""
+
     def push(self, wire: Wire) -> None:
         """Queues one encoded frame."""
 

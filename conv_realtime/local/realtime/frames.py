@@ -186,6 +186,21 @@ class UserBroadcast(Outgoing):
         return _body(self.event, self.payload, self.metadata)
 
 
+@dataclass(frozen=True)
+class TextFanOut(Outgoing):
+    """Any other event for everybody on a topic; ``body`` is its payload as JSON."""
+
+    topic: str
+    event: str
+    body: bytes
+
+    def encode_v1(self) -> str:
+        return _v1_text(None, self.event, self.body, self.topic)
+
+    def encode_v2(self) -> str:
+        return _v2_text(None, None, self.topic, self.event, self.body)
+
+
 def encode(version: Version, frame: Frame) -> Wire:
     """Encodes a frame for one socket: a reply, a system message, a close."""
     payload = orjson.dumps(frame.payload)

@@ -30,6 +30,7 @@ class JoinRequest:
         replication_ready: tell when broadcasts from the database are certain to arrive.
         replay: the past messages that it asks for.
         bindings: the ``postgres_changes`` that it asks for, each with the id that we give it.
+        is_legacy: whether the topic stood for its bindings.
         access_token: None where the key of the connection speaks for it.
     """
 
@@ -39,6 +40,7 @@ class JoinRequest:
     replication_ready: bool
     replay: Replay | None
     bindings: tuple[dict[str, Any], ...]
+    is_legacy: bool
     access_token: object
 
 
@@ -46,7 +48,8 @@ def read_join(name: str, payload: object) -> JoinRequest:
     """Reads the payload of a join.
 
     Args:
-        name: the topic without its prefix; without ``config`` it is a legacy ``schema:table``.
+        name: the topic without its prefix; without ``config`` it is a legacy
+            ``schema:table:filter``.
         payload: any JSON value.
 
     Raises:
@@ -61,6 +64,7 @@ def read_join(name: str, payload: object) -> JoinRequest:
     config = payload.get("config")
     if config is not None and not isinstance(config, dict):
         raise JoinRefused("UnknownErrorOnChannel", "config must be an object")
+    is_legacy = config is None
     if config is None:
         config = {"postgres_changes": _legacy_changes(name)}
     broadcast = config.get("broadcast")
@@ -74,6 +78,7 @@ def read_join(name: str, payload: object) -> JoinRequest:
         replication_ready=broadcast.get("replication_ready") is True,
         replay=_replay(broadcast.get("replay"), private=private),
         bindings=tuple(_binding(item) for item in _objects(config.get("postgres_changes"))),
+        is_legacy=is_legacy,
         access_token=payload.get("access_token"),
     )
 
@@ -90,8 +95,7 @@ def _replay(asked: object, *, private: bool) -> Replay | None:
 
 
 def _legacy_changes(name: str) -> list[dict[str, str]]:
-    schema, _, table = name.partition(":")
-    return [{"schema": schema, "table": table}] if table else [{"schema": schema}]
+    return [dict(zip(("schema", "table", "filter"), name.split(":", 2), strict=False))]
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

@@ -28,6 +28,10 @@ class Outbox(Protocol):
     def full(self) -> bool:
         """Whether the reader was too slow and has been given up."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much is waiting to be written; 0 once the socket is gone or given up."""
+
     def push(self, wire: Wire) -> None:
         """Queues one frame. Never blocks; does nothing once the socket is gone or given up."""
 
@@ -66,6 +70,11 @@ class TransportOutbox:
         self._max_bytes = max_bytes
         self._frames: list[bytes] = []
         self._on_full: Callable[[], None] = lambda: None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the transport has not written yet; see `Outbox`."""
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
 
     def push(self, wire: Wire) -> None:
         """Queues one frame; see `Outbox`."""
@@ -110,6 +119,11 @@ class SendOutbox:
         self._waiting = asyncio.Event()
         self._sending = asyncio.Lock()
         self._on_full: Callable[[], None] = lambda: None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What has been pushed and not been sent; see `Outbox`."""
+        return 0 if self.full else self._bytes
 
     def push(self, wire: Wire) -> None:
         """Queues one frame; see `Outbox`."""

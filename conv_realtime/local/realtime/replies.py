@@ -10,10 +10,6 @@ from conv_realtime.local.realtime.join import JoinRefused
 from conv_realtime.local.realtime.tokens import TokenRefused
 
 DATABASE_AWAY = "Realtime was unable to connect to the project database"
-NO_POSTGRES_CHANGES = (
-    "Unable to subscribe to changes with given parameters. "
-    "postgres_changes is not supported by the local Realtime server"
-)
 
 
 def reply(topic: str, ref: Ref, join_ref: Ref, status: str, response: Any) -> Frame:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from conv_realtime.local.realtime.access import AccessChecker
+from conv_realtime.local.realtime.changes.service import Changes
 from conv_realtime.local.realtime.channels import Topics
 from conv_realtime.local.realtime.replay import History
 from conv_realtime.local.realtime.tokens import Verify
@@ -26,6 +27,7 @@ class Rules:
         max_buffered_bytes: waiting for one socket; what reads slower is dropped.
         join_error_seconds: the delay before a refused join is answered.
         connect_error_seconds: the delay before a connection is refused.
+        policy_seconds: after which a policy that does not answer is given up.
     """
 
     idle_seconds: float = 60.0
@@ -35,6 +37,7 @@ class Rules:
     max_buffered_bytes: int = 16 * 1024 * 1024
     join_error_seconds: float = 0.0
     connect_error_seconds: float = 0.0
+    policy_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Surroundings:
 
     Attributes:
         topics: who is on which.
-        access: asks the policies.
+        access: asks the policies of private channels.
+        changes: sends the changes of tables.
         history: asks for past broadcasts.
         verify: checks a token.
         rules: limits and delays.
@@ -53,6 +57,7 @@ class Surroundings:
 
     topics: Topics
     access: AccessChecker
+    changes: Changes
     history: History
     verify: Verify
     rules: Rules

@@ -1,7 +1,7 @@
 """The local Realtime server: Supabase's WebSocket and HTTP endpoints on our own PostgreSQL.
 
-Broadcasts, private channels authorised by the policies on ``realtime.messages``, and broadcasts
-from the database. `postgres_changes` is refused by name and presence is ignored.
+Broadcasts, private channels authorised by the policies on ``realtime.messages``, broadcasts from
+the database, and `postgres_changes`. Presence is ignored.
 
 Differences from a hosted server, on purpose: no rate limits, no delay before a refusal (see
 `Rules`), and after a restart of PostgreSQL broadcasts from the database go on by themselves.
@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from conv_realtime.local.realtime.access import AccessChecker
 from conv_realtime.local.realtime.broadcast import PUBLICATION, publish_transaction
 from conv_realtime.local.realtime.broadcast_http import BroadcastApi
+from conv_realtime.local.realtime.changes.service import Changes
 from conv_realtime.local.realtime.channels import Topics
 from conv_realtime.local.realtime.frames import Version
 from conv_realtime.local.realtime.outbox import Send, outbox
@@ -38,7 +39,6 @@ log = logging.getLogger("conv_realtime.local.realtime")
 
 WEBSOCKET_PATH = "/realtime/v1/websocket"
 NORMAL_CLOSURE = 1000
-_POLICY_TIMEOUT_MS = 5_000
 _REFUSED_SECONDS = 1.0
 
 Scope = MutableMapping[str, Any]
@@ -90,14 +90,17 @@ class RealtimeServer:
                 # A policy that never ends must not hold a connection for good.
                 kwargs={
                     "application_name": "conv_realtime_policies",
-                    "options": f"-c statement_timeout={_POLICY_TIMEOUT_MS}",
+                    "options": f"-c statement_timeout={int(self._rules.policy_seconds * 1000)}",
                 },
             )
             await stack.enter_async_context(pool)
             await stack.enter_async_context(self._replication())
+            changes = Changes(self._dsn, self._rules.policy_seconds)
+            await stack.enter_async_context(changes.running())
             self._around = Surroundings(
                 self._topics,
                 AccessChecker(pool),
+                changes,
                 History(pool),
                 self._verify,
                 self._rules,

@@ -53,6 +53,11 @@ class Session:
         """The protocol version of this socket."""
         return self._version
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much the client has not read yet."""
+        return self._outbox.waiting_bytes
+
     def push(self, wire: Wire) -> None:
         """Queues one encoded frame for this socket."""
         self._outbox.push(wire)
@@ -181,9 +186,7 @@ class Session:
         return await self._around.access.check(name, token)
 
     def _tell_extras(self, request: JoinRequest, channel: Channel) -> None:
-        if request.bindings:
-            refusal = replies.NO_POSTGRES_CHANGES
-            self._send(replies.system(channel, "postgres_changes", "error", refusal))
+        self._around.changes.subscribe(channel, request.bindings, is_legacy=request.is_legacy)
         if request.replication_ready and self._around.replicating():
             ready = "Replication connection established"
             self._send(replies.system(channel, "system", "ok", ready))
@@ -208,6 +211,7 @@ class Session:
             return
         channel.token = token
         self._watch_expiry(channel)
+        self._around.changes.refresh(channel)
 
     def _broadcast(self, channel: Channel, ref: Ref, message: Outgoing, size: int) -> None:
         if size > self._around.rules.max_payload_bytes:
@@ -232,6 +236,7 @@ class Session:
 
     def _forget(self, channel: Channel) -> None:
         self._around.topics.discard(channel)
+        self._around.changes.discard(channel)
         if self._channels.get(channel.topic) is channel:
             del self._channels[channel.topic]
         timer = self._expiries.pop(channel, None)

@@ -1,8 +1,8 @@
 """Decodes what PostgreSQL's pgoutput plug-in (protocol 1) streams. No I/O.
 
 Messages go in one at a time, whole transactions come out, in commit order, each with the rows
-that it changed. Streaming of open transactions and two-phase commit are not asked for, so one
-transaction's messages are never interleaved with another's.
+that it changed; where they could be large, in parts. Streaming of open transactions and two-phase
+commit are not asked for, so one transaction's messages are never interleaved with another's.
 
 Source: PostgreSQL documentation, "Logical Replication Message Formats".
 """
@@ -10,7 +10,7 @@ Source: PostgreSQL documentation, "Logical Replication Message Formats".
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -70,21 +70,40 @@ class Transaction:
         lsn: the position after its commit record.
         committed_at: commit time in seconds since 1970.
         changes: its rows in the order in which they were written.
+        size: of the messages that described them, in bytes.
+        is_whole: false if more of it follows; `lsn` is then that of its commit record.
     """
 
     xid: int
     lsn: int
     committed_at: float
     changes: tuple[Change, ...]
+    size: int = 0
+    is_whole: bool = True
 
 
 class Decoder:
-    """Push one pgoutput message in, pull out the transaction that it completes, if any."""
+    """Push one pgoutput message in, pull out the transaction that it completes, if any.
 
-    def __init__(self) -> None:
+    Args:
+        wants: whether the changes of a table are wanted at all.
+        part_rows: a transaction comes in parts of at most so many rows.
+        part_bytes: and, but for its last row, of less than so many bytes.
+    """
+
+    def __init__(
+        self,
+        wants: Callable[[Relation], bool] = lambda _: True,
+        part_rows: int | None = None,
+        part_bytes: int | None = None,
+    ) -> None:
+        self._wants = wants
+        self._part_rows = part_rows
+        self._part_bytes = part_bytes
         self._relations: dict[int, Relation] = {}
-        self._xid = 0
+        self._begun = (0, 0, 0)
         self._changes: list[Change] = []
+        self._size = 0
 
     def feed(self, message: bytes) -> Transaction | None:
         """Takes one message.
@@ -95,17 +114,21 @@ class Decoder:
         reader = _Reader(message)
         match reader.take("!c")[0]:
             case b"B":
-                _, _, self._xid = reader.take("!QqI")
-                self._changes = []
+                self._begun = reader.take("!QqI")
+                self._changes, self._size = [], 0
             case b"C":
-                _, _, end_lsn, microseconds = reader.take("!BQQq")
-                changes, self._changes = tuple(self._changes), []
-                return Transaction(self._xid, end_lsn, _seconds(microseconds), changes)
+                _, _, end_lsn, _ = reader.take("!BQQq")
+                return self._completed(end_lsn, is_whole=True)
             case b"R":
                 relation = _relation(reader)
                 self._relations[relation.oid] = relation
             case b"I" | b"U" | b"D" as kind:
-                self._changes.append(self._row(kind, reader))
+                relation = self._relation(reader.take("!I")[0])
+                if self._wants(relation):
+                    self._changes.append(_row(kind, relation, reader))
+                    self._size += len(message)
+                    if self._is_full():
+                        return self._completed(self._begun[0], is_whole=False)
             case b"T":
                 self._changes.extend(self._truncated(reader))
             case b"Y" | b"O" | b"M":
@@ -114,17 +137,15 @@ class Decoder:
                 raise ValueError(f"pgoutput message of unknown kind {kind!r}")
         return None
 
-    def _row(self, kind: bytes, reader: _Reader) -> Change:
-        relation = self._relation(reader.take("!I")[0])
-        new: Row = {}
-        old: Row = {}
-        while not reader.at_end:
-            if reader.take("!c")[0] == b"N":
-                new = reader.row(relation)
-            else:  # K: the key, O: the whole old row
-                old = reader.row(relation)
-        names: dict[bytes, Kind] = {b"I": "INSERT", b"U": "UPDATE", b"D": "DELETE"}
-        return Change(names[kind], relation, new, old)
+    def _is_full(self) -> bool:
+        rows = self._part_rows is not None and len(self._changes) >= self._part_rows
+        return rows or (self._part_bytes is not None and self._size >= self._part_bytes)
+
+    def _completed(self, lsn: int, *, is_whole: bool) -> Transaction:
+        _, microseconds, xid = self._begun
+        changes, size = tuple(self._changes), self._size
+        self._changes, self._size = [], 0
+        return Transaction(xid, lsn, _seconds(microseconds), changes, size, is_whole)
 
     def _truncated(self, reader: _Reader) -> list[Change]:
         count, _ = reader.take("!IB")
@@ -135,6 +156,23 @@ class Decoder:
         if oid not in self._relations:
             raise ValueError(f"pgoutput change of a table {oid} that it did not describe")
         return self._relations[oid]
+
+
+def _row(kind: bytes, relation: Relation, reader: _Reader) -> Change:
+    new: Row = {}
+    old: Row = {}
+    while not reader.at_end:
+        match reader.take("!c")[0]:
+            case b"N":
+                new = reader.row(relation)
+            case b"O":
+                old = reader.row(relation)
+            case _:  # K: the key, and nulls that stand for everything else
+                row = reader.row(relation)
+                keys = (column.name for column in relation.columns if column.is_key)
+                old = {name: row[name] for name in keys}
+    names: dict[bytes, Kind] = {b"I": "INSERT", b"U": "UPDATE", b"D": "DELETE"}
+    return Change(names[kind], relation, new, old)
 
 
 class _Reader:

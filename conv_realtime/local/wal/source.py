@@ -18,16 +18,25 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 
 import psycopg
 from psycopg import pq
 
-from conv_realtime.local.wal.pgoutput import POSTGRES_EPOCH, Decoder, Transaction
+from conv_realtime.local.wal.pgoutput import POSTGRES_EPOCH, Decoder, Relation, Transaction
 
 log = logging.getLogger("conv_realtime.local.wal")
 
+# Values come as text: in one form, whatever the database or its roles have set.
+_SETTINGS = {
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
 STATUS_SECONDS = 5.0  # PostgreSQL drops a silent client after wal_sender_timeout, 60 s
 CONNECT_SECONDS = 10.0
 
@@ -41,6 +50,11 @@ class WalSource:
         deliver: called in the event loop with each transaction; must not block or raise.
         connected: called with True once changes are certain to be seen from now on, and with
             False when the stream broke: changes until the next True were missed.
+        ready: awaited after each delivery; while it waits no more is read, and PostgreSQL keeps
+            what follows. Cancelled and awaited again now and then.
+        wants: whether the changes of a table are to be delivered at all.
+        part_rows: see `Decoder`.
+        part_bytes: see `Decoder`.
     """
 
     def __init__(
@@ -50,11 +64,19 @@ class WalSource:
         deliver: Callable[[Transaction], None],
         *,
         connected: Callable[[bool], None] = lambda _: None,
+        ready: Callable[[], Awaitable[None]] | None = None,
+        wants: Callable[[Relation], bool] = lambda _: True,
+        part_rows: int | None = None,
+        part_bytes: int | None = None,
     ) -> None:
         self._dsn = dsn
         self._publications = tuple(publications)
         self._deliver = deliver
         self._connected = connected
+        self._ready = ready
+        self._decoder = partial(Decoder, wants, part_rows, part_bytes)
+        self._position = 0
+        self._reported = 0.0
 
     async def run(self) -> None:
         """Streams until cancelled, connecting again whenever the stream breaks.
@@ -85,6 +107,7 @@ class WalSource:
             replication="database",
             application_name="conv_realtime_wal",
             connect_timeout=int(CONNECT_SECONDS),
+            options=" ".join(f"-c {name}={value}" for name, value in _SETTINGS.items()),
         )
         try:
             await connection.execute(
@@ -108,27 +131,38 @@ class WalSource:
         Raises:
             psycopg.OperationalError: the server ended it.
         """
-        decoder = Decoder()
-        position = 0
-        reported = time.monotonic()
+        decoder = self._decoder()
+        self._position = 0
+        self._reported = time.monotonic()
         with _readable(pgconn.socket) as readable:
             while True:
                 readable.clear()
                 pgconn.consume_input()
-                reply = False
                 for message in _received(pgconn):
                     at, asked, transaction = _understand(message, decoder)
-                    position = max(position, at)
-                    reply = reply or asked
+                    self._position = max(self._position, at)
+                    if asked:
+                        self._report(pgconn)
                     if transaction is not None:
                         self._deliver(transaction)
-                if reply or time.monotonic() - reported >= STATUS_SECONDS:
-                    pgconn.put_copy_data(_status(position))
-                    pgconn.flush()
-                    reported = time.monotonic()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(STATUS_SECONDS):
-                        await readable.wait()
+                        if self._ready is not None:
+                            await self._awake(pgconn, self._ready)
+                await self._awake(pgconn, readable.wait)
+
+    async def _awake(self, pgconn: pq.abc.PGconn, what: Callable[[], Awaitable[object]]) -> None:
+        """Waits for something, and meanwhile shows PostgreSQL that somebody is there."""
+        while True:
+            if time.monotonic() - self._reported >= STATUS_SECONDS:
+                self._report(pgconn)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_SECONDS):
+                    await what()
+                    return
+
+    def _report(self, pgconn: pq.abc.PGconn) -> None:
+        pgconn.put_copy_data(_status(self._position))
+        pgconn.flush()
+        self._reported = time.monotonic()
 
 
 def backoff(first: float = 0.05, limit: float = 2.0) -> Iterator[float]:
@@ -145,7 +179,8 @@ def _understand(message: bytes, decoder: Decoder) -> tuple[int, bool, Transactio
     if message[:1] == b"w":
         _, position, _, _ = struct.unpack_from("!cQQq", message)
         transaction = decoder.feed(message[25:])
-        return (transaction.lsn if transaction else position), False, transaction
+        done = transaction is not None and transaction.is_whole
+        return (transaction.lsn if transaction and done else position), False, transaction
     if message[:1] == b"k":
         _, position, _, asked = struct.unpack("!cQqB", message)
         return position, bool(asked), None
