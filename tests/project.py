@@ -73,14 +73,14 @@ class SupabaseProject:
     """
 
     url: str
-    publishable_key: str
-    secret_key: str
-    db_url: str
-    jwt_secret: str | None = None
+    publishable_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    db_url: str = field(repr=False)
+    jwt_secret: str | None = field(default=None, repr=False)
     local: bool = False
     schema: str = "was there"
     owners: set[str] = field(default_factory=set)
-    _users: list[str] = field(default_factory=list)
+    _passwords: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, local: LocalSupabase) -> Self:
@@ -127,6 +127,12 @@ class SupabaseProject:
             return Owner(made, self.token(made))
         return self._signed_up()
 
+    def renewed(self, owner: Owner) -> Owner:
+        """Gives the same user with another token."""
+        if self.jwt_secret is not None:
+            return Owner(owner.id, self.token(owner.id, 9000))
+        return self._signed_in(owner.id)
+
     def token(self, sub: UUID | str, expires_in: float = 3600.0) -> str:
         """Gives a token of a user of any lifetime; needs the JWT secret."""
         if self.jwt_secret is None:
@@ -143,13 +149,17 @@ class SupabaseProject:
             not_applicable(f"no auth admin API there; {PREFIX}JWT_SECRET would do as well")
         answer.raise_for_status()
         made = str(answer.json()["id"])
-        self._users.append(made)
+        self._passwords[made] = (email, password)
         self.owners.add(made)
+        return self._signed_in(made)
+
+    def _signed_in(self, user: str) -> Owner:
+        email, password = self._passwords[user]
         wanted = {"email": email, "password": password}
         with self.http(self.publishable_key) as http:
             answer = _patiently(http, "/auth/v1/token?grant_type=password", wanted)
         answer.raise_for_status()
-        return Owner(made, str(answer.json()["access_token"]))
+        return Owner(user, str(answer.json()["access_token"]))
 
     def http(self, key: str, token: str | None = None) -> httpx.Client:
         """Gives a client with a key, and the token of a user if there is one."""
@@ -169,15 +179,18 @@ class SupabaseProject:
         return found
 
     def remove_rows(self) -> None:
-        """Deletes the rows of this run's users, and the users."""
+        """Deletes the rows of this run's users."""
         with psycopg.connect(self.db_url) as connection:
             for table in _TABLES:
                 query = f"delete from public.{table} where owner_id = any (%s)"
                 connection.execute(query.encode(), (list(self.owners),))
+
+    def remove_users(self) -> None:
+        """Deletes the users that were signed up."""
         with self.http(self.secret_key) as http:
-            for user in self._users:
+            for user in self._passwords:
                 http.delete(f"/auth/v1/admin/users/{user}").raise_for_status()
-        self._users.clear()
+        self._passwords.clear()
 
 
 def _patiently(http: httpx.Client, path: str, body: Any) -> httpx.Response:
@@ -204,6 +217,7 @@ def borrowed(project: SupabaseProject) -> Iterator[SupabaseProject]:
             yield project
         finally:
             project.remove_rows()
+            project.remove_users()
 
 
 @contextmanager

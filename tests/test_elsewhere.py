@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+import respx
 
 from tests.local.own_postgres import open_folder
-from tests.project import PREFIX, remove_schema
+from tests.project import PREFIX, Owner, SupabaseProject, remove_schema
 from tests.report import PATH_VARIABLE
 
 ROOT = Path(__file__).parents[1]
@@ -147,3 +149,24 @@ def test_another_version_of_the_schema_is_refused(
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
     assert "has version 20200101000000 of the schema" in done.stdout + done.stderr
     assert after == before
+
+
+@respx.mock
+def test_users_are_made_and_removed_through_the_auth_admin_api() -> None:
+    """Where no JWT secret is known: signed in by password, again after a limit, gone at the end."""
+    project = SupabaseProject("http://project.test", "publishable", "secret", "unused")
+    admin = respx.post(f"{project.url}/auth/v1/admin/users").respond(200, json={"id": "u1"})
+    tokens = [httpx.Response(200, json={"access_token": name}) for name in ("first", "second")]
+    limited = httpx.Response(429, headers={"retry-after": "0"})
+    signing = respx.post(f"{project.url}/auth/v1/token").mock(side_effect=[limited, *tokens])
+    gone = respx.delete(f"{project.url}/auth/v1/admin/users/u1").respond(200)
+    member = project.member()
+    assert (member, project.renewed(member)) == (Owner("u1", "first"), Owner("u1", "second"))
+    assert project.owners == {"u1"}
+    project.remove_users()
+    assert gone.call_count == 1
+    made, asked = (json.loads(route.calls[0].request.content) for route in (admin, signing))
+    assert asked == {"email": made["email"], "password": made["password"]}
+    assert made["email_confirm"] is True
+    keys = [route.calls[0].request.headers["apikey"] for route in (admin, signing, gone)]
+    assert keys == ["secret", "publishable", "secret"]
