@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
@@ -32,26 +33,64 @@ def is_transcript_name(path: str) -> bool:
     return path.endswith(SUFFIX) and os.path.basename(path) not in _NOT_TRANSCRIPTS
 
 
-def walk(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield the absolute path of every file below `paths` that can be a transcript, sorted.
+@dataclass(slots=True)
+class Found:
+    """What lies below some paths.
+
+    Attributes:
+        files: absolute paths of what can be a transcript, sorted.
+        links: linked folders that were walked as well; a watcher has to be told of them.
+    """
+
+    files: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+
+
+def walk(paths: Iterable[Path]) -> Found:
+    """Return what lies below `paths`, in linked folders too.
+
+    A link is followed unless it leads to what is walked anyway, or to a folder above: so no
+    loop is endless, and no file is found by more ways than it has names outside of links.
 
     Raises:
         SourceError: one of `paths` cannot be read at all. Folders below that cannot be read
             are left out.
     """
     found: set[str] = set()
+    walked: set[str] = set()
+    linked: list[str] = []
     for path in paths:
         place = os.path.abspath(path.expanduser())
         try:
             top = os.stat(place)
         except OSError as error:
             raise SourceError(place, error.strerror or str(error)) from error
-        if not modes.S_ISDIR(top.st_mode):
+        if modes.S_ISDIR(top.st_mode):
+            walked.add(os.path.realpath(place))
+            _walk(place, found, linked)
+        else:
             found.add(place)
-            continue
-        for folder, _, names in os.walk(place):
-            found.update(os.path.join(folder, name) for name in names if is_transcript_name(name))
-    yield from sorted(found)
+    links: list[str] = []
+    while linked:
+        link = linked.pop()
+        real = os.path.realpath(link)
+        if not any(_holds(known, real) or _holds(real, known) for known in walked):
+            walked.add(real)
+            links.append(link)
+            _walk(link, found, linked)
+    return Found(sorted(found), sorted(links))
+
+
+def _walk(place: str, found: set[str], linked: list[str]) -> None:
+    for folder, folders, names in os.walk(place):
+        found.update(os.path.join(folder, name) for name in names if is_transcript_name(name))
+        paths = (os.path.join(folder, name) for name in folders)
+        linked.extend(path for path in paths if os.path.islink(path))
+
+
+def _holds(folder: str, path: str) -> bool:
+    """Return whether `path` is `folder` or lies in it."""
+    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def stat(path: str) -> FileStat | None:
@@ -63,6 +102,11 @@ def stat(path: str) -> FileStat | None:
     if not modes.S_ISREG(found.st_mode):
         return None
     return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def stats(paths: Iterable[str]) -> dict[str, FileStat]:
+    """Return the state of each of `paths` that is a regular file now."""
+    return {path: found for path in paths if (found := stat(path))}
 
 
 class OpenFile:
@@ -83,7 +127,22 @@ class OpenFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; nothing can be read any more."""
         os.close(self._fd)
+
+    def again(self) -> OpenFile:
+        """Return the same file, opened once more: also where its path has gone."""
+        other = object.__new__(OpenFile)
+        other.path = self.path
+        other._fd = os.dup(self._fd)
+        return other
+
+    def is_same(self, other: OpenFile) -> bool:
+        """Return whether both are the same file, whatever it holds."""
+        return os.path.sameopenfile(self._fd, other._fd)
 
     def stat(self) -> FileStat:
         """Return the state of the file that is open, whatever its path holds by now."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
@@ -50,25 +50,20 @@ class Summary:
 async def catch_up(
     desk: Desk,
     tender: Tender,
-    paths: Sequence[Path],
+    stats: Mapping[str, FileStat],
     *,
     resting: bool,
     done: Callable[[str, Progress], None] = lambda path, progress: None,
 ) -> None:
-    """Look at every file below `paths`, newest first, and wait until they are sent.
+    """Look at files, newest first, and wait until they are sent.
 
     Args:
         desk: what is shared.
         tender: looks.
-        paths: files and folders that exist.
+        stats: the files.
         resting: whether to take every file as at rest.
         done: called after each file with its path.
-
-    Raises:
-        SourceError: one of `paths` cannot be read at all.
     """
-    found = await asyncio.to_thread(lambda: list(disk.walk(paths)))
-    stats = {path: stat for path in found if (stat := disk.stat(path))}
     sizes = {path: stat.size for path, stat in stats.items()}
     for path in sizes:  # who owns what depends on all files, not on their order
         with contextlib.suppress(SourceError):  # told when it is looked at

@@ -15,6 +15,7 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
 from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf
@@ -42,6 +43,7 @@ class Desk:
     checkpoints: Checkpoints
     announcer: Announcer
     slots: asyncio.Semaphore
+    holder: Holder
 
     def follower(self, path: str, checkpoint: Checkpoint | None) -> Follower:
         """Return a new follower of `path`."""

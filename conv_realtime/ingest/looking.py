@@ -54,11 +54,14 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
 
 
 def _gone(desk: Desk, path: str) -> None:
-    """A file that vanished deletes nothing; only what was not sent yet is lost with it."""
+    """A file that vanished deletes nothing; what was not sent yet is read from the open file."""
     book = desk.shelf.books.get(path)
     if book is None or book.follower is None:
         return
-    if waiting := book.follower.waiting(book.follower.sent):
+    if book.follower.has_news(book.follower.sent):
+        if desk.holder.holds(path):
+            return
+        waiting = book.follower.waiting(book.follower.sent)
         logger.error("%s vanished before %d records of it were sent", path, waiting)
     book.follower = None
 
@@ -93,3 +96,5 @@ async def _take(
                 await desk.announce(follower, file)
         except RewrittenError:
             await rewritten(desk, book, follower, file)
+        if follower.has_news(follower.sent) and not book.replaced:
+            desk.holder.keep(file)

@@ -48,6 +48,11 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
         earlier = {id for row in known.values() for id in (*row.live, *row.deleted)}
         highest = max([highest, *(row.highest for row in known.values())])
     if earlier and not earlier & now:
+        # The old file's conversation stays. What the store lacks of it can still be read, if it
+        # was put aside and not overwritten: that first.
+        book.replaced = follower.has_news(follower.sent) and desk.holder.holds_another(file)
+        if book.replaced:
+            return
         checkpoint = Checkpoint(part=before.part + 1)
     else:
         checkpoint = Checkpoint(base=highest, part=before.part, rewritten=True)
@@ -79,7 +84,12 @@ async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
 
 
 async def settle(desk: Desk, book: Book, follower: Follower) -> None:
-    """Ask the database what it has of a file that no clean checkpoint speaks for."""
+    """Ask the database what it has of a file that no clean checkpoint speaks for.
+
+    Raises:
+        RewrittenError: the file was rewritten meanwhile.
+        SourceError: it cannot be read any more.
+    """
     if follower.settled and (follower.checkpoint.stat is not None or follower.confirmed):
         return
     known = await desk.known(follower)
@@ -93,7 +103,7 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
         async with book.lock:
             earlier = orphans | follower.rows.all_stated()
             desk.begin_again(book, follower, checkpoint, earlier)
-            with OpenFile(book.path) as file:
+            with desk.holder.open(book.path) as file:
                 await desk.read_on(follower, file, large=True)
 
 

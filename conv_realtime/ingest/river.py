@@ -34,11 +34,12 @@ from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.holding import Holder, room
 from conv_realtime.ingest.rows import Identity, RewrittenError
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
-from conv_realtime.ingest.waking import Waker, existing
+from conv_realtime.ingest.waking import Waker
 from conv_realtime.models import Conversation, Message
 from conv_realtime.ports import Sink, Store
 from conv_realtime.settings import Settings
@@ -77,7 +78,7 @@ class Ingest:
         self._keywords = keywords
         self._desk: Desk | None = None
         self._tender: Tender | None = None
-        self._watcher: Watcher | None = None
+        self._waker: Waker | None = None
         self._stack: AsyncExitStack | None = None
         self._schema_fault: str | None = None
         self._paths: list[Path] = []
@@ -111,6 +112,7 @@ class Ingest:
                 checkpoints=checkpoints,
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
+                holder=stack.enter_context(contextlib.closing(Holder(room()))),
             )
             self._tender = Tender(self._desk)
             await self._meet_database()
@@ -141,12 +143,12 @@ class Ingest:
         desk, tender = self._opened
         replaced = False
         try:
-            async with Watcher(self._paths) as self._watcher, tender.running() as tasks:
-                waker = Waker(desk, tender, self._watcher, self._paths)
+            async with Watcher(self._paths) as watcher, tender.running() as tasks:
+                self._waker = waker = Waker(desk, tender, watcher, self._paths)
                 tasks.create_task(waker.follow(), name="wakeups")
                 tasks.create_task(waker.sweep_for_ever(), name="sweeps")
                 tasks.create_task(self._watch_database(), name="database")
-                await catch_up(desk, tender, list(existing(self._paths)), resting=False)
+                await catch_up(desk, tender, await waker.files(), resting=False)
         except* DatabaseReplacedError:
             logger.warning("the database is another one now; sending everything to it")
             replaced = True
@@ -180,8 +182,10 @@ class Ingest:
                 on_progress(progress)
 
         with _plain_errors():
+            found = await asyncio.to_thread(disk.walk, self._paths)
+            stats = await asyncio.to_thread(disk.stats, found.files)
             async with tender.running():
-                await catch_up(desk, tender, self._paths, resting=True, done=done)
+                await catch_up(desk, tender, stats, resting=True, done=done)
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
         return summary
@@ -236,7 +240,7 @@ class Ingest:
             "lag_seconds": round(tender.behind_seconds, 3),
             "queue": queue,
             "dead_letters": len(desk.checkpoints.dead_letters()),
-            "watcher": self._watcher.watching if self._watcher else "stopped",
+            "watcher": self._waker.watching if self._waker else "stopped",
             "last_error": desk.checkpoints.fault
             or self._schema_fault
             or (error and f"{error.table}: {error.code}"),

@@ -32,9 +32,17 @@ async def send(desk: Desk, book: Book) -> None:
     """
     lost_before = False
     while (follower := book.follower) is not None:
-        await settle(desk, book, follower)
+        try:
+            await settle(desk, book, follower)
+        except RewrittenError:
+            return  # the next look finds out what happened
+        except SourceError as error:
+            logger.warning("%s", error)
+            return
         batch, generation = await _next(desk, book, follower)
         if batch is None:
+            if not follower.has_news(follower.sent):
+                desk.holder.release(book.path)
             return
         try:
             async with desk.slots:
@@ -59,7 +67,7 @@ async def _next(desk: Desk, book: Book, follower: Follower) -> tuple[Batch | Non
     """Return the next batch, and the generation of the file that it was built from."""
     async with book.lock:
         try:
-            with disk.OpenFile(book.path) as file:
+            with desk.holder.open(book.path) as file:
                 batch = await desk.next_batch(follower, follower.sent, file)
         except RewrittenError:
             batch = None  # the next look finds out what happened

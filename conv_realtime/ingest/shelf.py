@@ -29,6 +29,7 @@ class Book:
         fault: why it could not be read when it was last looked at.
         lock: held while the file is read or rows are built from it.
         generation: rises whenever the file is begun from its start again.
+        replaced: whether an unrelated file waits at the path until the former one is sent.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Book:
     fault: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     generation: int = 0
+    replaced: bool = False
     looking: bool = False
     look_again: bool = False
     sending: asyncio.Task[None] | None = None

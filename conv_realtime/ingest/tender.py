@@ -13,6 +13,7 @@ from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.looking import look
+from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sending import finish, send
 from conv_realtime.ingest.shelf import Book
 
@@ -116,6 +117,9 @@ class Tender:
     async def _look_once(self, book: Book, *, resting: bool) -> None:
         try:
             looked = await look(self._desk, book.path, resting=resting)
+        except RewrittenError:  # once more, while it was read again after the first time
+            self._rest_later(book)
+            return
         except SourceError as error:
             if book.fault != error.reason:  # each sweep comes by
                 logger.warning("%s", error)
@@ -153,6 +157,13 @@ class Tender:
             if book.sending is not None:
                 self._sends.add(book.sending)
                 book.sending.add_done_callback(self._sends.discard)
+                book.sending.add_done_callback(lambda _: self._look_at_successor(book))
+
+    def _look_at_successor(self, book: Book) -> None:
+        """Look at the file that took the path while its former one was not sent yet."""
+        if book.replaced and not self._desk.holder.holds(book.path):
+            book.replaced = False
+            self.look_soon(book.path)
 
     async def _settle_down(self, book: Book) -> None:
         """Wait until everything is sent, then judge the file as done."""

@@ -1,4 +1,9 @@
-"""When a file is looked at: events wake at once, a slow sweep over all files guarantees."""
+"""When a file is looked at: events wake at once, sweeps over all files guarantee.
+
+A sweep that finds what no event told of shows that events do not come: from a network drive, from
+folders that the system does not watch, from a program that writes through mapped memory. Sweeps
+are then as frequent as they are cheap.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import disk
 from conv_realtime.edges.watch import Wakeup, Watcher
 from conv_realtime.errors import SourceError
@@ -19,6 +26,13 @@ logger = logging.getLogger("conv_realtime.ingest")
 
 APPEAR_SECONDS = 1.0
 """How often is looked whether a watched path is there, and still the same."""
+
+FASTEST_SWEEP_SECONDS = 1.0
+SWEEP_SHARE = 0.02
+"""The part of the time that sweeps may take where they replace events."""
+
+_ON_ITS_WAY_NS = 1_000_000_000
+_QUIET_SWEEPS = 60
 
 
 class Waker:
@@ -31,50 +45,131 @@ class Waker:
         self._tender = tender
         self._watcher = watcher
         self._paths = paths
+        self._misses = Misses()
+        self._sweep_took = 0.0
+
+    @property
+    def watching(self) -> str:
+        """One word for `/healthz`: the watcher's, or `partial` where events do not come."""
+        watching = self._watcher.watching
+        return "partial" if watching == "ok" and self._misses.missing else watching
+
+    async def files(self) -> dict[str, FileStat]:
+        """Return every file below the paths; linked folders are watched before they are read.
+
+        Raises:
+            SourceError: one of the paths went, or was closed, just now.
+        """
+        begun = time.monotonic()
+        self._misses.begin()
+        found = await _walk(existing(self._paths))
+        if await self._watcher.follow_links(found.links):
+            found = await _walk(existing(self._paths))
+        stats = await asyncio.to_thread(disk.stats, found.files)
+        self._sweep_took = time.monotonic() - begun
+        if self._misses.compare(stats, time.time_ns()):
+            logger.warning("files change and no event tells of it; sweeping instead")
+        return stats
 
     async def follow(self) -> None:
         """Look at what the watcher reports, until cancelled."""
         async for wakeup in self._watcher.wakeups():
             if wakeup.sweep:
+                self._misses.excuse()
                 await self._sweep()
             await self._look(wakeup)
 
     async def sweep_for_ever(self) -> None:
         """Sweep now and then, and whenever a path appears or is replaced, until cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._desk.settings.sweep_seconds):
-                    await self._until_outdated()
+            await self._until_due()
+            if self._watcher.outdated:
+                self._misses.excuse()
             await self._watcher.arm()
             await self._sweep()
+
+    def _until_next_sweep(self) -> float:
+        usual = self._desk.settings.sweep_seconds
+        if not (self._watcher.blind or self._misses.missing):
+            return usual
+        return min(usual, max(FASTEST_SWEEP_SECONDS, self._sweep_took / SWEEP_SHARE))
 
     async def _look(self, wakeup: Wakeup) -> None:
         for folder in wakeup.folders:
             with contextlib.suppress(SourceError):  # it is gone again
-                wakeup.files.update(await _walk([Path(folder)]))
+                wakeup.files.update((await _walk([Path(folder)])).files)
+        self._misses.told(wakeup.files)
         for path in wakeup.files:
             if disk.is_transcript_name(path) or path in self._desk.shelf.books:
                 self._tender.look_soon(path, tell=True)
 
-    async def _until_outdated(self) -> None:
-        """Return when a watched path appears, vanishes or is replaced by another."""
-        while not self._watcher.outdated:  # noqa: ASYNC110 - nothing tells of folders outside
-            await asyncio.sleep(APPEAR_SECONDS)
+    async def _until_due(self) -> None:
+        """Return when the next sweep is due, or the watcher is no longer what it was."""
+        begun = time.monotonic()
+        while not self._watcher.outdated:
+            left = begun + self._until_next_sweep() - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, APPEAR_SECONDS))
 
     async def _sweep(self) -> None:
         """Look at every file whose state on disk is not the one last seen."""
         shelf = self._desk.shelf
         try:
-            paths = await _walk(existing(self._paths))
-        except SourceError as error:  # it went, or was closed, just now
+            stats = await self.files()
+        except SourceError as error:
             logger.warning("%s", error)
             return
-        for path in paths:
+        for path, stat in stats.items():
             book = shelf.books.get(path)
             checkpoint = shelf.checkpoints.get(path)
             followed = book is not None and book.follower is not None
-            if followed or checkpoint is None or checkpoint.stat != disk.stat(path):
+            if followed or checkpoint is None or checkpoint.stat != stat:
                 self._tender.look_soon(path)
+
+
+class Misses:
+    """Whether files change without an event, told by comparing one sweep with the next."""
+
+    def __init__(self) -> None:
+        self.missing = False
+        self._told: set[str] = set()
+        self._told_before: set[str] = set()
+        self._before: dict[str, FileStat] | None = None
+        self._quiet = 0
+
+    def told(self, paths: Iterable[str]) -> None:
+        """Note that events came for these paths."""
+        self._told.update(paths)
+
+    def excuse(self) -> None:
+        """Hold nothing against the events until after the next sweep: some were lost, and why
+        is known."""
+        self._before = None
+
+    def begin(self) -> None:
+        """Note that a sweep begins: what is told from now on may be of a later change."""
+        self._told_before, self._told = self._told, set()
+
+    def compare(self, stats: dict[str, FileStat], now_ns: int) -> bool:
+        """Take the files as a sweep found them; return whether events turn out missing.
+
+        What changed within the last second does not count: its event may be on its way.
+        """
+        before, self._before = self._before, stats
+        told = self._told_before | self._told
+        if before is None:
+            return False
+        missed = any(
+            before.get(path) != stat
+            and path not in told
+            and now_ns - stat.mtime_ns > _ON_ITS_WAY_NS
+            for path, stat in stats.items()
+        )
+        was_missing = self.missing
+        self._quiet = 0 if missed else self._quiet + 1
+        self.missing = missed or (was_missing and self._quiet < _QUIET_SWEEPS)
+        return self.missing and not was_missing
 
 
 def existing(paths: Iterable[Path]) -> set[Path]:
@@ -83,5 +178,5 @@ def existing(paths: Iterable[Path]) -> set[Path]:
     return {path for path in paths if os.path.exists(path.expanduser())}
 
 
-async def _walk(paths: Iterable[Path]) -> list[str]:
-    return await asyncio.to_thread(lambda: list(disk.walk(paths)))
+async def _walk(paths: Iterable[Path]) -> disk.Found:
+    return await asyncio.to_thread(disk.walk, paths)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,82 +15,25 @@ import pytest
 
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.errors import ConfigError, MigrationError, SourceError, StoreError
-from conv_realtime.ingest import Ingest, Progress, Summary
-from conv_realtime.models import Change, Conversation, Message, Row, Table
+from conv_realtime.ingest import Progress, Summary
+from conv_realtime.models import Conversation, Message, Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
 from tests.ingest.lines import SESSION, assistant, says, user, uuid
+from tests.ingest.running import Heard
+from tests.ingest.running import ingest as _ingest
+from tests.ingest.running import running as _running
+from tests.ingest.running import texts as _texts
+from tests.ingest.running import until as _until
+from tests.ingest.running import write as _file
 
 OTHER = "99999999-2222-4333-8444-555555555555"
-
-
-class Heard:
-    """A sink that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-        self.files: list[tuple[str, str, int]] = []
-
-    def publish(self, changes: Sequence[Change]) -> None:
-        """Keep changes."""
-        self.changes.extend(changes)
-
-    def file_changed(self, path: str, change: str, size: int) -> None:
-        """Keep a file's change."""
-        self.files.append((path, change, size))
-
-    def texts(self) -> list[str]:
-        """Return the texts of the messages heard, in order."""
-        return [c.row.text for c in self.changes if isinstance(c.row, Message)]
-
-
-def _ingest(folder: Path, store: Any, sink: Heard | None = None, **settings: Any) -> Ingest:
-    values: dict[str, Any] = {
-        "state_dir": folder / "state",
-        "owner_id": IDENTITY.owner_id,
-        "machine": IDENTITY.machine,
-        "paths": [folder / "projects"],
-        "rest_seconds": 0.05,
-        **settings,
-    }
-    return Ingest(store=store, sink=sink, **values)
-
-
-def _file(folder: Path, *lines: bytes, name: str = f"-p/{SESSION}.jsonl") -> Path:
-    path = folder / "projects" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(lines))
-    return path
 
 
 async def _backfill(folder: Path, store: MemoryStore, **settings: Any) -> Summary:
     async with _ingest(folder, store, **settings) as ingest:
         return await ingest.backfill()
-
-
-@asynccontextmanager
-async def _running(ingest: Ingest) -> AsyncIterator[Ingest]:
-    async with ingest:
-        task = asyncio.create_task(ingest.run(), name="ingest under test")
-        try:
-            await _until(lambda: task.done() or ingest.health()["watcher"] == "ok")
-            yield ingest
-            assert not task.done(), task
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-
-
-async def _until(holds: Callable[[], object], within: float = 10.0) -> None:
-    async with asyncio.timeout(within):
-        while not holds():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.002)
-
-
-def _texts(store: MemoryStore) -> list[str]:
-    live = [row for row in store.messages.values() if row.deleted_at is None]
-    return [row.text for row in sorted(live, key=lambda row: row.seq)]
 
 
 # Backfill ----------------------------------------------------------------------------------

@@ -74,8 +74,11 @@ class _Armed:
 
 
 def _folder(path: str) -> str:
-    """Return what is watched for `path`: a file is watched by the folder that it is in."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
+    """Return what is watched for `path`: a file is watched by the folder that it is in.
+
+    With a separator at the end: watchdog watches a link itself and not what it leads to.
+    """
+    return os.path.join(path if os.path.isdir(path) else os.path.dirname(path), "")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -98,6 +101,9 @@ class Watcher:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = [os.path.abspath(path.expanduser()) for path in paths]
+        self._links: list[str] = []
+        self._refused: set[str] = set()
+        self._complained = False
         self._armed: dict[str, _Armed] = {}
         self._observer: BaseObserver | None = None
         self._pending = Wakeup()
@@ -128,16 +134,33 @@ class Watcher:
 
     @property
     def watching(self) -> str:
-        """One word for `/healthz`: `ok`, `partial` (paths that do not exist) or `down`."""
+        """One word for `/healthz`: `ok`, `partial` or `down`.
+
+        `partial`: a path does not exist, or the system does not watch all folders below it.
+        """
         if not self.alive:
             return "down"
         armed = [path for path, armed in self._armed.items() if armed.watch is not None]
-        return "ok" if len(armed) == len(set(self._paths)) else "partial"
+        whole = len(armed) == len(set(self._wanted)) and not self._refused
+        return "ok" if whole else "partial"
+
+    @property
+    def blind(self) -> bool:
+        """Whether there are folders from which no event comes: only a sweep sees them."""
+        unwatched = any(armed.watch is None for armed in self._armed.values())
+        return unwatched or bool(self._refused) or not self.alive
+
+    @property
+    def _wanted(self) -> list[str]:
+        return self._paths + self._links
 
     @property
     def outdated(self) -> bool:
-        """Whether a path appeared, vanished or was replaced by another since the last `arm`."""
-        return any(self._known(path) != _identity(path) for path in self._paths)
+        """Whether `arm` has to be called.
+
+        A path appeared, vanished or was replaced by another, or no event comes any more.
+        """
+        return not self.alive or any(self._known(path) != _identity(path) for path in self._wanted)
 
     async def arm(self) -> None:
         """Take up paths that appeared or were replaced, and begin again where watching ended.
@@ -150,6 +173,17 @@ class Watcher:
             await asyncio.to_thread(self._start)
         elif self.outdated or self.watching != "ok":
             await asyncio.to_thread(self._schedule)
+
+    async def follow_links(self, links: Sequence[str]) -> bool:
+        """Watch these linked folders too, and no others; return whether any are new.
+
+        Events do not pass through links. Walk new ones after this.
+        """
+        new = set(links) - set(self._links)
+        if new or len(links) < len(self._links):
+            self._links = sorted(links)
+            await asyncio.to_thread(self._schedule)
+        return bool(new)
 
     async def wakeups(self) -> AsyncIterator[Wakeup]:
         """Yield what is worth a look, joined while nobody asks; ends never."""
@@ -164,12 +198,15 @@ class Watcher:
 
     def _start(self) -> None:
         self._armed.clear()
-        self._observer = lossless_observer(self._overflowed) or Observer()
+        self._observer = lossless_observer(self._overflowed, self._refuse) or Observer()
         self._observer.start()
         self._schedule()
 
     def _schedule(self) -> None:
-        for path in self._paths:
+        for path in self._armed.keys() - set(self._wanted):
+            self._unschedule(path)
+        refused, self._refused = self._refused, set()
+        for path in self._wanted:
             armed, identity = self._armed.get(path), _identity(path)
             if armed is not None:
                 if armed.watch is not None and armed.identity == identity:
@@ -177,16 +214,19 @@ class Watcher:
                 self._unschedule(path)
             if identity is not None:
                 self._armed[path] = _Armed(self._watch(path), identity)
+        if refused and self._observer is not None:
+            for emitter in self._observer.emitters:
+                getattr(emitter, "watch_again", lambda: None)()
 
     def _watch(self, path: str) -> ObservedWatch | None:
         assert self._observer is not None
         folder = _folder(path)
         try:
             return self._observer.schedule(
-                self._handler, folder, recursive=folder == path, event_filter=_EVENTS
+                self._handler, folder, recursive=os.path.isdir(path), event_filter=_EVENTS
             )
         except OSError as error:  # the limit on watches, most likely
-            logger.error("cannot watch %s: %s; it is swept instead", folder, error)
+            self._complain(folder, str(error))
             return None
 
     def _unschedule(self, path: str) -> None:
@@ -205,6 +245,21 @@ class Watcher:
         if observer is not None:
             observer.stop()
             observer.join(5)
+
+    def _refuse(self, folder: str) -> None:
+        if not self._refused:
+            self._complain(folder, "the system watches no more folders")
+        self._refused.add(folder)
+
+    def _complain(self, folder: str, reason: str) -> None:
+        if not self._complained:
+            self._complained = True
+            logger.error(
+                "cannot watch %s: %s; what is not watched is swept. On Linux, raise"
+                " fs.inotify.max_user_watches (sysctl)",
+                folder,
+                reason,
+            )
 
     def _overflowed(self) -> None:
         logger.warning("the kernel dropped file events; sweeping")

@@ -1,0 +1,83 @@
+"""An ingest on a folder of the test's own, and what is asked of it again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from conv_realtime.ingest import Ingest
+from conv_realtime.models import Change, Message
+from conv_realtime.testing import MemoryStore
+from tests.ingest.folding import IDENTITY
+from tests.ingest.lines import SESSION
+
+
+class Heard:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.files: list[tuple[str, str, int]] = []
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Keep changes."""
+        self.changes.extend(changes)
+
+    def file_changed(self, path: str, change: str, size: int) -> None:
+        """Keep a file's change."""
+        self.files.append((path, change, size))
+
+    def texts(self) -> list[str]:
+        """Return the texts of the messages heard, in order."""
+        return [c.row.text for c in self.changes if isinstance(c.row, Message)]
+
+
+def ingest(folder: Path, store: Any, sink: Heard | None = None, **settings: Any) -> Ingest:
+    """Makes an ingest of `folder/projects` with its state beside it."""
+    values: dict[str, Any] = {
+        "state_dir": folder / "state",
+        "owner_id": IDENTITY.owner_id,
+        "machine": IDENTITY.machine,
+        "paths": [folder / "projects"],
+        "rest_seconds": 0.05,
+        **settings,
+    }
+    return Ingest(store=store, sink=sink, **values)
+
+
+def write(folder: Path, *lines: bytes, name: str = f"-p/{SESSION}.jsonl") -> Path:
+    """Writes a transcript anew; gives its path."""
+    path = folder / "projects" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+@asynccontextmanager
+async def running(river: Ingest) -> AsyncIterator[Ingest]:
+    """Runs an ingest; gives it when it watches, and checks at the end that it still does."""
+    async with river:
+        task = asyncio.create_task(river.run(), name="ingest under test")
+        try:
+            await until(lambda: task.done() or river.health()["watcher"] != "stopped")
+            yield river
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def until(holds: Callable[[], object], within: float = 20.0) -> None:
+    """Returns as soon as it holds."""
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.002)
+
+
+def texts(store: MemoryStore) -> list[str]:
+    """Gives the texts of the live messages, by their place in the file."""
+    live = [row for row in store.messages.values() if row.deleted_at is None]
+    return [row.text for row in sorted(live, key=lambda row: row.seq)]
