@@ -151,7 +151,10 @@ class Bridge:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop reading, close the clients with `server_shutdown`, then release the lock."""
+        """Send what was read, stop, close the clients with `server_shutdown`, free the lock.
+
+        Sending takes three seconds at most, and none while the store is away.
+        """
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.aclose()
@@ -164,6 +167,7 @@ class Bridge:
         await self._enter_ingest(stack, ingest)
         await stack.enter_async_context(self._relay)
         await stack.enter_async_context(beside(_kept_up(ingest), "ingest"))
+        stack.push_async_callback(ingest.drain)
 
     async def _enter_beside_holder(
         self, stack: AsyncExitStack, settings: Settings, lock: StateLock

@@ -46,7 +46,7 @@ async def test_without_a_supabase_the_error_says_how_to_get_one(
 def test_making_a_bridge_touches_nothing(tmp_path: Path) -> None:
     """A constructor does no I/O: routes exist before the bridge is entered."""
     bridge = Bridge([tmp_path / "none"], state_dir=tmp_path / "state")
-    assert [getattr(route, "path", None) for route in bridge.routes] == ["/ws", "/healthz"]
+    assert {getattr(route, "path", None) for route in bridge.routes} == {"/ws", "/healthz"}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,6 +112,37 @@ async def test_a_store_that_is_down_loses_nothing() -> None:
         async with asyncio.timeout(60):
             while event.data.id not in b.store.messages:  # noqa: ASYNC110 - the store has no events
                 await asyncio.sleep(0.05)
+
+
+async def test_what_was_read_is_sent_before_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database may be some time behind what clients have heard."""
+    async with testing.bridge() as b:
+        store, write = b.store, b.store.write
+
+        async def write_slowly(*rows: Any, **how: Any) -> int:
+            await asyncio.sleep(0.1)
+            return await write(*rows, **how)
+
+        monkeypatch.setattr(store, "write", write_slowly)
+        b.append(claude_line("the last words"))
+        event = await b.next("new_message")
+        assert event.data.id not in store.messages
+    assert event.data.id in store.messages
+
+
+async def test_a_store_that_is_away_does_not_hold_up_the_end() -> None:
+    """Whatever it lacks is in the files, for the next start."""
+    async with testing.bridge() as b:
+        b.store.down = True
+        b.append(claude_line("while away"))
+        await b.next("new_message")
+        async with asyncio.timeout(WITHIN):
+            while b.bridge.health()[1]["ingest"]["last_error"] is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        begun = asyncio.get_running_loop().time()
+        drained = await b.bridge._ingest.drain(within=3600)  # type: ignore[union-attr]
+        assert not drained
+        assert asyncio.get_running_loop().time() - begun < WITHIN
 
 
 async def test_a_host_serves_the_routes() -> None:

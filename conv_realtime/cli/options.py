@@ -141,7 +141,7 @@ def emit(value: Mapping[str, Any]) -> None:
 def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
     """Run a command in an event loop; the first SIGINT or SIGTERM cancels it.
 
-    It has STOP_SECONDS to end in order after that; a second SIGINT does not wait.
+    It has STOP_SECONDS to end in order after that; a second signal does not wait.
 
     Returns:
         0, 130 after SIGINT, `terminated` after SIGTERM: a supervisor's way to end what serves,
@@ -154,12 +154,11 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
         task = asyncio.create_task(command, name="command")
 
         def on_signal(number: int) -> None:
-            if received and number == signal.SIGINT:
-                os._exit(INTERRUPTED)
-            if not received:
-                # A hard end is safe: PostgreSQL sees its parent go and stops by itself.
-                loop.call_later(STOP_SECONDS, os._exit, 1)
-                task.cancel()
+            # A hard end is safe: PostgreSQL sees its parent go and stops by itself.
+            if received:
+                os._exit(INTERRUPTED if number == signal.SIGINT else 1)
+            loop.call_later(STOP_SECONDS, os._exit, 1)
+            task.cancel()
             received.append(number)
 
         for number in (signal.SIGINT, signal.SIGTERM):

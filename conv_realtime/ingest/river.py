@@ -126,7 +126,7 @@ class Ingest:
             await stack.aclose()
 
     async def run(self) -> None:
-        """Watch and send until cancelled. Cancelling stops at once and loses nothing.
+        """Watch and send until cancelled. Cancelling stops at once and loses nothing; see `drain`.
 
         Raises:
             ConfigError: a watched path cannot be read, or the state directory not written.
@@ -137,6 +137,19 @@ class Ingest:
         with _plain_errors():
             while not await self._run_until_replaced():
                 self._recall()
+
+    async def drain(self, within: float = 3.0) -> bool:
+        """Wait until the store has what `run` has read so far, at most `within` seconds.
+
+        Return whether it has. A store that is away is not waited for, and nothing is lost then:
+        the next run goes on where this one ended. Cancelling changes nothing.
+        """
+        desk, tender = self._opened
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within if desk.sender.last_error is None else 0):
+                await tender.idle()
+                return True
+        return False
 
     async def _run_until_replaced(self) -> bool:
         """Run; return False when another database has to be sent everything."""

@@ -33,6 +33,7 @@ class Tender:
         self._desk = desk
         self._tasks: asyncio.TaskGroup | None = None
         self._folded: dict[str, Book] = {}
+        self._work: set[asyncio.Task[None]] = set()
         self._sends: set[asyncio.Task[None]] = set()
         self._behind_since = 0.0
 
@@ -54,6 +55,11 @@ class Tender:
     def behind_seconds(self) -> float:
         """For how long something has been waiting to be sent."""
         return time.monotonic() - self._behind_since if self._sends else 0.0
+
+    async def idle(self) -> None:
+        """Wait until everything that was looked at is sent. Cancelling changes nothing."""
+        while self._work:
+            await asyncio.wait(self._work)
 
     def look_soon(self, path: str, *, resting: bool = False, tell: bool = False) -> None:
         """Look at a file in a task of its own; once more afterwards if it is being looked at.
@@ -97,7 +103,10 @@ class Tender:
         """Begin a task, None where the work has ended or is about to."""
         try:
             if self._tasks is not None:
-                return self._tasks.create_task(work, name=name)
+                task = self._tasks.create_task(work, name=name)
+                self._work.add(task)
+                task.add_done_callback(self._work.discard)
+                return task
         except RuntimeError:  # the group is shutting down
             pass
         work.close()

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -22,6 +23,7 @@ from conv_realtime.cli.instance import running
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, claude_line
 from tests.cli.conftest import Command, Runner, eventually
+from tests.relay.proxy import Proxy
 
 FREE = ("--json", "--port", "0")
 WITHIN = 20.0
@@ -261,6 +263,33 @@ async def test_up_ends_in_order(
     assert await asyncio.to_thread(command.process.wait, 15) == code
     assert command.rest() == []
     assert "Traceback" not in command.stderr()
+
+
+async def test_a_second_signal_ends_up_at_once(
+    conv_realtime: Runner, local_supabase: LocalSupabase, home: Path
+) -> None:
+    """The first is being obeyed, but the database does not answer and is waited for."""
+    where = urlsplit(local_supabase.url)
+    assert where.hostname is not None
+    assert where.port is not None
+    async with Proxy.to(where.hostname, where.port) as proxy:
+        environment = _environment(local_supabase)
+        environment["SUPABASE_URL"] = f"http://127.0.0.1:{proxy.port}"
+        command = conv_realtime("up", *FREE, **environment)
+        ready = await asyncio.to_thread(command.json)
+        folder = home / ".claude" / "projects" / "-project"
+        proxy.silent = True
+
+        def write() -> None:
+            folder.mkdir(parents=True)
+            (folder / f"{SESSION}.jsonl").write_bytes(claude_line("unsent"))
+
+        await _until_message(ready["ws"], "unsent", write)
+        async with asyncio.timeout(WITHIN):
+            while command.process.poll() is None:
+                command.process.terminate()
+                await asyncio.sleep(0.05)
+        assert command.process.returncode == 1, "in order it would have been 0"
 
 
 async def test_up_waits_for_the_first_transcript(
