@@ -99,7 +99,8 @@ def document() -> dict[str, Any]:
             "license": {"name": "MIT"},
             "description": "Live events of AI-assistant conversations. Text frames of exactly two "
             "fields, type and data. A client upserts rows by id, drops revisions lower than the "
-            "one it has, and keeps the newest cursor to go on from.",
+            "one it has, and keeps the newest cursor to go on from: not one that came between its "
+            "`subscribe` and the answer, and of a snapshot only that of the last frame.",
         },
         "defaultContentType": "application/json",
         "servers": {
