@@ -91,6 +91,13 @@ async def test_reads_only_own_rows(api: httpx.AsyncClient, local_supabase: Local
         ("order=seq.desc&limit=2", [3, 2]),
         ("order=content->n.asc&offset=1", [2, 3]),
         ("text=eq.' or true--", []),
+        ("seq=eq(any).{1,3}", [1, 3]),
+        ("text=like(all).{note*,*2}", [2]),
+        ("text=ilike(any).{NOTE*,x}", [1, 2, 3]),
+        ("text=fts.note%26!3", [1, 2]),
+        ("text=wfts(english).notes%20or%20x", [1, 2, 3]),
+        ("text=not.plfts(simple).notes", [1, 2, 3]),
+        ("limit=x&offset=y", [1, 2, 3]),
     ],
 )
 async def test_filters(api: httpx.AsyncClient, query: str, seqs: list[int]) -> None:
@@ -213,6 +220,47 @@ async def test_headers_only_tells_where(api: httpx.AsyncClient) -> None:
     assert made.headers["location"] == f"/api_notes?id=eq.{row['id']}"
 
 
+async def test_put_makes_or_replaces_one_row(api: httpx.AsyncClient) -> None:
+    """201 and 200, or 204; a body that is another row is refused and changes nothing."""
+    row = {"id": str(uuid.uuid4()), "seq": 1, "text": "a"}
+    place, shown = f"/api_notes?id=eq.{row['id']}", {"Prefer": SHOWN}
+    first = await api.put(place, json=row, headers=shown)
+    assert (first.status_code, first.json()[0]["text"]) == (201, "a")
+    again = await api.put(place, json=row | {"text": "b"}, headers=shown)
+    assert (again.status_code, again.json()[0]["text"]) == (200, "b")
+    quiet = await api.put(place, json=row | {"text": "c"})
+    assert (quiet.status_code, quiet.content) == (204, b"")
+    other = await api.put(place, json=row | {"id": str(uuid.uuid4()), "seq": 2})
+    assert refusal(other) == (400, "PGRST115")
+    assert [one["text"] for one in (await api.get("/api_notes")).json()] == ["c"]
+
+
+async def test_csv_comes_and_goes(api: httpx.AsyncClient) -> None:
+    """What one writes as CSV the other reads, quotes, commas and nulls included."""
+    kind = {"Content-Type": "text/csv"}
+    rows = 'seq,text\n1,"a, ""b"""\n2,NULL\n'
+    made = await api.post("/api_notes", content=rows, headers=kind)
+    assert made.status_code == 201, made.text
+    asked = {"Accept": "text/csv"}
+    shown = await api.get("/api_notes?select=seq,text&order=seq", headers=asked)
+    assert shown.headers["content-type"] == "text/csv; charset=utf-8"
+    assert shown.text == 'seq,text\n1,"a, ""b"""\n2,'
+    assert (await api.get("/api_notes?seq=eq.9", headers=asked)).text == "\n"
+    ragged = await api.post("/api_notes", content="seq,text\n1\n", headers=kind)
+    assert refusal(ragged) == (400, "PGRST102")
+    form = await api.post("/api_notes", data={"seq": "3", "text": "f"})
+    assert form.status_code == 201
+
+
+async def test_nulls_can_be_left_out(api: httpx.AsyncClient) -> None:
+    """`nulls=stripped` answers only keys that have a value."""
+    await api.post("/api_notes", json={"seq": 1})
+    asked = {"Accept": f"{ONE};nulls=stripped"}
+    shown = await api.get("/api_notes?select=seq,text", headers=asked)
+    assert shown.json() == {"seq": 1}
+    assert shown.headers["content-type"] == f"{ONE};nulls=stripped; charset=utf-8"
+
+
 async def test_update_and_delete(api: httpx.AsyncClient) -> None:
     """Changes touch the rows that match, and give them back on request."""
     await noted(api)
@@ -294,7 +342,7 @@ async def test_nothing_of_a_request_is_left_for_the_next(api: httpx.AsyncClient)
         ("GET", "/api_notes?select=nope", None, (400, "42703")),
         ("GET", "/api_notes?seq=eq.x", None, (400, "22P02")),
         ("GET", "/api_notes?seq=zz.1", None, (400, "PGRST100")),
-        ("GET", "/api_notes?limit=x", None, (400, "PGRST100")),
+        ("GET", "/api_notes?limit=-1", None, (416, "PGRST103")),
         ("POST", "/api_notes", '{"nope": 1}', (400, "PGRST204")),
         ("POST", "/api_notes", "[{", (400, "PGRST102")),
         ("POST", "/api_notes", '[{"seq": 1}, {"text": "a"}]', (400, "PGRST102")),
@@ -304,10 +352,14 @@ async def test_nothing_of_a_request_is_left_for_the_next(api: httpx.AsyncClient)
         ("POST", "/rpc/api_raise", '{"code": "P0001"}', (400, "P0001")),
         ("POST", "/rpc/api_raise", '{"code": "40001"}', (500, "40001")),
         ("POST", "/rpc/api_raise", '{"code": "23505"}', (409, "23505")),
-        ("GET", "/api_notes?select=*,api_events(*)", None, (400, "PGRST127")),
-        ("GET", "/api_notes?select=seq.sum()", None, (400, "PGRST127")),
-        ("GET", "/api_notes?text=fts.cat", None, (400, "PGRST127")),
-        ("PUT", "/api_notes?seq=eq.1", '{"seq": 1}', (400, "PGRST127")),
+        ("GET", "/api_notes?select=*,api_events(*)", None, (400, "PGRST200")),
+        ("GET", "/api_notes?api_events.id=eq.1", None, (400, "PGRST108")),
+        ("GET", "/api_notes?select=seq.sum()", None, (400, "PGRST123")),
+        ("GET", "/api_notes?select=count()", None, (400, "PGRST123")),
+        ("GET", "/api_notes?seq=cs(any).1", None, (400, "PGRST100")),
+        ("DELETE", "/api_notes?limit=1", None, (400, "PGRST127")),
+        ("PUT", "/api_notes?seq=eq.1", '{"seq": 1}', (405, "PGRST105")),
+        ("PUT", "/api_notes?id=eq.1&limit=1", "{}", (400, "PGRST114")),
     ],
 )
 async def test_refusals(

@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from conv_realtime.local.rest.errors import ApiError
-from conv_realtime.local.rest.prefer import JSON, OBJECT, Preferences, applied
+from conv_realtime.local.rest.prefer import JSON, Preferences, applied
 from conv_realtime.local.rest.query import Query
 
 if TYPE_CHECKING:
@@ -93,19 +93,30 @@ def write_answer(asked: Asked, result: Result, status: int, *, upsert: bool = Fa
         key = orjson.loads(result.location)
         pairs = "&".join(f"{name}=eq.{quote(str(value), safe='')}" for name, value in key.items())
         headers["Location"] = f"/{asked.name}?{pairs}"
-    names = ["missing", "return", "count", "handling", "timezone", "max-affected"]
+    names = ["missing", "return", "count", "handling", "timezone"]
+    if asked.method in ("PATCH", "DELETE"):
+        names.append("max-affected")
     _tell(headers, asked, *names, *(["resolution"] if upsert else []))
     if asked.prefer.returning != "representation":
         return Response(status_code=status, headers=headers)
     return _response(asked, result, status, headers)
 
 
+def put_answer(asked: Asked, result: Result) -> Response:
+    """Answers a `PUT`: 201 where its row is new."""
+    headers: dict[str, str] = {}
+    _tell(headers, asked, "return", "count", "handling", "timezone")
+    if asked.prefer.returning != "representation":
+        return Response(status_code=204, headers=headers)
+    return _response(asked, result, 201 if result.inserted else 200, headers)
+
+
 def _response(asked: Asked, result: Result, status: int, headers: dict[str, str]) -> Response:
     if asked.profile:
         headers["Content-Profile"] = asked.profile
     body = (result.body if result.body is not None else "null").encode()
-    kind = OBJECT if asked.single else JSON
-    return Response(b"" if asked.method == "HEAD" else body, status, headers, kind + _CHARSET)
+    kind = asked.media.kind + _CHARSET
+    return Response(b"" if asked.method == "HEAD" else body, status, headers, kind)
 
 
 def _tell(headers: dict[str, str], asked: Asked, *names: str) -> None:

@@ -12,7 +12,7 @@ from conv_realtime.local.rest.catalog import Catalog, Table
 from conv_realtime.local.rest.clauses import Statement
 from conv_realtime.local.rest.database import Database, Result
 from conv_realtime.local.rest.errors import ApiError
-from conv_realtime.local.rest.prefer import Preferences, parse_prefer, wants_object
+from conv_realtime.local.rest.prefer import Preferences, parse_accept, parse_prefer
 from conv_realtime.local.rest.query import Query, parse_query
 
 PREFIX = "/rest/v1"
@@ -27,7 +27,7 @@ class Asked:
         self.path = request.url.path.removeprefix(PREFIX)
         self.pairs = parse_qsl(request.url.query, keep_blank_values=True)
         self.prefer: Preferences = parse_prefer(request.headers.getlist("prefer"))
-        self.single = wants_object(request.headers.get("accept"))
+        self.media = parse_accept(request.headers.get("accept"))
         self.range = request.headers.get("range")
         self.content_type = request.headers.get("content-type")
         self.body = body
@@ -68,7 +68,11 @@ class Asked:
         return await self._database.run(settings, statement, read_only=read_only, check=self._check)
 
     def _check(self, result: Result) -> None:
-        if self.single and not (self.method != "GET" and self.prefer.returning != "representation"):
+        shown = self.method in ("GET", "HEAD") or self.prefer.returning == "representation"
+        if self.media.single and shown:
             check_single(result)
         if self.method in ("PATCH", "DELETE"):
             check_affected(result, self.prefer)
+        if self.method == "PUT" and result.page != 1:
+            message = "Payload values do not match URL in primary key column(s)"
+            raise ApiError(400, "PGRST115", message)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import Request
 
-from conv_realtime.local.rest.errors import ApiError, unsupported
+from conv_realtime.local.rest.errors import ApiError
 
 MAX_BODY_BYTES = 128 * 2**20
 """A longer body is refused while it comes in; the longest row that is taken fits twice."""
@@ -29,25 +33,57 @@ async def read_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def text_of(body: bytes, content_type: str | None) -> str:
-    """Gives the body as text.
+class Payload:
+    """A body as JSON text, and the columns that it writes.
+
+    CSV and forms become JSON first. `columns` that the client names are taken as they are, and
+    what the body holds is then PostgreSQL's to say; without them, all objects must have the same
+    keys. With `one` the body must be an object.
 
     Raises:
-        ApiError: another content type than JSON, or bytes that are no text.
+        ApiError: `PGRST102`, another content type, no JSON, or objects with different keys.
     """
-    kind = (content_type or "application/json").split(";")[0].strip().lower()
-    if kind == "text/csv" or kind == "application/x-www-form-urlencoded":
-        raise unsupported(f"bodies of type {kind}")
-    if kind != "application/json":
-        raise ApiError(400, "PGRST102", f"Content-Type not acceptable: {kind}")
+
+    def __init__(
+        self,
+        body: bytes,
+        content_type: str | None,
+        columns: Sequence[str] | None = None,
+        *,
+        one: bool = False,
+    ) -> None:
+        kind = (content_type or "application/json").split(";")[0].strip().lower()
+        if kind == "text/csv":
+            body = _from_csv(_text(body))
+        elif kind == "application/x-www-form-urlencoded":
+            body = orjson.dumps(dict(parse_qsl(_text(body), keep_blank_values=True)))
+        elif kind != "application/json":
+            raise ApiError(400, "PGRST102", f"Content-Type not acceptable: {kind}")
+        self.columns = tuple(columns) if columns else columns_of(body, one=one)
+        self.text = _text(body)
+
+
+def _text(body: bytes) -> str:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        at = f"0x{body[error.start]:02x}"
-        raise _encoding(at) from None
+        raise _encoding(f"0x{body[error.start]:02x}") from None
     if "\0" in text:
         raise _encoding("0x00")
     return text
+
+
+def _from_csv(text: str) -> bytes:
+    """The first line names the columns; the word NULL is null."""
+    try:
+        names, *rows = csv.reader(io.StringIO(text), strict=True)
+    except (csv.Error, ValueError):
+        raise _invalid() from None
+    rows = [row for row in rows if row]
+    if any(len(row) != len(names) for row in rows):
+        raise ApiError(400, "PGRST102", "All lines must have same number of fields")
+    values = ([None if value == "NULL" else value for value in row] for row in rows)
+    return orjson.dumps([dict(zip(names, row, strict=True)) for row in values])
 
 
 def columns_of(body: bytes, *, one: bool = False) -> tuple[str, ...]:

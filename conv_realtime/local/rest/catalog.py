@@ -8,7 +8,9 @@ from typing import Any
 
 import psycopg
 
+from conv_realtime.local.rest import relations
 from conv_realtime.local.rest.errors import ApiError
+from conv_realtime.local.rest.relations import Relation, Relations
 
 SCHEMA = "public"
 
@@ -62,6 +64,7 @@ class Function:
         returns_set: it gives any number of rows.
         returns_rows: each row is a composite value, with columns to select from.
         returns_void: it gives nothing.
+        table: the table whose rows it gives, None if its rows are no table's.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Function:
     returns_set: bool
     returns_rows: bool
     returns_void: bool
+    table: str | None = None
 
     def takes(self, names: frozenset[str]) -> bool:
         """Says whether it can be called with exactly these arguments."""
@@ -84,11 +88,13 @@ class Catalog:
     Attributes:
         tables: by name.
         functions: all overloads by name.
+        relations: between tables, by the one that they go out from.
         role_settings: what `alter role … set` says, by role: pairs of name and value.
     """
 
     tables: dict[str, Table] = field(default_factory=dict)
     functions: dict[str, tuple[Function, ...]] = field(default_factory=dict)
+    relations: Relations = field(default_factory=dict)
     role_settings: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
@@ -106,6 +112,14 @@ class Catalog:
             f"Could not find the table '{SCHEMA}.{name}' in the schema cache",
             hint=f"Perhaps you meant the table '{SCHEMA}.{near[0]}'" if near else None,
         )
+
+    def relation(self, table: str, name: str, hint: str | None) -> Relation:
+        """Gives the way from a table to a related one.
+
+        Raises:
+            ApiError: `PGRST200`, there is none; `PGRST201`, there are several.
+        """
+        return relations.find(self.relations, table, name, hint)
 
     def function(self, name: str, names: frozenset[str]) -> Function:
         """Gives the overload that takes the named arguments.
@@ -186,7 +200,10 @@ select p.proname, p.proretset,
       coalesce(p.proargnames[place], ''), format_type(argument, -1),
       place <= p.pronargs - p.pronargdefaults) order by place)
     from unnest(p.proargtypes::oid[]) with ordinality as listed(argument, place)
-  ), '[]') as arguments
+  ), '[]') as arguments,
+  (select r.relname from pg_class r
+    where r.oid = t.typrelid and r.relnamespace = 'public'::regnamespace
+      and r.relkind in ('r', 'v', 'm', 'f', 'p')) as of_table
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 join pg_type t on t.oid = p.prorettype
@@ -205,6 +222,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any]) -> Catalog:
     """Reads the schema; the connection's search path must be empty, so that types are qualified."""
     tables = await (await connection.execute(_TABLES)).fetchall()
     functions = await (await connection.execute(_FUNCTIONS)).fetchall()
+    foreign_keys = await (await connection.execute(relations.FOREIGN_KEYS)).fetchall()
     roles = await (await connection.execute(_ROLES)).fetchall()
     overloads: dict[str, tuple[Function, ...]] = {}
     for name, *described in functions:
@@ -212,7 +230,10 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any]) -> Catalog:
     settings: dict[str, tuple[tuple[str, str], ...]] = {}
     for role, name, value in roles:
         settings[role] = (*settings.get(role, ()), (name, value))
-    return Catalog({row[0]: _table(*row) for row in tables}, overloads, settings)
+    found = {row[0]: _table(*row) for row in tables}
+    keys = [relations.foreign_key(*row) for row in foreign_keys]
+    ways = relations.related(keys, {table.name: table.key for table in found.values()})
+    return Catalog(found, overloads, ways, settings)
 
 
 def _table(name: str, columns: list[Any] | None, key: list[str] | None) -> Table:
@@ -220,7 +241,12 @@ def _table(name: str, columns: list[Any] | None, key: list[str] | None) -> Table
 
 
 def _function(
-    name: str, returns_set: bool, returns_void: bool, returns_rows: bool, arguments: list[Any]
+    name: str,
+    returns_set: bool,
+    returns_void: bool,
+    returns_rows: bool,
+    arguments: list[Any],
+    table: str | None,
 ) -> Function:
     inputs = tuple(Argument(*one) for one in arguments)
-    return Function(name, inputs, returns_set, returns_rows, returns_void)
+    return Function(name, inputs, returns_set, returns_rows, returns_void, table)

@@ -22,7 +22,7 @@ class ApiError(Exception):
         code: str,
         message: str,
         *,
-        details: str | None = None,
+        details: object = None,
         hint: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
@@ -44,11 +44,21 @@ class ApiError(Exception):
         }
 
 
-def unparsable(parameter: str, text: str, reason: str) -> ApiError:
-    """A query parameter that breaks the grammar."""
+def unparsable(parameter: str, text: str, reason: str, offset: int = 0) -> ApiError:
+    """A query parameter that breaks the grammar, at `offset` of its text."""
     shown = text if len(text) <= 200 else text[:200] + "…"
-    message = f'"failed to parse {parameter} ({shown})" (line 1, column 1)'
+    message = f'"failed to parse {parameter} ({shown})" (line 1, column {offset + 1})'
     return ApiError(400, "PGRST100", message, details=reason)
+
+
+def not_embedded(name: str) -> ApiError:
+    """A filter, an order or a limit for a related table that `select` does not name."""
+    return ApiError(
+        400,
+        "PGRST108",
+        f"'{name}' is not an embedded resource in this request",
+        hint=f"Verify that '{name}' is included in the 'select' query parameter.",
+    )
 
 
 def unsupported(what: str) -> ApiError:

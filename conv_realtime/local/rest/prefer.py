@@ -20,6 +20,8 @@ _FREE = ("timezone", "max-affected")
 
 OBJECT = "application/vnd.pgrst.object+json"
 JSON = "application/json"
+CSV = "text/csv"
+_ARRAY = "application/vnd.pgrst.array+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def parse_prefer(headers: Iterable[str]) -> Preferences:
         count=found.get("count"),
         handling=found.get("handling"),
         timezone=found.get("timezone"),
-        max_affected=int(limit) if limit.isdigit() else None,
+        max_affected=int(limit) if re.fullmatch("[0-9]{1,18}", limit) else None,
     )
 
 
@@ -85,7 +87,7 @@ def applied(preferences: Preferences, *names: str) -> str | None:
 
 def parse_range(header: str | None) -> tuple[int, int | None]:
     """Reads `Range: 0-24`; gives offset and row count (None: all). Nonsense is ignored."""
-    matched = re.fullmatch(r"(?:items=)?(\d+)-(\d*)", header or "")
+    matched = re.fullmatch(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})", header or "")
     if matched is None:
         return 0, None
     first = int(matched[1])
@@ -94,16 +96,47 @@ def parse_range(header: str | None) -> tuple[int, int | None]:
     return first, max(int(matched[2]) - first + 1, 0)
 
 
-def wants_object(accept: str | None) -> bool:
-    """Says whether the client wants one row as an object rather than an array.
+@dataclass(frozen=True, slots=True)
+class Media:
+    """How rows are written: as a JSON array, as one JSON object, or as CSV.
+
+    Attributes:
+        kind: the media type.
+        single: exactly one row is wanted.
+        stripped: keys whose value is null are left out.
+    """
+
+    kind: str = JSON
+    single: bool = False
+    stripped: bool = False
+
+    @property
+    def csv(self) -> bool:
+        """Whether it is CSV."""
+        return self.kind == CSV
+
+
+ARRAY = Media()
+
+
+def parse_accept(accept: str | None) -> Media:
+    """Reads `Accept`: the first type that can be given.
 
     Raises:
         ApiError: `PGRST107`, it accepts nothing that can be given.
     """
-    types = [part.split(";")[0].strip() for part in (accept or "*/*").split(",")]
-    for kind in types:
+    types = [part.strip() for part in (accept or "*/*").split(",")]
+    for text in types:
+        kind, _, parameters = (part.strip() for part in text.partition(";"))
+        stripped = "nulls=stripped" in parameters.replace(" ", "").split(";")
+        suffix = ";nulls=stripped" if stripped else ""
         if kind == OBJECT:
-            return True
-        if kind in (JSON, "*/*", "application/*", "application/vnd.pgrst.array+json", ""):
-            return False
-    raise ApiError(406, "PGRST107", f"None of these media types are available: {', '.join(types)}")
+            return Media(kind + suffix, single=True, stripped=stripped)
+        if kind == _ARRAY:
+            return Media(kind + suffix if stripped else JSON, stripped=stripped)
+        if kind == CSV:
+            return Media(CSV)
+        if kind in (JSON, "*/*", "application/*", ""):
+            return ARRAY
+    named = ", ".join(text.partition(";")[0].strip() for text in types)
+    raise ApiError(406, "PGRST107", f"None of these media types are available: {named}")

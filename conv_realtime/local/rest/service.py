@@ -2,7 +2,7 @@
 
 Each request is one statement in one transaction under the role and the claims of its token, so that
 row level security decides as it does on the hosted platform. What PostgREST can and this cannot do
-(embedding, full text search, aggregates, CSV, PUT) is refused by name with `PGRST127`.
+is refused by name with `PGRST127`; the README of `conv_realtime/local` lists it.
 """
 
 from __future__ import annotations
@@ -19,25 +19,16 @@ from starlette.routing import BaseRoute, Route
 
 from conv_realtime.local.keys import TokenError
 from conv_realtime.local.rest import sql as rest_sql
-from conv_realtime.local.rest.answer import (
-    page_answer,
-    refusal,
-    write_answer,
-)
+from conv_realtime.local.rest.answer import page_answer, put_answer, refusal, write_answer
 from conv_realtime.local.rest.asked import PREFIX, Asked
-from conv_realtime.local.rest.body import columns_of, read_body, text_of
+from conv_realtime.local.rest.body import Payload, read_body
 from conv_realtime.local.rest.caller import identify
 from conv_realtime.local.rest.database import Database
 from conv_realtime.local.rest.errors import ApiError, from_database, from_token, unsupported
-from conv_realtime.local.rest.prefer import (
-    parse_range,
-)
-from conv_realtime.local.rest.query import Query
+from conv_realtime.local.rest.prefer import parse_range
+from conv_realtime.local.rest.query import MAX_ROWS, Condition, Query, is_clause
 
 _log = logging.getLogger("conv_realtime.local.rest")
-
-MAX_ROWS = 1000
-"""A response never holds more rows of a table or a set than so many, as on the hosted platform."""
 
 _METHODS = ["OPTIONS", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -102,7 +93,7 @@ class DataApi:
             try:
                 return await answer(asked)
             except ApiError as error:
-                if error.code not in ("PGRST202", "PGRST204", "PGRST205"):
+                if error.code not in ("PGRST200", "PGRST202", "PGRST204", "PGRST205"):
                     raise
             await self._database.reread()
             return await answer(asked)
@@ -130,10 +121,11 @@ async def _no_such_path(_: Request) -> Response:
 async def _read(asked: Asked) -> Response:
     query = _windowed(asked, asked.query())
     statement = rest_sql.read(
+        asked.catalog,
         asked.table,
         query,
+        asked.media,
         counted=asked.prefer.count is not None,
-        single=asked.single,
         body=asked.method == "GET",
     )
     result = await asked.run(statement, read_only=True)
@@ -149,37 +141,78 @@ def _windowed(asked: Asked, query: Query) -> Query:
 
 async def _insert(asked: Asked) -> Response:
     table, query = asked.table, asked.query()
-    body = text_of(asked.body, asked.content_type)
-    columns = query.columns or columns_of(asked.body)
+    payload = Payload(asked.body, asked.content_type, query.columns)
     resolution = asked.prefer.resolution if query.on_conflict or table.key else None
     statement = rest_sql.insert(
+        asked.catalog,
         table,
-        columns,
-        body,
+        payload.columns,
+        payload.text,
         query,
         defaults=asked.prefer.missing == "default",
         resolution=resolution,
         returning=asked.prefer.returning,
-        single=asked.single,
+        media=asked.media,
     )
     result = await asked.run(statement)
     merged = resolution == "merge-duplicates" and (result.inserted or 0) == 0
     return write_answer(asked, result, 200 if merged else 201, upsert=resolution is not None)
 
 
+async def _put(asked: Asked) -> Response:
+    """Inserts or replaces the one row that the address names by its primary key."""
+    table, query = asked.table, asked.query()
+    if query.limit is not None or query.offset:
+        message = "limit/offset querystring parameters are not allowed for PUT"
+        raise ApiError(400, "PGRST114", message)
+    if not _names_one_row(query, table.key):
+        message = "Filters must include all and only primary key columns with 'eq' operators"
+        raise ApiError(405, "PGRST105", message)
+    payload = Payload(asked.body, asked.content_type, query.columns)
+    statement = rest_sql.insert(
+        asked.catalog,
+        table,
+        payload.columns,
+        payload.text,
+        query,
+        resolution="merge-duplicates",
+        returning=asked.prefer.returning,
+        media=asked.media,
+        only=True,
+    )
+    return put_answer(asked, await asked.run(statement))
+
+
+def _names_one_row(query: Query, key: tuple[str, ...]) -> bool:
+    """Whether the filters say which row it is: `column=eq.value` for each column of the key."""
+    named = [
+        one.field.name
+        for one in query.filters
+        if isinstance(one, Condition)
+        and (one.operator, one.negated, one.modifier, one.field.path) == ("eq", False, None, ())
+    ]
+    return bool(key) and len(named) == len(query.filters) and sorted(named) == sorted(key)
+
+
 async def _update(asked: Asked) -> Response:
     query = _unlimited(asked.query())
-    body = text_of(asked.body, asked.content_type)
-    columns = query.columns or columns_of(asked.body)
+    payload = Payload(asked.body, asked.content_type, query.columns)
     statement = rest_sql.update(
-        asked.table, columns, body, query, returning=asked.prefer.returning, single=asked.single
+        asked.catalog,
+        asked.table,
+        payload.columns,
+        payload.text,
+        query,
+        asked.prefer.returning,
+        asked.media,
     )
     return write_answer(asked, await asked.run(statement), _changed_status(asked))
 
 
 async def _delete(asked: Asked) -> Response:
+    query = _unlimited(asked.query())
     statement = rest_sql.delete(
-        asked.table, _unlimited(asked.query()), asked.prefer.returning, asked.single
+        asked.catalog, asked.table, query, asked.prefer.returning, asked.media
     )
     return write_answer(asked, await asked.run(statement), _changed_status(asked))
 
@@ -189,13 +222,10 @@ def _changed_status(asked: Asked) -> int:
 
 
 def _unlimited(query: Query) -> Query:
+    """Refuses a limit, which PostgREST ignores: more would be changed than somebody meant."""
     if query.limit is not None or query.offset:
         raise unsupported("limit on a change")
     return query
-
-
-async def _put(_: Asked) -> Response:
-    raise unsupported("PUT; use POST with Prefer: resolution=merge-duplicates")
 
 
 async def _call(asked: Asked) -> Response:
@@ -207,7 +237,13 @@ async def _call(asked: Asked) -> Response:
     if not function.returns_set:
         query = query.replaced(limit=None, offset=0)
     statement = rest_sql.call(
-        function, body, names, query, counted=asked.prefer.count is not None, single=asked.single
+        asked.catalog,
+        function,
+        body,
+        names,
+        query,
+        asked.media,
+        counted=asked.prefer.count is not None,
     )
     result = await asked.run(statement, read_only=asked.method != "POST")
     if function.returns_void:
@@ -218,14 +254,14 @@ async def _call(asked: Asked) -> Response:
 def _arguments(asked: Asked) -> tuple[str, frozenset[str]]:
     """Gives the named arguments as a JSON object, and their names."""
     if asked.method == "POST":
-        body = text_of(asked.body or b"{}", asked.content_type)
-        return body, frozenset(columns_of(asked.body or b"{}", one=True))
+        payload = Payload(asked.body or b"{}", asked.content_type, one=True)
+        return payload.text, frozenset(payload.columns)
     known = {
         argument.name
         for function in asked.catalog.functions.get(asked.name, ())
         for argument in function.arguments
     }
-    given = {key: value for key, value in asked.pairs if key in known or not known}
+    given = {key: value for key, value in asked.pairs if key in known or not is_clause(key, value)}
     return orjson.dumps(given).decode(), frozenset(given)
 
 

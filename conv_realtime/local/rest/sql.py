@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conv_realtime.local.rest.catalog import Column, Function, Table
+from conv_realtime.local.rest.catalog import Catalog, Column, Function, Table
 from conv_realtime.local.rest.clauses import (
+    Source,
     Statement,
     order,
     projection,
@@ -20,59 +21,74 @@ from conv_realtime.local.rest.clauses import (
     where,
     window,
 )
-from conv_realtime.local.rest.query import Query, Selected
+from conv_realtime.local.rest.embedding import embed, needed
+from conv_realtime.local.rest.prefer import ARRAY, Media
+from conv_realtime.local.rest.query import Query
 
 _CONFLICTS = "local_supabase.conflicts"
 """A setting of the transaction in which an upsert counts the rows that were there already."""
 
 
-def read(table: Table, query: Query, *, counted: bool, single: bool, body: bool) -> Statement:
+def read(
+    catalog: Catalog, table: Table, query: Query, media: Media, *, counted: bool, body: bool
+) -> Statement:
     """`GET` and `HEAD`: a page of a table, ordered, perhaps with the count of all that match."""
     made = Statement()
-    source = qualified(table.name)
+    origin = Source(qualified(table.name), table.name, table)
+    related = embed(made, catalog, origin, query)
+    source = related.source
     filtered = where(made, source, query.filters)
+    shown = ", ".join([*projection(made, source, query.select), *related.columns])
     page = (
-        f"select {projection(made, source, query.select)} from {source}{filtered}"
+        f"select {shown} from {source.sql}{related.joins}{filtered}"
         f"{order(made, source, query.order)}{window(made, query)}"
     )
-    total = f"(select count(*) from {source}{filtered})" if counted else "null::bigint"
-    made.sql = _answer(f"with page as ({page})", total, _body(single, wanted=body))
+    total = f"(select count(*) from {source.sql}{related.counting}{filtered})"
+    rows = _body(media) if body else "null::text"
+    made.sql = _answer(f"with page as ({page})", total if counted else "null::bigint", rows)
     return made
 
 
 def insert(
+    catalog: Catalog,
     table: Table,
     columns: Sequence[str],
     body: str,
     query: Query,
     *,
-    defaults: bool,
-    resolution: str | None,
-    returning: str | None,
-    single: bool,
+    defaults: bool = False,
+    resolution: str | None = None,
+    returning: str | None = None,
+    media: Media = ARRAY,
+    only: bool = False,
 ) -> Statement:
-    """`POST`: inserts the object or objects of `body`, or merges them by key."""
+    """`POST`: inserts the object or objects of `body`, or merges them by key.
+
+    With `only` the rows that do not pass the query's filters are left out, as `PUT` wants it.
+    """
     made = Statement()
     into = f"insert into {qualified(table.name)}"
     clause = _conflict(table, columns, query, resolution)
     if not columns:
         sql = f"{into} {_empty_rows(body)}{clause}"
-        return _written(made, table, sql, query, returning, single)
+        return _written(made, catalog, table, sql, query, returning, media)
     rows = _payload(made, [table.column(name) for name in columns], body, defaults=defaults)
     names = ", ".join(quoted(name) for name in columns)
-    sql = f"{into} ({names}) select {names} from {rows}{clause}"
+    given = Source("body", table.name, table)
+    wanted = where(made, given, query.filters if only else ())
+    sql = f"{into} ({names}) select {names} from {rows}{wanted}{clause}"
     inserted = _inserted(body, clause, defaults=defaults)
-    return _written(made, table, sql, query, returning, single, inserted)
+    return _written(made, catalog, table, sql, query, returning, media, inserted)
 
 
 def update(
+    catalog: Catalog,
     table: Table,
     columns: Sequence[str],
     body: str,
     query: Query,
-    *,
     returning: str | None,
-    single: bool,
+    media: Media,
 ) -> Statement:
     """`PATCH`: writes the values of `body` into the rows that match."""
     made = Statement()
@@ -82,27 +98,31 @@ def update(
     target = qualified(table.name)
     rows = _payload(made, [table.column(name) for name in columns], body, defaults=False)
     assigned = ", ".join(f"{quoted(name)} = body.{quoted(name)}" for name in columns)
-    filtered = where(made, target, query.filters)
+    filtered = where(made, Source(target, table.name, table), query.filters)
     sql = f"update {target} set {assigned} from {rows}{filtered}"
-    return _written(made, table, sql, query, returning, single)
+    return _written(made, catalog, table, sql, query, returning, media)
 
 
-def delete(table: Table, query: Query, returning: str | None, single: bool) -> Statement:
+def delete(
+    catalog: Catalog, table: Table, query: Query, returning: str | None, media: Media
+) -> Statement:
     """`DELETE`: removes the rows that match."""
     made = Statement()
     target = qualified(table.name)
-    sql = f"delete from {target}{where(made, target, query.filters)}"
-    return _written(made, table, sql, query, returning, single)
+    filtered = where(made, Source(target, table.name, table), query.filters)
+    sql = f"delete from {target}{filtered}"
+    return _written(made, catalog, table, sql, query, returning, media)
 
 
 def call(
+    catalog: Catalog,
     function: Function,
     body: str,
     names: frozenset[str],
     query: Query,
+    media: Media,
     *,
     counted: bool,
-    single: bool,
 ) -> Statement:
     """`/rpc`: calls a function with the named arguments of the object `body`."""
     made = Statement()
@@ -112,19 +132,24 @@ def call(
     source = f"{_payload(made, used, body, defaults=False)}, " if used else ""
     if function.returns_rows:
         called = f"called as materialized (select result.* from {source}lateral {call} as result)"
-        rows = single or not function.returns_set
     else:
         called = f"called as materialized (select {call} as scalar"
         called += f" from {source.removesuffix(', ')})" if source else ")"
-        rows = False
+    name = function.table or function.name
+    origin = Source("called", name, catalog.tables.get(name))
+    related = embed(made, catalog, origin, query)
+    filtered = where(made, related.source, query.filters)
+    shown = ", ".join([*projection(made, origin, query.select), *related.columns])
     page = (
-        f"page as (select {projection(made, 'called', query.select)} from called"
-        f"{where(made, 'called', query.filters)}{order(made, 'called', query.order)}"
-        f"{window(made, query)})"
+        f"page as (select {shown} from called{related.joins}{filtered}"
+        f"{order(made, related.source, query.order)}{window(made, query)})"
     )
-    total = "(select count(*) from called)" if counted else "null::bigint"
-    body_sql = _body(rows) if function.returns_rows else _scalar_body(function)
-    made.sql = _answer(f"with {called}, {page}", total, body_sql)
+    total = f"(select count(*) from called{related.counting}{filtered})"
+    if not function.returns_rows and not media.csv:
+        rows = _scalar_body(function)
+    else:
+        rows = _body(media, one=not function.returns_set)
+    made.sql = _answer(f"with {called}, {page}", total if counted else "null::bigint", rows)
     return made
 
 
@@ -137,10 +162,21 @@ def _answer(
     )
 
 
-def _body(single: bool, *, wanted: bool = True) -> str:
-    if not wanted:
-        return "null::text"
-    return "(json_agg(page) -> 0)::text" if single else "coalesce(json_agg(page), '[]')::text"
+def _body(media: Media, *, one: bool = False) -> str:
+    if media.csv:
+        return _CSV
+    rows = "json_agg(page)"
+    if media.stripped:
+        rows = f"json_strip_nulls({rows})"
+    return f"({rows} -> 0)::text" if media.single or one else f"coalesce({rows}, '[]')::text"
+
+
+_CSV = """\
+(select coalesce(string_agg(name, ','), '') from (select json_object_keys(shown) as name
+  from (select row_to_json(first) as shown from page as first limit 1) as one) as header)
+|| chr(10)
+|| coalesce(string_agg(substring(page::text, 2, length(page::text) - 2), chr(10)), '')"""
+"""Names, then rows: PostgreSQL writes a row as text just as CSV wants it, but for parentheses."""
 
 
 def _scalar_body(function: Function) -> str:
@@ -151,20 +187,23 @@ def _scalar_body(function: Function) -> str:
 
 def _written(
     made: Statement,
+    catalog: Catalog,
     table: Table,
     sql: str,
     query: Query,
     returning: str | None,
-    single: bool,
+    media: Media,
     inserted: str = "null::bigint",
 ) -> Statement:
-    """Finishes a write: what it returns, projected, ordered and cut as the client asked."""
+    """Finishes a write: what it returns, projected and ordered as the client asked."""
     location = "null::text"
     if returning == "representation":
-        returned, body = _returned(table, query.select), _body(single)
+        returned, body = _returned(catalog, table, query), _body(media)
+        related = embed(made, catalog, Source("written", table.name, table), query)
+        columns = [*projection(made, related.source, query.select), *related.columns]
         shown = (
-            f"page as (select {projection(made, 'written', query.select)} from written"
-            f"{order(made, 'written', query.order)})"
+            f"page as (select {', '.join(columns)} from written{related.joins}"
+            f"{order(made, related.source, query.order)})"
         )
     else:
         returned, body, shown = "1", "''::text", "page as (select * from written)"
@@ -176,13 +215,14 @@ def _written(
     return made
 
 
-def _returned(table: Table, select: Sequence[Selected]) -> str:
-    """Only the columns that are shown: reading others may be forbidden."""
+def _returned(catalog: Catalog, table: Table, query: Query) -> str:
+    """Only the columns that are shown or lead to what is: reading others may be forbidden."""
     target = qualified(table.name)
-    names = dict.fromkeys(item.field.name for item in select)
+    names = dict.fromkeys(item.field.name for item in query.select)
     if "*" in names:
         return f"{target}.*"
-    return ", ".join(f"{target}.{quoted(name)}" for name in names)
+    names |= dict.fromkeys(needed(catalog, table.name, query))
+    return ", ".join(f"{target}.{quoted(name)}" for name in names) or "1"
 
 
 def _payload(made: Statement, columns: Sequence[Column], body: str, *, defaults: bool) -> str:
@@ -238,5 +278,7 @@ def _inserted(body: str, clause: str, *, defaults: bool) -> str:
     if "do update" not in clause:
         return "null::bigint"
     kind = "jsonb" if defaults else "json"
-    given = "1" if _is_object(body) else f"{kind}_array_length($1::{kind})"
+    # A scalar is an error, which the reading of its rows has the right words for.
+    array = f"case {kind}_typeof($1::{kind}) when 'array' then {kind}_array_length($1::{kind}) end"
+    given = "1" if _is_object(body) else array
     return f"{given} - {_conflicts()}"
