@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
 
-from conv_realtime.local import LocalSupabase
 from tests.local.realtime_client import PATIENCE, Received, Socket
 
 OWNED = """
@@ -51,7 +50,8 @@ async def table(dsn: str, definition: str, *, published: bool = True) -> AsyncIt
         if published:
             await made.run("alter publication supabase_realtime add table @")
         yield made
-        await made.run("drop table if exists @ cascade")
+        with suppress(psycopg.OperationalError):  # a test may have killed the server
+            await made.run("drop table if exists @ cascade")
 
 
 async def subscribe(
@@ -99,9 +99,3 @@ async def arrived(client: Socket, count: int, topic: str | None = None) -> list[
         while len(changes(client, topic)) < count:
             await client.next_arrival()
     return [frame.payload for frame in changes(client, topic)]
-
-
-async def shared(local: LocalSupabase, definition: str, **more: Any) -> AsyncIterator[Table]:
-    """A table of the shared database, for a fixture."""
-    async with table(local.db_url, definition, **more) as made:
-        yield made

@@ -33,12 +33,13 @@ class Received:
 
 
 class Socket:
-    """One connection; `received` keeps all frames in their order."""
+    """One connection; `received` keeps all frames in their order, `texts` those that are text."""
 
     def __init__(self, connection: ClientConnection, version: Version) -> None:
         self.connection = connection
         self.version = version
         self.received: list[Received] = []
+        self.texts: list[str] = []
         self._refs = itertools.count(1)
         self._arrived = asyncio.Event()
 
@@ -55,6 +56,7 @@ class Socket:
     def _parsed(self, data: str | bytes) -> Received:
         if isinstance(data, bytes):
             return Received("", "binary", data, None, None)
+        self.texts.append(data)
         frame = json.loads(data)
         if self.version is Version.V1:
             assert "join_ref" not in frame

@@ -11,6 +11,7 @@ from psycopg import sql
 from conv_realtime.local.realtime.changes.bindings import Binding, BindingRefused
 from conv_realtime.local.realtime.changes.connections import Connection
 from conv_realtime.local.realtime.changes.filters import KEYWORDS, MAX_IN_VALUES, Filter
+from conv_realtime.local.realtime.changes.quoting import quoted
 
 PUBLICATION = "supabase_realtime"
 
@@ -107,9 +108,8 @@ async def _check_value(
 ) -> None:
     match one.operator:
         case "in":
-            query = sql.SQL("select coalesce(pg_catalog.array_length({}::text::{}[], 1), 0)")
-            value = sql.Literal(one.value)
-            cursor = await connection.execute(query.format(value, sql.SQL(type_name)))
+            query = sql.SQL("select coalesce(pg_catalog.array_length(%s::text::{}[], 1), 0)")
+            cursor = await connection.execute(query.format(quoted(type_name)), (one.value,))
             row = await cursor.fetchone()
             if row is not None and row[0] > MAX_IN_VALUES:
                 raise _Raised(f"too many values for `in` filter. Maximum {MAX_IN_VALUES}")
@@ -127,9 +127,8 @@ async def _check_value(
             if symbol != "~~":
                 await _check_pattern(connection, one)
         case _:
-            query = sql.SQL("select {}::text::{}")
-            value = sql.Literal(one.value)
-            await connection.execute(query.format(value, sql.SQL(type_name)))
+            cast = sql.SQL("select %s::text::{}").format(quoted(type_name))
+            await connection.execute(cast, (one.value,))
 
 
 async def _check_pattern(connection: Connection, one: Filter) -> None:

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from conv_realtime.local.realtime.changes.connections import Connection
 from conv_realtime.local.realtime.changes.filters import COMPARISONS, KEYWORDS, Filter
+from conv_realtime.local.realtime.changes.quoting import name, quoted
 from conv_realtime.local.realtime.changes.tables import Table, TableColumn
 
 Row = Mapping[str, str | None]
@@ -85,7 +86,7 @@ def _query(question: Question) -> tuple[sql.Composed, list[Any]]:
     used = [column for column in table.columns if column.is_key or column.name in names]
     aliases = {column.name: sql.Identifier(f"c{at}") for at, column in enumerate(used)}
     fields = {
-        column.name: sql.SQL("r.{}::{}").format(aliases[column.name], sql.SQL(column.type_name))
+        column.name: sql.SQL("r.{}::{}").format(aliases[column.name], quoted(column.type_name))
         for column in used
     }
     conditions = [
@@ -101,37 +102,32 @@ def _query(question: Question) -> tuple[sql.Composed, list[Any]]:
         sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in used),
         sql.SQL(", ").join(aliases.values()),
     )
+    given = [one.value for one in question.conditions if one.operator != "is"]
     values = [[row.get(column.name) for row in question.rows] for column in used]
-    return query, [list(question.seen), *values]
+    return query, [*given, list(question.seen), *values]
 
 
 def _visible(table: Table, fields: Mapping[str, sql.Composed]) -> sql.Composed:
     # `offset 0` keeps the planner from turning the look-ups into one scan of the whole table,
     # which would run the policies on every row of it.
     return sql.SQL("exists (select from {} as t where {} offset 0)").format(
-        sql.Identifier(table.relation.schema, table.relation.name),
+        name(table.relation.schema, table.relation.name),
         sql.SQL(" and ").join(
-            sql.SQL("t.{} = {}").format(sql.Identifier(column.name), fields[column.name])
+            sql.SQL("t.{} = {}").format(name(column.name), fields[column.name])
             for column in table.key
         ),
     )
 
 
 def _condition(condition: Filter, column: TableColumn, field: sql.Composed) -> sql.Composed:
-    """Builds a condition that is true or false, never null."""
-    type_name = sql.SQL(column.type_name)
+    """Builds a condition that is true or false, never null; its value is a parameter."""
+    negation = sql.SQL("not " if condition.negated else "")
     if condition.operator == "is":
         keyword = condition.value if condition.value in KEYWORDS else "unknown"
-        negation = sql.SQL("not " if condition.negated else "")
         return sql.SQL("({} is {}{})").format(field, negation, sql.SQL(keyword))
     array = sql.SQL("[]" if condition.operator == "in" else "")
-    value = sql.SQL("{}::text::{}{}").format(sql.Literal(condition.value), type_name, array)
+    value = sql.SQL("%s::text::{}{}").format(quoted(column.type_name), array)
     if condition.operator == "isdistinct":
-        negation = sql.SQL("not " if condition.negated else "")
         return sql.SQL("({} is {}distinct from {})").format(field, negation, value)
-    compared = sql.SQL("({} {} ({}))").format(
-        field, sql.SQL(COMPARISONS[condition.operator]), value
-    )
-    if condition.negated:
-        compared = sql.SQL("(not {})").format(compared)
-    return sql.SQL("coalesce({}, false)").format(compared)
+    symbol = sql.SQL(COMPARISONS[condition.operator])
+    return sql.SQL("coalesce({}({} {} ({})), false)").format(negation, field, symbol, value)

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from conv_realtime.local.realtime.changes.connections import Connection
+from conv_realtime.local.realtime.changes.quoting import quoted
 from conv_realtime.local.realtime.changes.tables import TableColumn
 from conv_realtime.local.wal.pgoutput import Change
 
@@ -31,7 +32,9 @@ def _text(text: str) -> str:
 def _number(text: str) -> str:
     if text[-1] in "Ny":  # NaN, Infinity
         return NULL
-    return format(Decimal(text), "f") if "e" in text else text
+    if "e" in text:
+        return format(Decimal(text), "f")
+    return "0" if text == "-0" else text
 
 
 def _bytea(text: str) -> str:
@@ -87,7 +90,7 @@ async def by_database(
     names = [sql.Identifier(f"c{at}") for at in range(len(columns))]
     written = [
         sql.SQL("coalesce(pg_catalog.to_jsonb({}::{})::text, 'null')").format(
-            name, sql.SQL(column.type_name)
+            name, quoted(column.type_name)
         )
         for name, column in zip(names, columns, strict=True)
     ]
