@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conv_realtime.bridge import Bridge as Bridge
+    from conv_realtime.core.rows import Rows as Rows
     from conv_realtime.edges.feed import SupabaseFeed as SupabaseFeed
+    from conv_realtime.edges.live import Live as Live
+    from conv_realtime.edges.live import connect as connect
     from conv_realtime.edges.store import SupabaseStore as SupabaseStore
     from conv_realtime.errors import ConfigError as ConfigError
     from conv_realtime.errors import ConvRealtimeError as ConvRealtimeError
@@ -58,6 +61,8 @@ _HOMES = {
     "settings": "Settings",
     "edges.store": "SupabaseStore",
     "edges.feed": "SupabaseFeed",
+    "edges.live": "connect Live",
+    "core.rows": "Rows",
     "ports": "Store Feed",
     "models": (
         "Project Conversation Message Skipped NAMESPACE project_id conversation_id message_id"

@@ -27,6 +27,7 @@ from conv_realtime.testing import claude_line
 from tests.conftest import Owner
 
 ROOT = Path(__file__).parent.parent
+CLIENTS = ROOT / "conv_realtime" / "viewer"
 WS_MODULE = ROOT / "tests" / "js" / "node_modules" / "ws" / "wrapper.mjs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -156,7 +157,27 @@ def test_the_first_lines_of_python_run(tmp_path: Path, local_supabase: LocalSupa
         process.stdout.close()
 
 
-@pytest.mark.parametrize("number", range(1, len(_blocks("python"))))
+async def test_the_python_client_of_the_readme_keeps_rows() -> None:
+    """The block about /ws, with its address replaced, gets the snapshot and a new message."""
+    block = _blocks("python")[1]
+    async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
+        await server.start(Starlette(routes=bridge.bridge.routes))
+        bridge.append(claude_line("before"))
+        await bridge.next("new_message")
+        code = block.replace("127.0.0.1:8787", server.address)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", "-u", "-c", code, stdout=subprocess.PIPE
+        )
+        try:
+            await _until_line(process, b"snapshot 1\n")
+            bridge.append(claude_line("after"))
+            await _until_line(process, b"new_message 1\n")
+        finally:
+            process.kill()
+            await process.communicate()
+
+
+@pytest.mark.parametrize("number", range(2, len(_blocks("python"))))
 def test_the_other_python_blocks_run(number: int) -> None:
     """Each runs to its end in a process of its own."""
     block = _blocks("python")[number]
@@ -176,9 +197,9 @@ def test_the_javascript_blocks_are_javascript(block: str, tmp_path: Path) -> Non
 @pytest.mark.node
 @pytest.mark.skipif(not WS_MODULE.exists(), reason="needs Node.js and `npm ci` in tests/js")
 async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> None:
-    """The block about /ws, with its address replaced, gets a message of the snapshot and a new one.
+    """The block about /ws, with its addresses replaced, shows the snapshot and a new message.
 
-    Node.js 20 has no WebSocket of its own, so it is given one.
+    Node.js imports nothing by HTTP, and Node.js 20 has no WebSocket of its own.
     """
     block = _blocks("javascript")[0]
     async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
@@ -187,17 +208,19 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
         module.write_text(
             f"import WebSocket from {json.dumps(WS_MODULE.as_uri())};\n"
             "globalThis.WebSocket = WebSocket;\n"
-            + block.replace("127.0.0.1:8787", server.address)
-            + "const texts = () => [...rows.values()].map((row) => row.text).join();\n"
-            + "setInterval(() => console.log(texts()), 20);\n"
+            "const show = (title, messages) =>\n"
+            "  console.log(title, messages.map(({ text }) => text).join());\n"
+            + block.replace(
+                "http://127.0.0.1:8787/client.js", (CLIENTS / "client.js").as_uri()
+            ).replace("127.0.0.1:8787", server.address)
         )
         bridge.append(claude_line("before"))
         await bridge.next("new_message")
         process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
         try:
-            await _until_line(process, b"before\n")
+            await _until_line(process, b"before before\n")
             bridge.append(claude_line("after"))
-            await _until_line(process, b"before,after\n")
+            await _until_line(process, b"before before,after\n")
         finally:
             process.kill()
             await process.communicate()
@@ -205,10 +228,10 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
 
 @pytest.mark.node
 @pytest.mark.skipif(not WS_MODULE.exists(), reason="needs Node.js and `npm ci` in tests/js")
-async def test_the_realtime_client_of_the_readme_hears_a_message(
+async def test_the_supabase_client_of_the_readme_shows_a_message(
     tmp_path: Path, local_supabase: LocalSupabase, owner: Owner
 ) -> None:
-    """The block for supabase-js, given only its names, joins with a user's token and hears."""
+    """The block for supabase-js, given only its names, shows what ingest writes."""
     transcripts = tmp_path / "transcripts"
     transcripts.mkdir()
     names = {
@@ -217,16 +240,17 @@ async def test_the_realtime_client_of_the_readme_hears_a_message(
         "token": owner.token,
         "id": str(conversation_id(owner.id, "claude_code", "m", testing.SESSION)),
     }
+    address = "http://127.0.0.1:8787/conversations.js"
     module = tmp_path / "client.mjs"
     module.write_text(
         'import { createRequire } from "node:module";\n'
         f"const require = createRequire({json.dumps(str(ROOT / 'tests/js/client.mjs'))});\n"
         'const realtime = { transport: require("ws") };\n'
         'const { createClient: create } = require("@supabase/supabase-js");\n'
-        "const createClient = (url, key) => create(url, key, { realtime });\n"
-        "const show = (message) => console.log(message.text);\n"
+        "const createClient = (url, key, options) => create(url, key, { ...options, realtime });\n"
+        "const show = (messages) => console.log(messages.map(({ text }) => text).join());\n"
         + "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items())
-        + _blocks("javascript")[1]
+        + _blocks("javascript")[1].replace(address, (CLIENTS / "conversations.js").as_uri())
     )
     ingest = Ingest(
         paths=[transcripts],
@@ -236,22 +260,16 @@ async def test_the_realtime_client_of_the_readme_hears_a_message(
         machine="m",
         state_dir=tmp_path / "state",
     )
-
-    async def write() -> None:
-        # Who joins after a message does not hear it: so there are many.
-        with (transcripts / "s.jsonl").open("ab", buffering=0) as file:
-            while True:
-                file.write(claude_line("hello"))
-                await asyncio.sleep(0.2)
-
     process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
     try:
         async with ingest, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(ingest.run(), name="ingest")]
-            tasks.append(group.create_task(write(), name="write"))
-            await _until_line(process, b"hello\n")
-            for task in tasks:
-                task.cancel()
+            task = group.create_task(ingest.run(), name="ingest")
+            with (transcripts / "s.jsonl").open("ab", buffering=0) as file:
+                file.write(claude_line("hello"))
+                await _until_line(process, b"hello\n")
+                file.write(claude_line("again"))
+                await _until_line(process, b"hello,again\n")
+            task.cancel()
     finally:
         process.kill()
         await process.communicate()

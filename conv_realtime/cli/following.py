@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -15,8 +16,6 @@ from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
-
-    from conv_realtime.cli.client import Frame
 
 
 @click.command()
@@ -47,15 +46,17 @@ def tail(
     address = url or _running_address(settings.state_dir)
 
     async def follow() -> None:
-        from conv_realtime.cli.client import frames
+        from conv_realtime.edges.live import connect
+        from conv_realtime.events import SubscribeRequest
 
-        async for frame in frames(
-            address, since=since, conversations=conversations, token=_plain(settings.ws_token)
-        ):
-            if as_json:
-                emit(frame)
-            else:
-                click.echo(_line(frame))
+        wanted = SubscribeRequest(since=since, conversations=list(conversations) or None)
+        async with connect(address, token=_plain(settings.ws_token), subscribe=wanted) as live:
+            async for event in live:
+                frame = json.loads(event.to_json())
+                if as_json:
+                    emit(frame)
+                else:
+                    click.echo(_line(frame))
 
     return run(follow())
 
@@ -71,7 +72,7 @@ def _plain(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-def _line(frame: Frame) -> str:
+def _line(frame: dict[str, Any]) -> str:
     """Return an event as a line for a person."""
     kind, data = _one_line(frame["type"]), frame["data"]
     if kind in ("new_message", "message_update"):

@@ -1,8 +1,11 @@
-"""The page that `up` serves: a few static files and nothing from anywhere else."""
+"""What `up` serves to browsers: a page, and the clients of `/ws` and of Supabase channels.
+
+A few static files, and nothing from anywhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -13,13 +16,17 @@ from starlette.routing import Route
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+_MODULE = "text/javascript; charset=utf-8"
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/viewer.css": ("viewer.css", "text/css; charset=utf-8"),
-    "/viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/viewer.js": ("viewer.js", _MODULE),
+    "/page.js": ("page.js", _MODULE),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_CLIENTS = ("client.js", "conversations.js", "rows.js", "lifecycle.js")
+"""Modules for pages of any origin to import; that they may is no secret and opens nothing."""
+
 _HEADERS = {
     # Transcripts are other people's text. Should any of it ever become markup, it runs nothing.
     "content-security-policy": (
@@ -34,14 +41,26 @@ _HEADERS = {
 
 def routes(ws_path: str = "/ws") -> list[BaseRoute]:
     """Return the routes of the viewer, which connects to `ws_path` on the same host."""
-    return [Route(path, _endpoint(name, kind, ws_path)) for path, (name, kind) in _FILES.items()]
+    page = [
+        Route(path, _endpoint(name, kind, _HEADERS, ws_path))
+        for path, (name, kind) in _FILES.items()
+    ]
+    return [*page, *client_routes()]
 
 
-def _endpoint(name: str, kind: str, ws_path: str) -> Callable[[Request], Awaitable[Response]]:
+def client_routes() -> list[BaseRoute]:
+    """Return the routes of the clients alone: `/client.js`, `/conversations.js` and their parts."""
+    headers = {**_HEADERS, "access-control-allow-origin": "*"}
+    return [Route(f"/{name}", _endpoint(name, _MODULE, headers)) for name in _CLIENTS]
+
+
+def _endpoint(
+    name: str, kind: str, headers: Mapping[str, str], ws_path: str = "/ws"
+) -> Callable[[Request], Awaitable[Response]]:
     body = files(__package__).joinpath(name).read_text(encoding="utf-8")
     body = body.replace('data-ws="/ws"', f'data-ws="{ws_path}"')
 
     async def endpoint(request: Request) -> Response:
-        return Response(body, headers=_HEADERS, media_type=kind)
+        return Response(body, headers=headers, media_type=kind)
 
     return endpoint

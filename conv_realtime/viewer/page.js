@@ -116,16 +116,16 @@ export function drawFacts(row) {
   page.facts.textContent = joined(row.project_name, row.git_branch, row.model, counted, written);
 }
 
-/** Draws messages by `seq`; whoever reads at the end stays there. */
+/** Draws messages in their order; whoever reads at the end stays there. */
 export function drawMessages(conversation, messages) {
   const other = conversation !== shown;
   if (other) (shown = conversation), items.clear();
   const { scrollTop, scrollHeight, clientHeight } = page.scroll;
   const atEnd = other || page.messages.children.length === 0 || scrollHeight - scrollTop - clientHeight < 80;
-  const rows = [...messages.values()].sort((a, b) => a.seq - b.seq);
-  for (const id of items.keys()) if (!messages.has(id)) items.delete(id);
+  const ids = new Set(messages.map(({ id }) => id));
+  for (const id of items.keys()) if (!ids.has(id)) items.delete(id);
   const above = page.messages.firstChild;
-  arrange(page.messages, rows.map(item));
+  arrange(page.messages, messages.map(item));
   if (atEnd) page.scroll.scrollTop = page.scroll.scrollHeight;
   else if (above && above !== page.messages.firstChild) {
     page.scroll.scrollTop = scrollTop + page.scroll.scrollHeight - scrollHeight; // earlier ones came in above

@@ -33,6 +33,10 @@ class Proxy:
             proxy.cut()
             await server.wait_closed()
 
+    def point_at(self, host: str, port: int) -> None:
+        """Pass later connections on to another address."""
+        self._target = (host, port)
+
     def cut(self) -> None:
         """End every connection at once."""
         for writer in self._writers:
@@ -43,7 +47,11 @@ class Proxy:
             writer.transport.abort()
             return
         self.accepted += 1
-        there, back = await asyncio.open_connection(*self._target)
+        try:
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:  # nobody is there
+            writer.transport.abort()
+            return
         self._writers |= {writer, back}
         with suppress(asyncio.CancelledError):  # asyncio's streams would log it
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))

@@ -14,8 +14,8 @@ import pytest
 import respx
 from pydantic import SecretStr
 
+from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.edges.feed import SupabaseFeed, wakeups
-from conv_realtime.edges.feed.wakeups import pauses_between_attempts
 from conv_realtime.errors import StoreError
 from tests.relay.proxy import Proxy
 from tests.relay.rows import conversation, message, project

@@ -19,9 +19,10 @@ from uuid import UUID
 import httpx
 
 from conv_realtime.core.cursor import parse_cursor
+from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.edges.feed.access import mapped, new_client, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
-from conv_realtime.edges.feed.wakeups import WakeUps, pauses_between_attempts
+from conv_realtime.edges.feed.wakeups import WakeUps
 from conv_realtime.errors import StoreError
 from conv_realtime.models import ROW_TYPES, Change
 from conv_realtime.ports import FeedHealth, FeedState, Page, PageHandler, SnapshotPart

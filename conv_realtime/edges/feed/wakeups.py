@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Literal
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
+
+from conv_realtime.core.pauses import pauses_between_attempts
 
 logger = logging.getLogger("conv_realtime.feed")
 
@@ -154,14 +155,6 @@ class WakeUps:
         self.state = "refused" if refused else "lost"
         self._refused = refused
         trouble.set()
-
-
-def pauses_between_attempts(first: float = 0.5, longest: float = 10.0) -> Iterator[float]:
-    """Yield seconds to wait: doubling, up to a bound, with jitter so that crowds spread."""
-    pause = first
-    while True:
-        yield pause * random.uniform(0.75, 1.25)
-        pause = min(pause * 2, longest)
 
 
 def _at_end_of_listening(client: AsyncRealtimeClient, act: Callable[[], None]) -> None:

@@ -1,0 +1,39 @@
+/**
+ * A pause before the next attempt, in milliseconds: doubling, and spread so that crowds do not come
+ * back together.
+ *
+ * @param {number} attempt from 0
+ * @param {number} first
+ * @param {number} longest
+ */
+export function pauseBefore(attempt: number, first: number, longest: number): number;
+/**
+ * Calls `act` when what was connected may be no more, or may be again: the network came back, the
+ * page is shown again, or the machine has slept.
+ *
+ * @param {() => void} act
+ * @returns {() => void} stops it
+ */
+export function onWake(act: () => void): () => void;
+/**
+ * Calls listeners. What one of them throws is reported as uncaught and stops nothing else.
+ *
+ * @template {Record<string, unknown>} Events
+ */
+export class Emitter<Events extends Record<string, unknown>> {
+    /**
+     * @template {keyof Events} Name
+     * @param {Name} name
+     * @param {(value: Events[Name]) => void} listener
+     * @returns {() => void} stops it
+     */
+    on<Name extends keyof Events>(name: Name, listener: (value: Events[Name]) => void): () => void;
+    /**
+     * @template {keyof Events} Name
+     * @param {Name} name
+     * @param {Events[Name]} value
+     * @protected
+     */
+    protected emit<Name extends keyof Events>(name: Name, value: Events[Name]): void;
+    #private;
+}

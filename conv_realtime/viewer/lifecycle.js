@@ -1,0 +1,84 @@
+// What both clients need of the world around them: listeners, pauses, and the moment to look again.
+
+/**
+ * Calls listeners. What one of them throws is reported as uncaught and stops nothing else.
+ *
+ * @template {Record<string, unknown>} Events
+ */
+export class Emitter {
+  /** @type {Map<keyof Events, Set<(value: any) => void>>} */
+  #listeners = new Map();
+
+  /**
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {(value: Events[Name]) => void} listener
+   * @returns {() => void} stops it
+   */
+  on(name, listener) {
+    let all = this.#listeners.get(name);
+    if (!all) this.#listeners.set(name, (all = new Set()));
+    const added = (/** @type {Events[Name]} */ value) => listener(value);
+    all.add(added);
+    return () => void all.delete(added);
+  }
+
+  /**
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {Events[Name]} value
+   * @protected
+   */
+  emit(name, value) {
+    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+      try {
+        listener(value);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+/**
+ * A pause before the next attempt, in milliseconds: doubling, and spread so that crowds do not come
+ * back together.
+ *
+ * @param {number} attempt from 0
+ * @param {number} first
+ * @param {number} longest
+ */
+export function pauseBefore(attempt, first, longest) {
+  return Math.min(first * 2 ** Math.min(attempt, 30), longest) * (0.5 + Math.random() / 2);
+}
+
+/**
+ * Calls `act` when what was connected may be no more, or may be again: the network came back, the
+ * page is shown again, or the machine has slept.
+ *
+ * @param {() => void} act
+ * @returns {() => void} stops it
+ */
+export function onWake(act) {
+  const page = globalThis.document;
+  const shown = () => page.visibilityState === "visible" && act();
+  globalThis.addEventListener?.("online", act);
+  globalThis.addEventListener?.("pageshow", act);
+  page?.addEventListener("visibilitychange", shown);
+  let last = Date.now();
+  const clock = setInterval(() => {
+    const slept = Date.now() - last > 2 * TICK_MS;
+    last = Date.now();
+    if (slept && page?.visibilityState !== "hidden") act(); // of hidden pages timers are slow, too
+  }, TICK_MS);
+  return () => {
+    globalThis.removeEventListener?.("online", act);
+    globalThis.removeEventListener?.("pageshow", act);
+    page?.removeEventListener("visibilitychange", shown);
+    clearInterval(clock);
+  };
+}
+
+const TICK_MS = 15_000;
