@@ -186,4 +186,47 @@ grant execute on all functions in schema realtime
 revoke execute on function realtime.maintain_partitions(int)
   from postgres, anon, authenticated, service_role, supabase_realtime_admin;
 
+-- What a role with these claims may do on a private channel. It leaves a probe row and the role
+-- behind: the caller rolls back. A policy that fails allows nothing; a database in trouble raises.
+create schema if not exists local_supabase;
+create or replace function local_supabase.channel_access(
+  channel text, as_role text, claims text, subject text, out may_read boolean, out may_write boolean
+) language plpgsql
+as $$
+declare
+  probe uuid := gen_random_uuid();
+  trouble constant text := '^(08|40|53|55|57|58)';
+begin
+  may_read := false;
+  may_write := false;
+  insert into realtime.messages (id, topic, extension) values (probe, channel, 'broadcast');
+  begin
+    perform set_config('realtime.topic', channel, true),
+            set_config('request.jwt.claims', claims, true),
+            set_config('request.jwt.claim.sub', subject, true),
+            set_config('request.jwt.claim.role', as_role, true),
+            set_config('request.headers', '{}', true),
+            set_config('role', as_role, true);
+  exception when others then
+    return;  -- there is no such role
+  end;
+  begin
+    perform from realtime.messages where id = probe and topic = channel and extension = 'broadcast';
+    may_read := found;
+  exception when others then
+    if sqlstate ~ trouble then
+      raise;
+    end if;
+  end;
+  begin
+    insert into realtime.messages (topic, extension) values (channel, 'broadcast');
+    may_write := true;
+  exception when others then
+    if sqlstate ~ trouble then
+      raise;
+    end if;
+  end;
+end $$;
+revoke execute on function local_supabase.channel_access(text, text, text, text) from public;
+
 select realtime.maintain_partitions();

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from conv_realtime.local.realtime.access import AccessUnknown
 from conv_realtime.local.realtime.channels import PREFIX
+from conv_realtime.local.realtime.connections import Away
 from conv_realtime.local.realtime.frames import Outgoing, TextBroadcast, UserBroadcast
 from conv_realtime.local.realtime.rules import Surroundings
 from conv_realtime.local.realtime.tokens import Token, TokenRefused, read_token
@@ -107,7 +107,7 @@ class BroadcastApi:
     async def _may_write(self, name: str, token: Token) -> bool:
         try:
             return (await self._around.access.check(name, token)).write
-        except AccessUnknown:
+        except Away:
             return False
 
     def _token(self, request: Request) -> Token:

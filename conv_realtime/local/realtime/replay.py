@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from conv_realtime.local.realtime.access import AccessUnknown
+from conv_realtime.local.realtime.connections import Connections, asking
 
 MAX_MESSAGES = 25
 
@@ -56,12 +54,12 @@ class History:
     """Reads stored broadcasts.
 
     Args:
-        pool: connections of a role that reads ``realtime.messages`` past its policies; whoever
+        connections: of a role that reads ``realtime.messages`` past its policies; whoever
             asks must have been admitted to the topic.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     async def messages(self, name: str, replay: Replay) -> list[PastMessage]:
         """Returns the newest messages of a private topic since a time, oldest first.
@@ -71,12 +69,9 @@ class History:
             replay: since when and how many.
 
         Raises:
-            AccessUnknown: the database is away.
+            Away: the database cannot be asked.
         """
-        try:
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(_NEWEST, (name, replay.since, replay.limit))
-                rows = await cursor.fetchall()
-        except (psycopg.Error, PoolTimeout) as error:
-            raise AccessUnknown(str(error)) from error
+        async with asking(self._connections) as connection:
+            cursor = await connection.execute(_NEWEST, (name, replay.since, replay.limit))
+            rows = await cursor.fetchall()
         return [PastMessage(*row) for row in reversed(rows)]

@@ -18,7 +18,6 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 import orjson
-from psycopg_pool import AsyncConnectionPool
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from conv_realtime.local.realtime.access import AccessChecker
@@ -26,6 +25,7 @@ from conv_realtime.local.realtime.broadcast import PUBLICATION, publish_transact
 from conv_realtime.local.realtime.broadcast_http import BroadcastApi
 from conv_realtime.local.realtime.changes.service import Changes
 from conv_realtime.local.realtime.channels import Topics
+from conv_realtime.local.realtime.connections import Connections
 from conv_realtime.local.realtime.frames import Version
 from conv_realtime.local.realtime.outbox import Send, outbox
 from conv_realtime.local.realtime.replay import History
@@ -39,6 +39,7 @@ log = logging.getLogger("conv_realtime.local.realtime")
 
 WEBSOCKET_PATH = "/realtime/v1/websocket"
 NORMAL_CLOSURE = 1000
+_POLICY_CONNECTIONS = 4
 _REFUSED_SECONDS = 1.0
 
 Scope = MutableMapping[str, Any]
@@ -79,29 +80,23 @@ class RealtimeServer:
         If replication does not start within some seconds it returns anyway and keeps trying.
         """
         async with AsyncExitStack() as stack:
-            pool = AsyncConnectionPool[Any](
+            connections = Connections(
                 self._dsn,
-                min_size=1,
-                max_size=4,
-                open=False,
-                name="conv_realtime.local.realtime",
-                timeout=self._rules.database_seconds,
-                check=AsyncConnectionPool.check_connection,
-                # A policy that never ends must not hold a connection for good.
-                kwargs={
-                    "application_name": "conv_realtime_policies",
-                    "options": f"-c statement_timeout={int(self._rules.policy_seconds * 1000)}",
-                },
+                None,
+                limit=_POLICY_CONNECTIONS,
+                statement_seconds=self._rules.policy_seconds,
+                search_path="public,extensions",
+                name="conv_realtime_policies",
             )
-            await stack.enter_async_context(pool)
+            stack.push_async_callback(connections.close)
             await stack.enter_async_context(self._replication())
             changes = Changes(self._dsn, self._rules.policy_seconds)
             await stack.enter_async_context(changes.running())
             self._around = Surroundings(
                 self._topics,
-                AccessChecker(pool),
+                AccessChecker(connections),
                 changes,
-                History(pool),
+                History(connections),
                 self._verify,
                 self._rules,
                 self._now,

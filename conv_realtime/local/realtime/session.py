@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from conv_realtime.local.realtime import replies
-from conv_realtime.local.realtime.access import Access, AccessUnknown
+from conv_realtime.local.realtime.access import Access
 from conv_realtime.local.realtime.channels import PREFIX, Channel
+from conv_realtime.local.realtime.connections import Away
 from conv_realtime.local.realtime.frames import (
     Frame,
     Outgoing,
@@ -124,7 +125,7 @@ class Session:
         try:
             request, channel = await self._admit(frame)
             past = await self._past(request, channel)
-        except (JoinRefused, TokenRefused, AccessUnknown) as refusal:
+        except (JoinRefused, TokenRefused, Away) as refusal:
             await asyncio.sleep(self._around.rules.join_error_seconds)
             response = {"reason": replies.reason(refusal)}
             self._send(replies.reply(frame.topic, frame.ref, frame.join_ref, "error", response))
@@ -145,7 +146,7 @@ class Session:
             self._send(replies.closed(earlier))
 
     async def _admit(self, frame: Frame) -> tuple[JoinRequest, Channel]:
-        """Raises JoinRefused, TokenRefused or AccessUnknown where a join is refused."""
+        """Raises JoinRefused, TokenRefused or Away where a join is refused."""
         rules = self._around.rules
         name = frame.topic.removeprefix(PREFIX)
         if len(self._channels) >= rules.max_channels and frame.topic not in self._channels:
@@ -203,7 +204,7 @@ class Session:
         except TokenRefused as refusal:
             self._shut(channel, refusal.in_channel)
             return
-        except AccessUnknown:
+        except Away:
             self._shut(channel, replies.DATABASE_AWAY)
             return
         if not channel.access.read:

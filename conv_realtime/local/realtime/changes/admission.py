@@ -9,9 +9,9 @@ import psycopg
 from psycopg import sql
 
 from conv_realtime.local.realtime.changes.bindings import Binding, BindingRefused
-from conv_realtime.local.realtime.changes.connections import Connection
 from conv_realtime.local.realtime.changes.filters import KEYWORDS, MAX_IN_VALUES, Filter
 from conv_realtime.local.realtime.changes.quoting import quoted
+from conv_realtime.local.realtime.connections import Connection
 
 PUBLICATION = "supabase_realtime"
 

@@ -11,9 +11,9 @@ import logging
 
 import psycopg
 
-from conv_realtime.local.realtime.changes.connections import Away, Connections
 from conv_realtime.local.realtime.changes.sight import Answer, Question, ask
 from conv_realtime.local.realtime.changes.subscriptions import GroupKey
+from conv_realtime.local.realtime.connections import Away, Connections
 
 log = logging.getLogger("conv_realtime.local.realtime")
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from conv_realtime.local.realtime.changes.admission import PUBLICATION
 from conv_realtime.local.realtime.changes.checks import Checks
-from conv_realtime.local.realtime.changes.connections import Away, Connection, Connections
 from conv_realtime.local.realtime.changes.delivery import Pace
 from conv_realtime.local.realtime.changes.group import CHANGES_LOST, Group, Work
 from conv_realtime.local.realtime.changes.horizon import Horizon
@@ -27,6 +26,7 @@ from conv_realtime.local.realtime.changes.subscriptions import (
 )
 from conv_realtime.local.realtime.changes.tables import Table, describe
 from conv_realtime.local.realtime.changes.values import write_rows
+from conv_realtime.local.realtime.connections import Away, Connection, Connections
 from conv_realtime.local.wal.pgoutput import Change, Relation, Transaction
 from conv_realtime.local.wal.source import WalSource
 

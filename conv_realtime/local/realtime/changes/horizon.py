@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from conv_realtime.local.realtime.changes.connections import Connection
+from conv_realtime.local.realtime.connections import Connection
 
 _NEWEST = "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8"
 _VISIBLE = """

@@ -25,7 +25,6 @@ from conv_realtime.local.realtime.changes.admission import (
 )
 from conv_realtime.local.realtime.changes.bindings import Binding, BindingRefused, read_binding
 from conv_realtime.local.realtime.changes.checks import Checks
-from conv_realtime.local.realtime.changes.connections import Away, Connections
 from conv_realtime.local.realtime.changes.feed import Feed
 from conv_realtime.local.realtime.changes.pace import Pacer
 from conv_realtime.local.realtime.changes.subscriptions import (
@@ -34,6 +33,7 @@ from conv_realtime.local.realtime.changes.subscriptions import (
     subscription,
 )
 from conv_realtime.local.realtime.channels import Channel
+from conv_realtime.local.realtime.connections import Away, Connections
 from conv_realtime.local.realtime.frames import encode
 
 log = logging.getLogger("conv_realtime.local.realtime")

@@ -14,10 +14,10 @@ from typing import Any
 
 from psycopg import sql
 
-from conv_realtime.local.realtime.changes.connections import Connection
 from conv_realtime.local.realtime.changes.filters import COMPARISONS, KEYWORDS, Filter
 from conv_realtime.local.realtime.changes.quoting import name, quoted
 from conv_realtime.local.realtime.changes.tables import Table, TableColumn
+from conv_realtime.local.realtime.connections import Connection
 
 Row = Mapping[str, str | None]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from conv_realtime.local.realtime.changes.connections import Connection
+from conv_realtime.local.realtime.connections import Connection
 from conv_realtime.local.wal.pgoutput import Relation
 
 _DESCRIBE = """

@@ -17,9 +17,9 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from conv_realtime.local.realtime.changes.connections import Connection
 from conv_realtime.local.realtime.changes.quoting import quoted
 from conv_realtime.local.realtime.changes.tables import TableColumn
+from conv_realtime.local.realtime.connections import Connection
 from conv_realtime.local.wal.pgoutput import Change
 
 NULL = "null"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -28,25 +28,27 @@ class Connections:
 
     Args:
         dsn: of a role that may log in.
-        user: the role instead of the one that `dsn` names.
-        limit: how many at once; who comes later waits.
+        user: the role instead of the one that `dsn` names; None for that one.
+        limit: how many at once; who comes later waits, however many wait.
         statement_seconds: after which PostgreSQL ends a statement.
         search_path: schemas whose names need not be qualified, without blanks.
+        name: what PostgreSQL shows them as.
     """
 
     def __init__(
         self,
         dsn: str,
-        user: str,
+        user: str | None,
         *,
         limit: int,
         statement_seconds: float,
         search_path: str = "",
+        name: str = "conv_realtime_changes",
     ) -> None:
         self._conninfo = make_conninfo(
             dsn,
             user=user,
-            application_name="conv_realtime_changes",
+            application_name=name,
             connect_timeout=CONNECT_SECONDS,
             options=f"-c statement_timeout={int(statement_seconds * 1000)}"
             f" -c search_path={search_path}",
@@ -65,7 +67,7 @@ class Connections:
         async with self._turns:
             connection = None
             try:
-                connection = self._idle.pop() if self._idle else await self._connect()
+                connection = self._usable() or await self._connect()
                 yield connection
             except (psycopg.Error, OSError) as error:
                 if connection is None or connection.closed:
@@ -79,6 +81,16 @@ class Connections:
         while self._idle:
             await self._idle.pop().close()
 
+    def _usable(self) -> Connection | None:
+        """Takes the newest idle connection that PostgreSQL has not ended meanwhile."""
+        while self._idle:
+            connection = self._idle.pop()
+            with suppress(psycopg.OperationalError):
+                connection.pgconn.consume_input()
+                return connection
+            connection.pgconn.finish()
+        return None
+
     async def _connect(self) -> Connection:
         return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
 
@@ -90,3 +102,13 @@ class Connections:
             self._idle.append(connection)
         else:
             await connection.close()
+
+
+@asynccontextmanager
+async def asking(connections: Connections) -> AsyncIterator[Connection]:
+    """Lends a connection to who asks what is no fault of theirs: any error counts as `Away`."""
+    try:
+        async with connections.take() as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise Away(str(error)) from error
