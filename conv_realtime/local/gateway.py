@@ -24,6 +24,7 @@ from conv_realtime.local.rest.service import DataApi
 
 _GRACE_SECONDS = 2
 _MAX_HEADER_BYTES = 1 << 18
+_MAX_FRAME_BYTES = 5_000_000  # of a websocket, as on a real Realtime server
 
 
 class Gateway:
@@ -107,6 +108,7 @@ async def _serving(app: Starlette, listener: socket.socket) -> AsyncIterator[Non
         timeout_keep_alive=75,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         ws="websockets-sansio",
+        ws_max_size=_MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

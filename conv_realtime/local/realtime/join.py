@@ -10,6 +10,8 @@ import orjson
 
 from conv_realtime.local.realtime.replay import MAX_MESSAGES, Replay
 
+_LATEST_MS = 253_402_300_799_000  # the end of the year 9999
+
 
 class JoinRefused(Exception):
     """A join that is answered with an error; `reason` is the reply's, code first."""
@@ -89,7 +91,12 @@ def _replay(asked: object, *, private: bool) -> Replay | None:
     if not private:
         raise JoinRefused("UnableToReplayMessages", "Replay is not allowed for public channels")
     since, limit = asked.get("since"), asked.get("limit", MAX_MESSAGES)
-    if not (isinstance(since, int | float) and isinstance(limit, int) and limit > 0):
+    if not (
+        isinstance(since, int | float)
+        and 0 <= since <= _LATEST_MS
+        and isinstance(limit, int)
+        and limit > 0
+    ):
         raise JoinRefused("UnableToReplayMessages", "Replay params are not valid")
     return Replay(since / 1000, min(limit, MAX_MESSAGES))
 
