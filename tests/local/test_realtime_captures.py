@@ -18,7 +18,7 @@ from tests.local.replay.captures import CAPTURES, Line, read
 from tests.local.replay.compare import Gap, gaps
 from tests.local.replay.differences import DIFFERENCES, Difference, judge, told
 from tests.local.replay.project import token
-from tests.local.replay.run import chosen, play_all
+from tests.local.replay.run import Played, chosen, play_all
 
 README = Path(__file__).parents[2] / "conv_realtime" / "local" / "README.md"
 FLOW = (
@@ -193,9 +193,7 @@ if CAPTURES.is_dir():
 
     async def test_our_server_behaves_as_the_real_one_did() -> None:
         """Every captured flow, in both protocols, but for the recorded differences."""
-        different = [
-            str(played)
-            async for played in play_all(chosen(CAPTURES, ()))
-            if played.verdict is not None and not played.verdict.good
-        ]
+        played: list[Played] = []
+        await play_all(chosen(CAPTURES, ()), played.append)
+        different = [str(one) for one in played if not one.good]
         assert not different, "\n".join(different)

@@ -6,11 +6,10 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
 
-from tests.local.replay.captures import CAPTURES, Capture
-from tests.local.replay.run import chosen, play_all
+from tests.local.replay.captures import CAPTURES
+from tests.local.replay.run import Played, chosen, play_all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,15 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         captures = chosen(asked.captures, asked.flows)
     except ValueError as error:
         parser.error(str(error))
-    return asyncio.run(_play(captures))
-
-
-async def _play(captures: Sequence[Capture]) -> int:
     good = True
-    async with aclosing(play_all(captures)) as results:
-        async for played in results:
-            sys.stdout.write(f"{played}\n")
-            good = good and (played.verdict is None or played.verdict.good)
+
+    def tell(played: Played) -> None:
+        nonlocal good
+        sys.stdout.write(f"{played}\n")
+        good = good and played.good
+
+    asyncio.run(play_all(captures, tell))
     return 0 if good else 1
 
 

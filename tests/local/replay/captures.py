@@ -28,6 +28,7 @@ class Line:
         op: ``http``, ``text``, ``binary`` or ``close``.
         data: the frame; the request's or the status line; empty for a close.
         code: of a close.
+        cut_from: the length of a frame that is cut in the capture; 0 where it is whole.
     """
 
     conn: int
@@ -35,12 +36,18 @@ class Line:
     op: str
     data: str | bytes
     code: int | None = None
+    cut_from: int = 0
 
     @cached_property
     def text(self) -> str:
         """The line as patterns see it: direction, kind, content."""
         data = self.data if isinstance(self.data, str) else self.data.decode("latin-1")
         return f"{'in' if self.incoming else 'out'} {self.op} {data}"
+
+    @property
+    def length(self) -> int:
+        """How long the frame was."""
+        return self.cut_from or len(self.data)
 
     @property
     def query(self) -> str:
@@ -74,6 +81,13 @@ class Capture:
         """Gives what the server sent on one connection."""
         return [line for line in self.lines if line.conn == conn and line.incoming]
 
+    def tokens(self) -> list[str]:
+        """Gives the tokens that the client used where it asked for changes of tables, if it did."""
+        sent = [line.text for line in self.lines if not line.incoming]
+        if not any('"postgres_changes": [{' in text.replace(":[{", ": [{") for text in sent):
+            return []
+        return sorted({token for text in sent for token in re.findall(r"eyJ[\w.-]+", text)})
+
     def sent(self, conn: int) -> list[Line]:
         """Gives what the client sent on one connection."""
         return [line for line in self.lines if line.conn == conn and not line.incoming]
@@ -94,4 +108,11 @@ def _lines(text: str) -> Iterator[Line]:
         if row["op"] == "eof":
             continue
         data = base64.b64decode(row["frame"]) if row["op"] == "binary" else row["frame"]
-        yield Line(row["conn"], row["dir"] == "in", row["op"], data, row.get("code"))
+        yield Line(
+            row["conn"],
+            row["dir"] == "in",
+            row["op"],
+            data,
+            row.get("code"),
+            row.get("truncated_from", 0),
+        )

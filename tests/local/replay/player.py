@@ -17,10 +17,8 @@ from tests.local.realtime_client import PATIENCE
 from tests.local.replay.captures import Capture, Line
 from tests.local.replay.compare import Gap, gaps
 from tests.local.replay.flows import Flow
-from tests.local.replay.project import Server
+from tests.local.replay.project import SETTLED, Server
 
-_OURS = "settled "
-"""Begins the refs of the heartbeats that are the player's own."""
 _SHORT = 0.05
 """Seconds to wait for a frame that is not expected, when everything has settled."""
 
@@ -31,7 +29,7 @@ class _Connection:
     def __init__(self, number: int, version: Version) -> None:
         self.received: list[Line] = []
         self.websocket: ClientConnection | None = None
-        self._number = number
+        self.number = number
         self._version = version
         self._refs = itertools.count(1)
         self._answered: set[str] = set()
@@ -57,8 +55,8 @@ class _Connection:
             async for data in self.websocket:
                 if isinstance(data, bytes):
                     self._keep("binary", data)
-                elif _OURS in data[:40]:
-                    self._note_answer(data)
+                elif SETTLED in data:
+                    self._note_own(data)
                 else:
                     self._keep("text", data)
         self._keep("close", "", self.websocket.close_code)
@@ -68,7 +66,7 @@ class _Connection:
         """Returns when every frame that was sent before has been handled."""
         if self.websocket is None:
             return
-        ref = f"{_OURS}{next(self._refs)}"
+        ref = f"{SETTLED} {next(self._refs)}"
         frame: object = {"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": ref}
         if self._version is Version.V2:
             frame = [None, ref, "phoenix", "heartbeat", {}]
@@ -86,10 +84,11 @@ class _Connection:
         return condition()
 
     def _keep(self, op: str, data: str | bytes, code: int | None = None) -> None:
-        self.received.append(Line(self._number, True, op, data, code))
+        self.received.append(Line(self.number, True, op, data, code))
         self._arrived.set()
 
-    def _note_answer(self, data: str) -> None:
+    def _note_own(self, data: str) -> None:
+        """Notes an answer to a heartbeat of the player's; its rows reach wide subscriptions."""
         frame = json.loads(data)
         self._answered.add(frame["ref"] if isinstance(frame, dict) else frame[1])
         self._arrived.set()
@@ -177,20 +176,28 @@ class Player:
                 await websocket.send(data)
 
     async def _caught_up(self) -> None:
-        """Waits until each connection has what its captured one had by then."""
-        if self._patience == _SHORT:
+        """Waits until each connection has what its captured one had by then.
+
+        What does not come is told as a difference in the end; from there on nobody waits long.
+        """
+        if self._patience == _SHORT and self._behind():
             await self._settle()
-        for number, expected in self._expected.items():
-            connection = self._connections[number]
-            came = await connection.until(
+        for connection, expected in self._behind():
+            if not await connection.until(
                 lambda connection=connection, expected=expected: (  # type: ignore[misc]
                     len(connection.received) >= expected
                 ),
                 self._patience,
-            )
-            if not came:  # told as a difference in the end; from here on nobody waits for it
+            ):
                 self._patience = _SHORT
-                self._expected[number] = len(connection.received)
+                self._expected[connection.number] = len(connection.received)
+
+    def _behind(self) -> list[tuple[_Connection, int]]:
+        return [
+            (connection, expected)
+            for connection in self._connections.values()
+            if len(connection.received) < (expected := self._expected.get(connection.number, 0))
+        ]
 
     async def _settle(self) -> None:
         await self._server.settle()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +22,8 @@ from tests.local.realtime_client import PATIENCE, Socket, socket
 from tests.local.replay.captures import SECRET
 
 ALICE = "11111111-1111-1111-1111-111111111111"
-BOB = "22222222-2222-2222-2222-222222222222"
+SETTLED = "settled-by-the-player"
+"""Begins what the player sends for itself, so that it can be told from what belongs to a flow."""
 
 SCHEMA = """
 create table todos (
@@ -45,6 +45,21 @@ create policy "own ones" on todos for select to authenticated
 create policy "own ones" on todos_full for select to authenticated
   using (is_public or owner = auth.uid());
 alter publication supabase_realtime add table todos, todos_full, plain;
+
+create type mood as enum ('sad', 'ok');
+create table typ (
+  id uuid primary key, i2 int2, i8 int8, n numeric, f float8, t text, va varchar, b bytea,
+  ts timestamp, tz timestamptz, d date, tm time, iv interval, j json, jb jsonb, arr int[],
+  ta text[], m mood, ma mood[], inet inet, bo boolean, r int4range, big text
+);
+alter table typ alter big set storage external;
+create table nopk (a int);
+create table nogrant (id int primary key);
+revoke all on nogrant from anon, authenticated;
+alter publication supabase_realtime add table typ, nopk, nogrant;
+
+create table settled (mark text primary key);
+alter publication supabase_realtime add table settled;
 
 create table room_members (room text, user_id uuid, primary key (room, user_id));
 insert into room_members values ('room:1', '11111111-1111-1111-1111-111111111111');
@@ -97,7 +112,7 @@ class Server:
         self._db = db
         self._http = http
         self._witness = witness
-        self._marks = itertools.count(1)
+        self._users: list[str] = []
 
     async def execute(self, statement: str) -> None:
         """Runs SQL as `postgres`; several statements without parameters are sent in one go."""
@@ -115,13 +130,33 @@ class Server:
     async def settle(self) -> None:
         """Returns when everything that was committed before has been sent to whom it goes.
 
-        Frames leave in the order of the commits: a last one is watched for.
+        Broadcasts leave in the order of the commits, changes in that order to each user: so a
+        last broadcast is watched for, and a last change as each of the flow's users.
         """
-        mark = f"settled {next(self._marks)}"
+        mark = f"{SETTLED} {uuid.uuid4()}"
         await self._db.execute("select realtime.send('{}', %s, 'witness', false)", (mark,))
         await self._witness.wait(
             lambda frame: frame.event == "binary" and mark.encode() in frame.payload
         )
+        if self._users:
+            await self._db.execute("insert into settled values (%s)", (mark,))
+        for topic in self._users:
+            await self._witness.wait(
+                lambda frame, topic=topic: (  # type: ignore[misc]
+                    frame.topic == topic and mark in json.dumps(frame.payload)
+                )
+            )
+
+    async def watch_as(self, tokens: Iterable[str]) -> None:
+        """Lets the witness follow changes under each token that holds."""
+        for number, text in enumerate(tokens):
+            name = f"witness {number}"
+            asked = {"event": "INSERT", "schema": "public", "table": "settled"}
+            _, reply = await self._witness.join(name, token=text, postgres_changes=[asked])
+            if reply["status"] == "ok":
+                system = await self._witness.event(f"realtime:{name}", "system")
+                assert system.payload["status"] == "ok", system
+                self._users.append(f"realtime:{name}")
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,11 @@ class Played:
     name: str
     verdict: Verdict | None
     why_not: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing differs but what is recorded."""
+        return self.verdict is None or self.verdict.good
 
     def __str__(self) -> str:
         """One line if all is well, else the differences below it."""
@@ -47,22 +53,37 @@ def chosen(folder: Path, flows: Sequence[str]) -> list[Capture]:
     return [one for one in captures if not flows or one.name in flows or one.flow in flows]
 
 
-async def play_all(captures: Sequence[Capture]) -> AsyncGenerator[Played]:
-    """Starts a local Supabase and plays the captures on it."""
-    async with project() as local:
+async def play_all(captures: Sequence[Capture], tell: Callable[[Played], object]) -> None:
+    """Starts a local Supabase and plays the captures on it.
+
+    They share tables and topics, so one is played after the other, except those that only wait.
+
+    Args:
+        captures: what to play.
+        tell: called with each when it is over.
+    """
+
+    async def one(capture: Capture) -> None:
+        tell(Played(capture.name, await play(local, capture)))
+
+    async with project() as local, asyncio.TaskGroup() as group:
+        for capture in captures:
+            if FLOWS.get(capture.flow, Flow()).apart:
+                group.create_task(one(capture), name=f"replay.{capture.name}")
         for capture in captures:
             why_not = NOT_PLAYED.get(capture.flow)
-            if why_not is None:
-                yield Played(capture.name, await play(local, capture))
-            else:
-                yield Played(capture.name, None, why_not)
+            if why_not is not None:
+                tell(Played(capture.name, None, why_not))
+            elif not FLOWS.get(capture.flow, Flow()).apart:
+                await one(capture)
 
 
 async def play(local: LocalSupabase, capture: Capture) -> Verdict:
     """Plays one capture."""
     flow = FLOWS.get(capture.flow, Flow())
-    recorded = recorded_for(capture.flow)
+    recorded = recorded_for(capture.name, capture.flow)
     complete = not any(one.real for one in recorded)
     async with server(local, flow.rules) as opened:
+        await opened.watch_as(capture.tokens())
         gaps = await Player(opened, capture, flow, complete=complete).play()
     return judge(gaps, recorded)
