@@ -42,13 +42,23 @@ class StoreError(ConvRealtimeError):
         table: the table or function that was asked for.
         code: PostgreSQL's SQLSTATE, PostgREST's `PGRST…` code, or the name of the network error.
         retryable: whether the same request may succeed later without anybody's help.
+        retry_after: the seconds that the answer asks to wait before, None if it does not say.
     """
 
-    def __init__(self, table: str, code: str, reason: str, *, retryable: bool) -> None:
+    def __init__(
+        self,
+        table: str,
+        code: str,
+        reason: str,
+        *,
+        retryable: bool,
+        retry_after: float | None = None,
+    ) -> None:
         self.table = table
         self.code = code
         self.reason = reason
         self.retryable = retryable
+        self.retry_after = retry_after
         super().__init__(f"{table}: {code}: {reason}")
 
 

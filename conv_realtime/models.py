@@ -204,10 +204,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class StoredFault:
-    """A row that the database refused for good; `reason` holds nothing of its content."""
+    """A row that the database refused for good; `reason` holds nothing of its content.
 
-    table: str
+    `revision` is the one that was refused, 0 of a project. `parent` is what was refused instead,
+    where the row only waits for that. `since` is when it was refused first, RFC 3339.
+    """
+
+    table: Table
     id: UUID
     path: str
     code: str
     reason: str
+    revision: int = 0
+    parent: UUID | None = None
+    since: str = ""

@@ -28,6 +28,34 @@ class KnownConversation:
         return max((self.revision, *self.live.values(), *self.deleted.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A conversation in the database: enough to see whether it is what the files say.
+
+    `digest` is that of `core.digest` over the live messages; `deleted` counts the others.
+    """
+
+    messages: int
+    deleted: int
+    digest: str
+    revision: int
+    message_count: int
+    tool_usage_count: int
+    forgotten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message in the database, its text by its SHA-256."""
+
+    id: UUID
+    seq: int
+    revision: int
+    role: str
+    text_sha256: str
+    deleted: bool
+
+
 class Store(Protocol):
     """A database that takes rows: idempotent, in order, acknowledged by returning."""
 
@@ -68,6 +96,30 @@ class Store(Protocol):
         """Set `deleted_at` and `revision` of messages that the transcript took back.
 
         Returns the number of rows that changed. Rows of a higher revision stay as they are.
+        """
+        ...
+
+    async def forgotten(self, owner: UUID, machine: str) -> Collection[UUID]:
+        """Return the conversations of a machine that were erased for good.
+
+        Raises:
+            StoreError: it cannot be asked now.
+        """
+        ...
+
+    async def digests(self, conversations: Collection[UUID]) -> Mapping[UUID, Digest]:
+        """Return what the database has of those of `conversations` that it has, in short.
+
+        Raises:
+            StoreError: it cannot be asked now.
+        """
+        ...
+
+    def stored_messages(self, conversation: UUID) -> AsyncIterator[StoredMessage]:
+        """Yield every message of a conversation, deleted ones too, in the order of their ids.
+
+        Raises:
+            StoreError: it cannot be asked now.
         """
         ...
 

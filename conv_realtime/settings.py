@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     supabase_key: SecretStr | None = Field(
         None,
         validation_alias=_alias(
-            "supabase_key", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_KEY"
+            "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_KEY", "supabase_key"
         ),
         description="Secret key of a server, or publishable key of a signed-in user.",
     )

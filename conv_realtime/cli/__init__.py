@@ -27,6 +27,10 @@ _HOMES = {
     "local": "database",
     "token": "database",
     "migrations": "database",
+    "verify": "comparing",
+    "status": "refused",
+    "retry": "refused",
+    "forget": "erasing",
 }
 
 

@@ -43,3 +43,13 @@ def choose_owner(
         if continues(file, owner):
             return file
     return owner
+
+
+def is_subagent(agent_id: str | None) -> bool:
+    """Return whether a child is part of its parent, by its agent's name.
+
+    A file that was rewritten with something else goes on as a child, too, `<agent>@<part>`: that
+    is another conversation.
+    """
+    _, _, part = (agent_id or "").partition("@")
+    return not part.isdigit()

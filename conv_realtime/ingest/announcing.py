@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.models import Change, Conversation, Message, Project
+from conv_realtime.models import TOKEN_FIELDS, Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 
 _ACTIVE = timedelta(hours=24)
@@ -62,30 +63,46 @@ class Announcer:
         """Publish that `messages`, by id with their conversation, were taken back."""
         if self._sink is None:
             return
+        owner = follower.identity.owner_id
         self._sink.publish(
             [
-                Change(
-                    Message.model_construct(
-                        id=id,
-                        owner_id=follower.identity.owner_id,
-                        conversation_id=conversation,
-                        seq=0,
-                        revision=revision,
-                        role="other",
-                        text="",
-                        content=None,
-                        model=None,
-                        created_at=None,
-                        usage=None,
-                        metadata={},
-                        deleted_at=at,
-                        conversation=None,
-                    ),
-                    created=False,
-                )
+                _deleted(owner, id, conversation, revision, at)
                 for id, conversation in messages.items()
             ]
         )
+
+    def withdraw(self, row: Conversation, messages: Mapping[UUID, int]) -> None:
+        """Publish that nothing is left of a conversation, and of its messages at their revisions.
+
+        It was erased for good, or the database refused it: it must not stay shown as live.
+        """
+        at = row.updated_at or datetime.fromtimestamp(0, UTC)
+        self.withdraw_messages(row.owner_id, {id: (row.id, n) for id, n in messages.items()}, at)
+        if self._sink is not None:
+            self._sink.publish([Change(_blank(row), created=False)])
+
+    def withdraw_messages(
+        self, owner: UUID, messages: Mapping[UUID, tuple[UUID, int]], at: datetime
+    ) -> None:
+        """Publish that messages, by id with conversation and revision, are not there."""
+        if self._sink is not None:
+            self._sink.publish(
+                [
+                    _deleted(owner, id, conversation, revision, at)
+                    for id, (conversation, revision) in messages.items()
+                ]
+            )
+
+    def restore(self, messages: Iterable[Message]) -> None:
+        """Publish messages that were withdrawn and are there after all."""
+        if self._sink is not None:
+            self._sink.publish([Change(row, created=False) for row in messages])
+
+    def drop(self, conversation: UUID) -> None:
+        """Name a conversation no more."""
+        _, row = self.rows.pop(conversation, (None, None))
+        if row is not None:
+            self._counts[row.project_id] -= 1
 
     def file_changed(self, path: str, change: str, size: int) -> None:
         """Pass on that a file changed."""
@@ -117,3 +134,35 @@ class Announcer:
     def _tells(self, change: Change, batch: Batch) -> bool:
         """Return whether a change is worth an event: projects only when a conversation begins."""
         return not isinstance(change.row, Project) or change.created or bool(batch.stubs)
+
+
+def _deleted(owner: UUID, id: UUID, conversation: UUID, revision: int, at: datetime) -> Change:
+    return Change(
+        Message.model_construct(
+            id=id,
+            owner_id=owner,
+            conversation_id=conversation,
+            seq=0,
+            revision=revision,
+            role="other",
+            text="",
+            content=None,
+            model=None,
+            created_at=None,
+            usage=None,
+            metadata={},
+            deleted_at=at,
+            conversation=None,
+        ),
+        created=False,
+    )
+
+
+def _blank(row: Conversation) -> Conversation:
+    """Return what the database keeps of a conversation that was erased."""
+    blank: dict[str, Any] = dict.fromkeys(
+        ("project_id", "project_name", "title", "model", "cwd", "git_branch")
+    )
+    blank |= dict.fromkeys(("message_count", "tool_usage_count", *TOKEN_FIELDS), 0)
+    blank |= {"status": "completed", "activity": "ended", "deleted_at": row.updated_at}
+    return row.model_copy(update=blank)

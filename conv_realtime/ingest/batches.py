@@ -7,13 +7,14 @@ conversation's totals behind everything that they count.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.formats.claude_code import ClaudeTranscript
+from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.rows import Rows
 from conv_realtime.models import Conversation, Message, Project
@@ -55,6 +56,37 @@ class Batch:
     created: frozenset[UUID]
     mark: Mark
     newest: datetime | None
+
+    def without(
+        self, conversations: Collection[UUID], messages: Mapping[UUID, int] | None = None
+    ) -> Batch:
+        """Return the batch without some conversations and all that is theirs.
+
+        Also without those of `messages` that are not above the revision given there.
+        """
+        stubs = [row for row in self.stubs if row.id not in conversations]
+        totals = [row for row in self.totals if row.id not in conversations]
+        needed = {row.project_id for row in (*stubs, *totals)}
+        above = messages or {}
+        return replace(
+            self,
+            projects=[row for row in self.projects if row.id in needed],
+            stubs=stubs,
+            messages=[
+                row
+                for row in self.messages
+                if row.conversation_id not in conversations and row.revision > above.get(row.id, -1)
+            ],
+            totals=totals,
+        )
+
+    def below(self, conversations: Collection[UUID]) -> set[UUID]:
+        """Return the conversations of the batch that are subagents of some of `conversations`."""
+        return {
+            row.id
+            for row in (*self.stubs, *self.totals)
+            if row.parent_id in conversations and is_subagent(row.agent_id)
+        }
 
 
 def make_batch(

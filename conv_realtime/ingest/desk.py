@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf
 from conv_realtime.ports import KnownConversation, Store
 from conv_realtime.settings import Settings
+
+logger = logging.getLogger("conv_realtime.ingest")
 
 INLINE_BYTES = 256 * 2**10
 """What is read on the loop, because a thread would take longer; more is read on one."""
@@ -44,6 +47,9 @@ class Desk:
     announcer: Announcer
     slots: asyncio.Semaphore
     holder: Holder
+    sends: asyncio.Semaphore
+    resends: set[str] = field(default_factory=set)
+    """Files to be sent from their start once more when they are looked at next."""
 
     def follower(self, path: str, checkpoint: Checkpoint | None) -> Follower:
         """Return a new follower of `path`."""
@@ -67,14 +73,29 @@ class Desk:
         if not self.announcer.wanted:
             return
         while batch := await self.next_batch(follower, follower.published, file):
-            self.announcer.announce(follower, batch)
+            self.announcer.announce(follower, self._shown(batch))
             follower.advance(follower.published, batch)
+
+    def _shown(self, batch: Batch) -> Batch:
+        """Return the batch without what the database refuses: it is not shown as if it had it."""
+        faults = self.checkpoints.letters.faults.values()
+        if not faults:
+            return batch
+        conversations = {fault.id for fault in faults if fault.table == "conversations"}
+        messages = {fault.id: fault.revision for fault in faults if fault.table == "messages"}
+        return batch.without(conversations, messages)
 
     async def next_batch(self, follower: Follower, reader: Reader, file: OpenFile) -> Batch | None:
         """Return the next rows for a reader; see `Follower.next_batch`."""
         most, size = self.settings.batch_rows, self.settings.batch_bytes
         many = follower.waiting(reader) > _INLINE_ROWS
-        return await apart(many, lambda: follower.next_batch(reader, file, most, size))
+        batch = await apart(many, lambda: follower.next_batch(reader, file, most, size))
+        letters = self.checkpoints.letters
+        if batch is None or not letters.forgotten:
+            return batch
+        if new := batch.below(letters.forgotten) - letters.forgotten:
+            letters.forget(new)
+        return batch.without(letters.forgotten)
 
     async def known(self, follower: Follower) -> Mapping[UUID, KnownConversation]:
         """Return what the database has of the file's conversations."""
@@ -98,6 +119,7 @@ class Desk:
     ) -> None:
         """Have the file read from its start under a new base or part, which is kept first."""
         book.generation += 1
+        self.checkpoints.letters.drop_of(book.path)  # everything is sent and judged again
         self.save(book.path, checkpoint)
         follower.start_over(checkpoint)
         follower.settled = follower.confirmed = checkpoint.rewritten
@@ -105,10 +127,38 @@ class Desk:
 
     def save(self, path: str, checkpoint: Checkpoint, follower: Follower | None = None) -> None:
         """Keep a checkpoint in memory and on disk, with the conversations of `follower`."""
+        forgotten = self.checkpoints.letters.forgotten
         rows = follower.rows if follower else None
-        kept = [rows.conversation(fold) for _, fold in rows.conversations()] if rows else ()
+        kept = (
+            [rows.conversation(fold) for id, fold in rows.conversations() if id not in forgotten]
+            if rows
+            else []
+        )
         self.shelf.checkpoints[path] = checkpoint
-        self.checkpoints.save(path, checkpoint, kept)
+        if not self.checkpoints.save(path, checkpoint, kept):
+            self._begin_behind_other(path)
+
+    def send_again(self, book: Book, follower: Follower) -> None:
+        """Have everything in the file told and sent once more.
+
+        What is under way acknowledges nothing any more.
+        """
+        book.generation += 1
+        follower.forget_sent()
+        follower.published = Reader()
+
+    def _begin_behind_other(self, path: str) -> None:
+        """Take over how another process on the state directory counts the file's revisions.
+
+        It has seen the file rewritten; rows that are counted as before would be dropped.
+        """
+        logger.warning("%s was rewritten; another process has begun it again", path)
+        if (checkpoint := self.checkpoints.load_one(path)) is not None:
+            self.shelf.checkpoints[path] = checkpoint
+        book = self.shelf.book(path)
+        book.generation += 1
+        book.follower = None
+        book.look_again = True
 
 
 async def apart(large: bool, work: Callable[[], _Result]) -> _Result:

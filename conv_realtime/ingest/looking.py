@@ -45,11 +45,16 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         if taken_from is not None:
             _take_over(desk, book, taken_from)
         checkpoint = desk.shelf.checkpoints.get(path)
+        again = path in desk.resends
         if book.follower is None:
-            if checkpoint is not None and checkpoint.stat == stat:
+            if checkpoint is not None and checkpoint.stat == stat and not again:
                 return None  # judged and acknowledged as it is
             book.follower = desk.follower(path, checkpoint)
-        await _take(desk, book, book.follower, stat, resting=resting)
+        follower = book.follower
+        if again:
+            desk.resends.discard(path)
+            desk.send_again(book, follower)
+        await _take(desk, book, follower, stat, resting=resting)
     return book
 
 

@@ -115,18 +115,23 @@ def _orphans(follower: Follower, known: Known) -> set[UUID]:
     return {id for id, revision in live if revision > ahead} - follower.rows.all_stated()
 
 
-async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
+async def fit(desk: Desk, follower: Follower, known: Known) -> None:
     """Fit base and part to what the database has, so that no row is below what it knows."""
+    before = follower.checkpoint
+    part = before.part
+    while (base := _base(follower, known)) is None:
+        part += 1
+        follower.checkpoint = replace(before, part=part)
+        known = await desk.known(follower)
+    foreign = _foreign(follower, known)
+    follower.checkpoint = before
+    follower.settle(base, part, foreign)
+
+
+async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
+    """Fit base and part to what the database has, and keep them."""
     async with book.lock:
-        before = follower.checkpoint
-        part = before.part
-        while (base := _base(follower, known)) is None:
-            part += 1
-            follower.checkpoint = replace(before, part=part)
-            known = await desk.known(follower)
-        foreign = _foreign(follower, known)
-        follower.checkpoint = before
-        follower.settle(base, part, foreign)
+        await fit(desk, follower, known)
         # Kept before the first row leaves: should its acknowledgement be lost and the file
         # be rewritten, the next start knows that the rows are this file's own.
         desk.save(book.path, follower.checkpoint)

@@ -10,41 +10,43 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
-import httpx
 import jwt
 
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
-from conv_realtime.edges.store import SupabaseStore, advised, connect
+from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
 from conv_realtime.edges.watch import Watcher
 from conv_realtime.errors import (
     ConfigError,
     ConvRealtimeError,
     MigrationError,
-    SourceError,
     StoreError,
 )
+from conv_realtime.ingest import stated
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
-from conv_realtime.ingest.desk import STRIDE, Desk
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.holding import Holder, room
-from conv_realtime.ingest.rows import Identity, RewrittenError
+from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
+from conv_realtime.ingest.verifying import Verified, repair, verify
 from conv_realtime.ingest.waking import Waker
-from conv_realtime.models import Conversation, Message
+from conv_realtime.models import Conversation, Message, StoredFault
 from conv_realtime.ports import Sink, Store
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
+
+STATE_SECONDS = 1.0
+"""How often is looked whether another process wrote into the state directory."""
 
 _ASK_SECONDS = 3.0
 
@@ -113,6 +115,7 @@ class Ingest:
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
                 holder=stack.enter_context(contextlib.closing(Holder(room()))),
+                sends=asyncio.Semaphore(settings.concurrency),
             )
             self._tender = Tender(self._desk)
             await self._meet_database()
@@ -161,6 +164,7 @@ class Ingest:
                 tasks.create_task(waker.follow(), name="wakeups")
                 tasks.create_task(waker.sweep_for_ever(), name="sweeps")
                 tasks.create_task(self._watch_database(), name="database")
+                tasks.create_task(self._watch_state(), name="state directory")
                 await catch_up(desk, tender, await waker.files(), resting=False)
         except* DatabaseReplacedError:
             logger.warning("the database is another one now; sending everything to it")
@@ -199,9 +203,77 @@ class Ingest:
             stats = await asyncio.to_thread(disk.stats, found.files)
             async with tender.running():
                 await catch_up(desk, tender, stats, resting=True, done=done)
+                await self._send_again()
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
         return summary
+
+    @property
+    def dead_letters(self) -> Sequence[StoredFault]:
+        """The rows that the database refused for good, the oldest first."""
+        return list(self._opened[0].checkpoints.letters.faults.values())
+
+    async def retry(self, ids: Collection[UUID] | None = None) -> Sequence[StoredFault]:
+        """Send the files of dead letters once more; return the letters that are left.
+
+        Args:
+            ids: of the rows; default: all.
+
+        Raises:
+            StoreError: the database refuses for a reason that does not pass by itself.
+        """
+        desk, tender = self._opened
+        desk.sender.stubborn = False
+        faults = desk.checkpoints.letters.faults.values()
+        desk.resends.update(fault.path for fault in faults if ids is None or fault.id in ids)
+        with _plain_errors():
+            async with tender.running():
+                await self._send_again()
+        return self.dead_letters
+
+    def discard(self, ids: Collection[UUID] | None = None) -> int:
+        """Give up on dead letters: on those of `ids`, or on all; return on how many."""
+        letters = self._opened[0].checkpoints.letters
+        return len(letters.taken(letters.faults.keys() if ids is None else ids))
+
+    async def forget(self, conversations: Collection[UUID]) -> None:
+        """Note that conversations were erased for good: nothing of them is sent or shown again."""
+        await stated.forget(*self._opened, conversations)
+
+    async def _send_again(self) -> None:
+        """Send the files that are due once more, and those that become due by that."""
+        desk, tender = self._opened
+        while stats := await asyncio.to_thread(disk.stats, list(desk.resends)):
+            await catch_up(desk, tender, stats, resting=True)
+            desk.resends.difference_update(stats)
+
+    async def verify(self, paths: Sequence[str | Path] | None = None) -> AsyncIterator[Verified]:
+        """Yield what the database says of each conversation, compared with the files.
+
+        Args:
+            paths: files and folders; default: those of the settings.
+
+        Raises:
+            SourceError: one of `paths` cannot be read at all.
+            StoreError: the database refuses for a reason that does not pass by itself.
+        """
+        desk, _ = self._opened
+        desk.sender.stubborn = False
+        wanted = [Path(path) for path in paths] if paths else desk.settings.paths
+        async for found in verify(desk, wanted or disk.default_paths()):
+            yield found
+
+    async def repair(self, found: Collection[Verified]) -> Mapping[str, str]:
+        """Send the files of conversations that differ once more; return what was done, by path.
+
+        Raises:
+            StoreError: the database refuses for a reason that does not pass by itself.
+        """
+        desk, tender = self._opened
+        desk.sender.stubborn = False
+        with _plain_errors():
+            async with tender.running():
+                return await repair(desk, tender, found)
 
     # What others see -----------------------------------------------------------------------
 
@@ -212,30 +284,11 @@ class Ingest:
 
     async def conversations(self) -> Sequence[Conversation]:
         """Return every conversation that the files state, newest `updated_at` last."""
-        rows = [row for _, row in self._opened[0].announcer.rows.values()]
-        rows.sort(key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0)
-        return rows
+        return stated.conversations(self._opened[0])
 
     async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
         """Return the last messages of a conversation, by `seq`; none if its file is gone."""
-        desk, tender = self._opened
-        path, _ = desk.announcer.rows.get(conversation, (None, None))
-        if path is None or last <= 0:
-            return []
-        book = desk.shelf.book(path)
-        async with book.lock:
-            follower = book.follower or desk.follower(path, desk.shelf.checkpoints.get(path))
-            try:
-                with disk.OpenFile(path) as file:
-                    if not follower.folded:
-                        await asyncio.to_thread(_read_all, follower, file)
-                        book.follower = follower
-                        tender.keep_fold(book)
-                    fold = dict(follower.rows.conversations()).get(conversation)
-                    return follower.last_messages(fold, file, last) if fold else []
-            except (SourceError, RewrittenError) as error:
-                logger.warning("no messages for a snapshot: %s", error)
-                return []
+        return await stated.messages(*self._opened, conversation, last)
 
     def health(self) -> dict[str, Any]:
         """Return what `/healthz` says of ingest, from memory.
@@ -252,7 +305,7 @@ class Ingest:
             "files": len(books),
             "lag_seconds": round(tender.behind_seconds, 3),
             "queue": queue,
-            "dead_letters": len(desk.checkpoints.dead_letters()),
+            "dead_letters": len(desk.checkpoints.letters.faults),
             "watcher": self._waker.watching if self._waker else "stopped",
             "last_error": desk.checkpoints.fault
             or self._schema_fault
@@ -270,6 +323,7 @@ class Ingest:
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 stream = await desk.store.database()
+                erased = await self._forgotten()
         except TimeoutError:
             logger.warning("the database does not answer yet; going on without it")
         except StoreError as error:
@@ -278,6 +332,7 @@ class Ingest:
             logger.warning("the database is away (%s); going on without it", error)
         else:
             desk.checkpoints.met_database(stream)
+            desk.checkpoints.letters.forget(erased)
 
     def _recall(self) -> None:
         """Begin anew with what the database that is there has acknowledged."""
@@ -291,17 +346,27 @@ class Ingest:
         for book in desk.shelf.books.values():
             book.follower = None
         desk.sender.forget_projects()
+        self._know_letters()
         desk.announcer.remember(desk.checkpoints.conversations())
+
+    def _know_letters(self) -> None:
+        """Take over what the state directory says of dead letters, and of what is forgotten."""
+        desk, _ = self._opened
+        letters = desk.checkpoints.letters
+        desk.sender.refused = {
+            fault.id for fault in letters.faults.values() if fault.table != "messages"
+        }
 
     async def _watch_database(self) -> None:
         """Ask now and then whether the database is still the one that acknowledged.
 
         One that lost its schema is waited for: local listeners hear of the files all the same.
         """
-        desk, _ = self._opened
+        desk, tender = self._opened
         while True:
             try:
                 stream = await desk.sender.ask(desk.store.database)
+                erased = await desk.sender.ask(self._forgotten)
             except StoreError:
                 pass
             except MigrationError as error:
@@ -313,10 +378,31 @@ class Ingest:
                 known = desk.checkpoints.known_database()
                 if known is None:
                     desk.checkpoints.met_database(stream)
+                    self._know_letters()
                 elif known != stream:
                     self._replaced_by = stream
                     raise DatabaseReplacedError
+                await stated.forget(desk, tender, erased)
             await asyncio.sleep(desk.settings.sweep_seconds)
+
+    async def _forgotten(self) -> Collection[UUID]:
+        """Ask which conversations of this machine were erased for good."""
+        desk, _ = self._opened
+        return await desk.store.forgotten(desk.identity.owner_id, desk.identity.machine)
+
+    async def _watch_state(self) -> None:
+        """Take up what another process does to the state directory: `forget`, `retry`."""
+        desk, tender = self._opened
+        while True:
+            before = desk.checkpoints.letters.faults
+            if desk.checkpoints.changed_elsewhere():
+                now = desk.checkpoints.letters.faults
+                desk.resends.update(before[id].path for id in before.keys() - now.keys())
+                self._know_letters()
+                await stated.forget(desk, tender, ())
+            for path in list(desk.resends):
+                tender.look_soon(path)
+            await asyncio.sleep(STATE_SECONDS)
 
     @property
     def _opened(self) -> tuple[Desk, Tender]:
@@ -337,13 +423,8 @@ def _plain_errors() -> Iterator[None]:
         raise ours from group
 
 
-def _read_all(follower: Follower, file: disk.OpenFile) -> None:
-    while follower.read(file, STRIDE):
-        pass
-
-
 async def _own_store(settings: Settings, stack: AsyncExitStack) -> SupabaseStore:
-    http = await stack.enter_async_context(httpx.AsyncClient(timeout=settings.request_timeout))
+    http = await stack.enter_async_context(http_client(settings.request_timeout))
     return SupabaseStore(await connect(settings, http))
 
 

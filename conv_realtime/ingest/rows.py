@@ -125,6 +125,10 @@ class Rows:
         conversation = self.conversation_id(fold.agent)
         return {message_id(conversation, entry.native): entry for entry in fold.entries.values()}
 
+    def revisions(self, fold: ConversationFold) -> dict[UUID, int]:
+        """Return the messages of a conversation by id, with their revisions."""
+        return {id: self.base + entry.end for id, entry in self.stated(fold).items()}
+
     def all_stated(self) -> set[UUID]:
         """Return the ids of all messages of the file."""
         return {id for _, fold in self.conversations() for id in self.stated(fold)}

@@ -2,7 +2,8 @@
 
 What fails by itself passes by itself and is repeated, for days if need be: the file is the
 queue. What the database refuses for what a row says is narrowed down to that row, which is
-noted as a dead letter, so that it holds up nothing behind it.
+noted as a dead letter, so that it holds up nothing behind it. A row is only blamed where others
+are taken: a store that refuses everybody wants help, and nothing is parked.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
+from conv_realtime.core.refusals import Refusal, judge
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
@@ -31,15 +33,45 @@ LONGEST_DELAY = 10.0
 UNITS_A_MESSAGE = 4
 """Realtime messages that one row costs at most, without receivers."""
 
-# Errors that a row's own content causes: bad data, a constraint, nested too deep.
-_ROW_FAULTS = ("22", "23", "54001")
-_MISSING_PARENT = frozenset({"23503", "42501"})  # under RLS a missing parent shows as 42501
+_PATIENCE = 6
+"""Attempts after which a batch that fails while others get through makes way for them."""
 
 _Answer = TypeVar("_Answer")
 
 
 class MissingParentError(Exception):
     """The database does not have the rows that these hang under: it lost what it had."""
+
+
+class PutOffError(Exception):
+    """The store takes other rows and, for now, not these: they make way, and come again.
+
+    Attributes:
+        error: what it said of these.
+    """
+
+    def __init__(self, error: StoreError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: `faults` were refused for good, `held` wait for a refused parent.
+
+    Everything else of it is acknowledged.
+    """
+
+    faults: list[StoredFault]
+    held: frozenset[UUID]
+
+    def taken(self, batch: Batch) -> set[UUID]:
+        """Return the ids of the batch's rows that the store has."""
+        rows: tuple[Row, ...] = (
+            *batch.projects, *batch.stubs, *batch.messages, *batch.totals
+        )  # fmt: skip
+        ids: set[UUID] = {row.id for row in rows}
+        return ids - self.held - {fault.id for fault in self.faults}
 
 
 class Sender:
@@ -50,6 +82,7 @@ class Sender:
         last_error: what the store said last, None when the last call succeeded.
         stubborn: whether to wait, too, for what somebody has to put right: keys, rights, the
             schema. A program that is meant to end raises instead.
+        refused: projects and conversations that are dead letters: nothing below them is sent.
     """
 
     def __init__(
@@ -64,23 +97,28 @@ class Sender:
         self._pace = _Pace(settings.realtime_messages_per_second)
         self._clock = clock
         self._projects: set[UUID] = set()
-        self._refused_rows: set[UUID] = set()  # projects and conversations: nothing hangs below
+        self._taken: Counter[Table] = Counter()
+        self._control: dict[Table, Row] = {}  # one that the table took
         self._recovered = asyncio.Event()
+        self._not_before = 0.0
+        self._refusal: str | None = None  # the code that was told last
         self.changed = 0
         self.stubborn = False
         self.last_error: StoreError | None = None
-        self._refused: str | None = None  # the code that was told last
+        self.refused: set[UUID] = set()
 
-    async def write(self, batch: Batch, path: str) -> list[StoredFault]:
-        """Write one batch; return the rows that the store will never take.
+    async def write(self, batch: Batch, path: str, *, resent: bool = False) -> Outcome:
+        """Write one batch; return once everything in it is acknowledged or known to be refused.
 
-        Returns once everything else is acknowledged. Cancelling leaves some of it written,
-        which is harmless: it is sent again.
+        `resent` says that the parents of these rows have just been sent again: one that is
+        missing all the same was refused. Cancelling leaves some of the batch written, which is
+        harmless: it is sent again.
 
         Raises:
-            MissingParentError: see there.
+            MissingParentError, PutOffError: see there.
+            StoreError: the store refuses for good, and the sender is not stubborn.
         """
-        request = _Request(path, self._is_history(batch))
+        request = _Request(path, self._is_history(batch), resent=resent)
         projects = [row for row in batch.projects if row.id not in self._projects]
         totals = bool(batch.totals)
         # Added up at the end: other files' batches count in between.
@@ -89,8 +127,10 @@ class Sender:
         written += await self._write("messages", batch.messages, request.before(more=totals))
         written += await self._write("conversations", batch.totals, request)
         self.changed += written
-        self._projects.update(row.id for row in projects)
-        return request.faults
+        refused = {fault.id for fault in request.faults}
+        self._projects.update(row.id for row in projects if row.id not in refused)
+        faults = {fault.id: fault for fault in request.faults}.values()
+        return Outcome(list(faults), frozenset(request.held))
 
     async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return the store's answer, repeated until it has one.
@@ -98,77 +138,64 @@ class Sender:
         Raises:
             StoreError: one that does not pass by itself, unless `stubborn`.
         """
+        waits = _waits()
         while True:
             try:
-                return await self._patiently(question)
+                await self._until_allowed()
+                answer = await question()
             except StoreError as error:
-                await self._wait_for_help(error)
-
-    async def _wait_for_help(self, error: StoreError) -> None:
-        if not self.stubborn:
-            raise error
-        level = logging.DEBUG if error.code == self._refused else logging.ERROR
-        logger.log(level, "store: %s; trying again every %.0f s", error, LONGEST_DELAY)
-        self._refused = error.code
-        await self._pause(LONGEST_DELAY)
-
-    async def _patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Return the answer of `ask`, repeated while the store is in passing trouble.
-
-        Raises:
-            StoreError: one that does not pass by itself.
-        """
-        delay = FIRST_DELAY
-        while True:
-            try:
-                answer = await ask()
-            except StoreError as error:
-                # An outage is told once, not with every attempt of every file.
-                told, self.last_error = self.last_error, error
-                if not error.retryable:
-                    raise
-                level = logging.WARNING if told is None else logging.DEBUG
-                logger.log(level, "store: %s; trying again until it answers", error)
+                self._note(error)
+                if error.retryable:
+                    await self._pause(next(waits))
+                else:
+                    await self._wait_for_help(error)
             else:
                 self._recover()
                 return answer
-            await self._pause(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
 
     def forget_projects(self) -> None:
         """Send projects again: the database lost what it had."""
         self._projects.clear()
-        self._refused_rows.clear()
+
+    # One table -----------------------------------------------------------------------------
 
     async def _write(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
-        rows = self._with_parents(table, rows)
-        if not rows:
-            return 0
-        write = partial(self._store.write, table, rows, history=request.history, more=request.more)
-        while True:
+        """Write rows of a table; return how many changed anything."""
+        rows = self._with_parents(table, rows, request)
+        tries, waits, taken_before = 0, _waits(), self._taken[table]
+        while rows:
             try:
-                written = await self._patiently(write)
-                self._refused_rows.difference_update(row.id for row in rows)
-                return written
+                return await self._once(table, rows, request)
             except StoreError as error:
-                if error.code in _MISSING_PARENT and table != "projects":
+                tries += 1
+                refusal = _blame(error, table, request)
+                if refusal is Refusal.PARENT:
                     raise MissingParentError(str(error)) from error
-                if error.code.startswith(_ROW_FAULTS):
+                if refusal is Refusal.UNCLEAR and await self._takes_others(table, rows, request):
+                    refusal = Refusal.ROW
+                if refusal is Refusal.HEAVY and len(rows) == 1:
+                    refusal = Refusal.PASSES if error.retryable else Refusal.ROW
+                if refusal in (Refusal.ROW, Refusal.HEAVY):
                     return await self._narrow(table, rows, request, error)
-                await self._wait_for_help(error)
+                self._note(error)
+                if refusal is Refusal.HELP:
+                    await self._wait_for_help(error)
+                elif refusal is Refusal.UNCLEAR:  # nothing says yet whose fault it is
+                    self._tell_refusal(error)
+                    raise PutOffError(error) from error
+                elif tries >= _PATIENCE and self._taken[table] > taken_before:
+                    raise PutOffError(error) from error
+                else:
+                    await self._pause(next(waits))
+        return 0
 
-    def _with_parents(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
-        """Return the rows without those whose project or conversation was refused for good.
-
-        They would find their parent missing, again with every attempt.
-        """
-        if not self._refused_rows or table == "projects":
-            return rows
-        if table == "conversations":
-            orphans = {row.id for row in rows if _parent_of(row) in self._refused_rows}
-            self._refused_rows |= orphans
-            return [row for row in rows if row.id not in orphans]
-        return [row for row in rows if _parent_of(row) not in self._refused_rows]
+    async def _once(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
+        await self._until_allowed()
+        written = await self._store.write(table, rows, history=request.history, more=request.more)
+        self._taken[table] += 1
+        self._control[table] = rows[0]
+        self._recover()
+        return written
 
     async def _narrow(
         self, table: Table, rows: Sequence[Row], request: _Request, error: StoreError
@@ -176,15 +203,78 @@ class Sender:
         """Write the rows that can be written: a refused request does not say which cannot."""
         if len(rows) > 1:
             half = len(rows) // 2
-            return await self._write(table, rows[:half], request) + (
-                await self._write(table, rows[half:], request)
-            )
-        fault = StoredFault(table, rows[0].id, request.path, error.code, error.reason)
-        logger.error("the database refuses %s %s of %s: %s", table, fault.id, request.path, error)
+            first = await self._write(table, rows[:half], request)
+            return first + await self._write(table, rows[half:], request)
+        row, revision = rows[0], getattr(rows[0], "revision", 0)
+        fault = StoredFault(table, row.id, request.path, error.code, error.reason, revision)
+        logger.error("the database refuses %s %s of %s: %s", table, row.id, request.path, error)
         request.faults.append(fault)
         if table != "messages":
-            self._refused_rows.add(fault.id)
+            self.refused.add(row.id)
         return 0
+
+    async def _takes_others(self, table: Table, rows: Sequence[Row], request: _Request) -> bool:
+        """Return whether the store takes other rows of the table at this moment.
+
+        Asked with one that it took before, which changes nothing; else with the ends of the
+        request that it refused.
+        """
+        known = self._control.get(table)
+        ends = [rows[0], rows[-1]] if len(rows) > 1 else []
+        for row in [known] if known else ends:
+            try:
+                await self._once(table, [row], request)
+            except StoreError as error:
+                if not known and judge(error.code) in (Refusal.UNCLEAR, Refusal.ROW):
+                    continue
+                return False
+            else:
+                return True
+        return False
+
+    def _with_parents(self, table: Table, rows: Sequence[Row], request: _Request) -> Sequence[Row]:
+        """Return the rows without those that hang under what is refused.
+
+        They would find their parent missing, again with every attempt. A conversation that is
+        refused itself is tried: it may have changed.
+        """
+        if table == "projects" or not self.refused:
+            return rows
+        kept: list[Row] = []
+        for row in rows:
+            if (parent := _parent_of(row)) not in self.refused:
+                kept.append(row)
+                continue
+            request.held.add(row.id)
+            if isinstance(row, Conversation):
+                self.refused.add(row.id)
+                reason = "waits for its project, which was refused"
+                request.faults.append(
+                    StoredFault(table, row.id, request.path, "parent", reason, row.revision, parent)
+                )
+        return kept
+
+    # Trouble -------------------------------------------------------------------------------
+
+    def _note(self, error: StoreError) -> None:
+        """Keep what the store said. An outage is told once, not with every attempt."""
+        told, self.last_error = self.last_error, error
+        if error.retry_after:
+            self._not_before = max(self._not_before, time.monotonic() + error.retry_after)
+        if error.retryable:
+            level = logging.WARNING if told is None else logging.DEBUG
+            logger.log(level, "store: %s; trying again until it answers", error)
+
+    async def _wait_for_help(self, error: StoreError) -> None:
+        if not self.stubborn:
+            raise error
+        self._tell_refusal(error)
+        await self._pause(LONGEST_DELAY)
+
+    def _tell_refusal(self, error: StoreError) -> None:
+        level = logging.DEBUG if error.code == self._refusal else logging.ERROR
+        logger.log(level, "store: %s; trying again every %.0f s", error, LONGEST_DELAY)
+        self._refusal = error.code
 
     async def _pause(self, delay: float) -> None:
         """Wait `delay` seconds, or less when another file gets through."""
@@ -194,10 +284,15 @@ class Sender:
         except TimeoutError:
             pass
 
+    async def _until_allowed(self) -> None:
+        """Wait as long as the store asked to, whoever it told."""
+        while (delay := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may grow
+            await asyncio.sleep(delay * random.uniform(1.0, 1.1))
+
     def _recover(self) -> None:
         if self.last_error is not None:
             logger.warning("the store answers again")
-            self.last_error = self._refused = None
+            self.last_error = self._refusal = None
         self._recovered.set()
         self._recovered = asyncio.Event()
 
@@ -210,10 +305,29 @@ class Sender:
         return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())
 
 
+def _blame(error: StoreError, table: Table, request: _Request) -> Refusal:
+    """Return what a refusal of rows of `table` means here."""
+    refusal = judge(error.code)
+    if refusal is Refusal.PARENT and (table == "projects" or request.resent):
+        # The parents are there as far as we could do it.
+        return Refusal.HELP if error.code == "42501" else Refusal.ROW
+    if refusal is Refusal.HELP and error.retryable:  # what the network said
+        return Refusal.PASSES
+    return refusal
+
+
 def _parent_of(row: Row) -> UUID | None:
     if isinstance(row, Message):
         return row.conversation_id
     return row.project_id if isinstance(row, Conversation) else None
+
+
+def _waits() -> Iterator[float]:
+    """Yield the seconds to wait before each further attempt, doubling; see `_pause` for jitter."""
+    delay = FIRST_DELAY
+    while True:
+        yield delay
+        delay = min(delay * 2, LONGEST_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +337,9 @@ class _Request:
     path: str
     history: bool
     more: bool = False
+    resent: bool = False
     faults: list[StoredFault] = field(default_factory=list)
+    held: set[UUID] = field(default_factory=set)
 
     def before(self, *, more: bool) -> _Request:
         """Return the request for rows that `more` of the batch follow."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import UTC, datetime
 
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
@@ -13,12 +14,18 @@ from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
-from conv_realtime.ingest.sender import MissingParentError
+from conv_realtime.ingest.sender import MissingParentError, Outcome, PutOffError
 from conv_realtime.ingest.shelf import Book
+from conv_realtime.models import StoredFault
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-_LOST_AGAIN_SECONDS = 5.0
+LATER_SECONDS = 5.0
+"""How long a file waits whose rows are put off, or were lost again."""
+
+_ATTEMPTS = 3
+"""How often what is meant to end tries rows that are refused for an unclear reason."""
+
 # File systems stamp times in ticks of some milliseconds: a file written just now may change
 # again and look the same, so what is known of it is not trusted at the next start.
 _RACY_NS = 100_000_000
@@ -30,7 +37,7 @@ async def send(desk: Desk, book: Book) -> None:
     Raises:
         StoreError: the store refuses for good, and the sender is not stubborn.
     """
-    lost_before = False
+    resent, attempts = False, 0
     while (follower := book.follower) is not None:
         try:
             await settle(desk, book, follower)
@@ -39,28 +46,92 @@ async def send(desk: Desk, book: Book) -> None:
         except SourceError as error:
             logger.warning("%s", error)
             return
-        batch, generation = await _next(desk, book, follower)
-        if batch is None:
-            if not follower.has_news(follower.sent):
-                desk.holder.release(book.path)
-            return
         try:
-            async with desk.slots:
-                faults = await desk.sender.write(batch, book.path)
+            # Built in its turn: however many files wait, and however long, few batches exist.
+            async with desk.sends:
+                batch, generation = await _next(desk, book, follower)
+                if batch is None:
+                    break
+                outcome = await desk.sender.write(batch, book.path, resent=resent)
         except MissingParentError as error:
             logger.warning("the database lost rows (%s); sending %s again", error, book.path)
-            if lost_before:
-                await asyncio.sleep(_LOST_AGAIN_SECONDS)
-            lost_before = True
             desk.sender.forget_projects()
             follower.forget_sent()
+            resent = True
             continue
-        lost_before = False
-        if book.generation == generation and book.follower is follower:
-            for fault in faults:
-                desk.checkpoints.bury(fault)
+        except PutOffError as put_off:
+            attempts += 1
+            patient = put_off.error.retryable or desk.sender.stubborn
+            if not patient and attempts >= _ATTEMPTS:
+                raise put_off.error from None
+            logger.debug("%s waits: %s", book.path, put_off)
+            await asyncio.sleep(LATER_SECONDS)
+            continue
+        resent, attempts = False, 0
+        if book.generation != generation or book.follower is not follower:
+            continue
+        if not _judge(desk, follower, batch, outcome):
+            await asyncio.sleep(LATER_SECONDS)  # it is sent, and refused, once more
+        elif await _take_back(desk, book, follower, batch, outcome):
             follower.acknowledge(batch)
             desk.save(book.path, follower.checkpoint)
+    if follower is not None and not follower.has_news(follower.sent):
+        desk.holder.release(book.path)
+
+
+def _judge(desk: Desk, follower: Follower, batch: Batch, outcome: Outcome) -> bool:
+    """Note what was refused, and withdraw it from who was told; return whether that is kept."""
+    letters = desk.checkpoints.letters
+    new = [fault for fault in outcome.faults if _is_news(fault, letters.faults.get(fault.id))]
+    kept = letters.bury(new)
+    if not new:
+        return kept
+    refused = {fault.id: fault.revision for fault in new}
+    messages = {
+        row.id: (row.conversation_id, row.revision) for row in batch.messages if row.id in refused
+    }
+    owner, at = follower.identity.owner_id, batch.newest or datetime.fromtimestamp(0, UTC)
+    desk.announcer.withdraw_messages(owner, messages, at)
+    for id, fold in follower.rows.conversations():
+        if id in refused:
+            stated = follower.rows.revisions(fold)
+            desk.announcer.withdraw(follower.rows.conversation(fold), stated)
+    return kept
+
+
+def _is_news(fault: StoredFault, known: StoredFault | None) -> bool:
+    return known is None or (known.revision, known.code) != (fault.revision, fault.code)
+
+
+async def _take_back(
+    desk: Desk, book: Book, follower: Follower, batch: Batch, outcome: Outcome
+) -> bool:
+    """Take letters of rows back that the store has taken after all; tell of these rows again.
+
+    Returns False where others waited for such a row: the file is then sent from its start.
+    """
+    back = {fault.id: fault for fault in desk.checkpoints.letters.taken(outcome.taken(batch))}
+    if not back:
+        return True
+    parents = {id for id, fault in back.items() if fault.table != "messages"}
+    desk.sender.refused -= parents
+    waiting = desk.checkpoints.letters.faults.values()
+    desk.resends.update(fault.path for fault in waiting if fault.parent in parents)
+    desk.resends.discard(book.path)
+    desk.announcer.restore(
+        row for row in batch.messages if row.id in back and row.revision <= back[row.id].revision
+    )
+    if not parents:
+        return True
+    async with book.lock:
+        if book.follower is follower:
+            desk.send_again(book, follower)
+            try:
+                with desk.holder.open(book.path) as file:
+                    await desk.announce(follower, file)
+            except (SourceError, RewrittenError):
+                pass  # the next look finds out what happened
+    return False
 
 
 async def _next(desk: Desk, book: Book, follower: Follower) -> tuple[Batch | None, int]:

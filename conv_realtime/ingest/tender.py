@@ -162,7 +162,7 @@ class Tender:
         if book.sending is None or book.sending.done():
             if not self._sends:
                 self._behind_since = time.monotonic()
-            book.sending = self._spawn(send(self._desk, book), f"send {book.path}")
+            book.sending = self._spawn(self._send(book), f"send {book.path}")
             if book.sending is not None:
                 self._sends.add(book.sending)
                 book.sending.add_done_callback(self._sends.discard)
@@ -172,6 +172,11 @@ class Tender:
         """Look at the file that took the path while its former one was not sent yet."""
         if book.replaced and not self._desk.holder.holds(book.path):
             book.replaced = False
+            self.look_soon(book.path)
+
+    async def _send(self, book: Book) -> None:
+        await send(self._desk, book)
+        if book.follower is None:  # another process has begun the file again
             self.look_soon(book.path)
 
     async def _settle_down(self, book: Book) -> None:

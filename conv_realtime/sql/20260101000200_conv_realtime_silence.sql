@@ -119,12 +119,23 @@ end
 $$;
 
 -- Forgetting ---------------------------------------------------------------------------------
--- metadata {"forgotten": true} blanks a conversation with its messages, or one message, for
--- good: the row stays as an empty marker that drops whatever a transcript says later.
+-- metadata {"forgotten": true} blanks a conversation with its messages and its subagents, or one
+-- message, for good: the row stays as an empty marker that drops whatever a transcript says later.
+-- Its revision rises by one, so that readers who keep the higher one keep this.
+
+-- A file that was rewritten with something else goes on as a child, too: <agent>@<part>. That is
+-- another conversation and no subagent.
+create function conv_realtime.is_subagent(agent text) returns boolean
+language sql immutable set search_path = '' as $$
+  select agent is null or agent !~ '@\d+$'
+$$;
 
 create function conv_realtime.forget_conversation() returns trigger
 language plpgsql set search_path = '' as $$
 begin
+  if tg_op = 'UPDATE' then
+    new.revision := greatest(new.revision, old.revision + 1);
+  end if;
   new.change_forgotten := true;
   new.metadata := '{"forgotten": true}';
   new.project_id := null;
@@ -149,6 +160,9 @@ $$;
 create function conv_realtime.forget_message() returns trigger
 language plpgsql set search_path = '' as $$
 begin
+  if tg_op = 'UPDATE' then
+    new.revision := greatest(new.revision, old.revision + 1);
+  end if;
   new.metadata := '{"forgotten": true}';
   new.text := '';
   new.content := null;
@@ -172,9 +186,35 @@ begin
 end
 $$;
 
-create function conv_realtime.forget_messages() returns trigger
+-- A subagent of a forgotten conversation comes into the database as what it is: forgotten.
+create function conv_realtime.forget_subagent() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
+  if exists (
+    select from public.conversations c
+    where c.id = new.parent_id and c.owner_id = new.owner_id and c.change_forgotten
+  ) then
+    new.metadata := '{"forgotten": true}';
+  end if;
+  return new;
+end
+$$;
+
+create function conv_realtime.forget_below() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if not exists (
+    select from fresh c join stale o on o.id = c.id and o.owner_id = c.owner_id
+    where c.change_forgotten and not o.change_forgotten
+  ) then
+    return null; -- statement triggers also fire for no rows
+  end if;
+  -- Fires this trigger again, for what is below those.
+  update public.conversations s set metadata = '{"forgotten": true}'
+  from fresh c join stale o on o.id = c.id and o.owner_id = c.owner_id
+  where c.change_forgotten and not o.change_forgotten
+    and s.parent_id = c.id and s.owner_id = c.owner_id and not s.change_forgotten
+    and conv_realtime.is_subagent(s.agent_id);
   update public.messages m set metadata = '{"forgotten": true}'
   from fresh c join stale o on o.id = c.id and o.owner_id = c.owner_id
   where c.change_forgotten and not o.change_forgotten
@@ -202,6 +242,9 @@ create trigger change_0_epoch before insert or update on public.conversations
 create trigger change_1_identity before update on public.conversations
   for each row when (old.id <> new.id or old.owner_id <> new.owner_id)
   execute function conv_realtime.refuse_new_identity();
+create trigger change_1_subagent before insert on public.conversations
+  for each row when (new.parent_id is not null and conv_realtime.is_subagent(new.agent_id))
+  execute function conv_realtime.forget_subagent();
 create trigger change_2_order before update on public.conversations
   for each row execute function conv_realtime.keep_newest();
 create trigger change_3_silence before update on public.conversations
@@ -213,7 +256,7 @@ create trigger change_5_stamp before insert or update on public.conversations
   for each row execute function conv_realtime.stamp();
 create trigger change_9_forget after update on public.conversations
   referencing old table as stale new table as fresh
-  for each statement execute function conv_realtime.forget_messages();
+  for each statement execute function conv_realtime.forget_below();
 
 create trigger change_0_epoch before insert or update on public.messages
   for each statement execute function conv_realtime.begin_epoch();
@@ -272,7 +315,11 @@ revoke all on function
   conv_realtime.forget_conversation(),
   conv_realtime.forget_message(),
   conv_realtime.drop_forgotten(),
-  conv_realtime.forget_messages(),
+  conv_realtime.is_subagent(text),
+  conv_realtime.forget_subagent(),
+  conv_realtime.forget_below(),
   conv_realtime.touch_projects()
   from public, anon, authenticated, service_role;
+-- The condition of a trigger runs as the writer.
+grant execute on function conv_realtime.is_subagent(text) to authenticated, service_role;
 insert into conv_realtime.versions values ('20260101000200');

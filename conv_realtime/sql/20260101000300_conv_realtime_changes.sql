@@ -241,7 +241,7 @@ comment on function public.changes_since(text, int) is
   'conv_realtime: rows changed since a cursor; null = only the cursor, start = everything';
 
 -- What `conv-realtime verify` compares: {"<conversation id>": {messages, deleted, max_revision,
--- digest, revision, message_count, tool_usage_count}}. The digest is the SHA-256, in hex, of the
+-- digest, revision, message_count, tool_usage_count, forgotten}}. The digest is the SHA-256, in hex, of the
 -- live messages in the order of their ids, a line each, joined by newlines:
 -- id:seq:revision:role:sha256(text)
 create function public.conversation_digests(ids uuid[]) returns jsonb
@@ -250,7 +250,7 @@ language sql stable set search_path = '' as $$
     'messages', m.live, 'deleted', m.deleted, 'max_revision', m.max_revision,
     'digest', encode(sha256(convert_to(m.lines, 'UTF8')), 'hex'),
     'revision', c.revision, 'message_count', c.message_count,
-    'tool_usage_count', c.tool_usage_count)), '{}')
+    'tool_usage_count', c.tool_usage_count, 'forgotten', c.change_forgotten)), '{}')
   from public.conversations c
   cross join lateral (
     select count(*) filter (where x.deleted_at is null) as live,

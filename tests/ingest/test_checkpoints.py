@@ -23,7 +23,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Every field, also for paths that are no UTF-8, and apart for each destination."""
     odd = os.fsdecode(b"/tmp/\xff.jsonl")
     with Checkpoints(tmp_path, "here") as kept:
-        kept.save("/a", _CHECKPOINT)
+        kept.save("/a", Checkpoint(position=1))
         kept.save(odd, Checkpoint(position=1))
         kept.save("/a", Checkpoint(position=2))
         kept.save("/b", _CHECKPOINT)
@@ -118,6 +118,6 @@ def test_others_cannot_read_paths_and_titles(tmp_path: Path) -> None:
 def test_a_machine_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run decides; a renamed host does not become another machine."""
     first = machine_id(tmp_path)
-    monkeypatch.setattr("conv_realtime.edges.checkpoints._os_machine_id", lambda: "renamed")
+    monkeypatch.setattr("conv_realtime.edges.checkpoints.place._os_machine_id", lambda: "renamed")
     assert machine_id(tmp_path) == first != ""
     assert machine_id(tmp_path / "new") == "renamed"

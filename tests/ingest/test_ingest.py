@@ -445,7 +445,7 @@ async def test_a_row_that_is_refused_holds_up_nothing(tmp_path: Path) -> None:
         assert _texts(store) == [f"p{n}" for n in range(9) if n != 5]
         assert ingest.health()["dead_letters"] == 1
     with Checkpoints(tmp_path / "state", "Picky", f"{IDENTITY.owner_id} bench") as kept:
-        (fault,) = kept.dead_letters()
+        (fault,) = kept.letters.faults.values()
     assert (fault.table, fault.code) == ("messages", "22P05")
 
 

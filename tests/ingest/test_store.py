@@ -12,9 +12,10 @@ import httpx
 import pytest
 import respx
 
-from conv_realtime.edges.store import SupabaseStore, advised, connect
+from conv_realtime.core.refusals import Refusal, judge
+from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
-from conv_realtime.models import Conversation, Message, Project
+from conv_realtime.models import Conversation, Message, Project, Row
 from conv_realtime.settings import Settings
 from tests.project import Owner, SupabaseProject
 
@@ -25,7 +26,7 @@ URL = "http://127.0.0.1:9"
 @asynccontextmanager
 async def _store(url: str, key: str) -> AsyncIterator[SupabaseStore]:
     settings = Settings(supabase_url=url, supabase_key=key, request_timeout=5)
-    async with httpx.AsyncClient(timeout=settings.request_timeout) as http:
+    async with http_client(settings.request_timeout) as http:
         yield SupabaseStore(await connect(settings, http))
 
 
@@ -104,28 +105,60 @@ async def test_the_database_is_told_from_another(supabase: SupabaseProject) -> N
         assert await store.database() == await store.database() != ""
 
 
-@pytest.mark.parametrize(
-    ("answer", "code", "retryable"),
-    [
-        (httpx.Response(503, json={"code": "PGRST002", "message": "cache"}), "PGRST002", True),
-        (httpx.Response(500, json={"code": "57014", "message": "timeout"}), "57014", True),
-        (httpx.Response(500, json={"code": "21000", "message": "twice"}), "21000", False),
-        (httpx.Response(500, json={"code": "54001", "message": "too deep"}), "54001", False),
-        (httpx.Response(400, json={"code": "22P05", "message": "bad text"}), "22P05", False),
-        (httpx.Response(401, json={"code": "PGRST301", "message": "JWT"}), "PGRST301", False),
-        (httpx.Response(502, text="<html>bad gateway</html>"), "502", True),
-        (httpx.Response(429, text=""), "429", True),
-        (httpx.Response(403, text="<html>who are you</html>"), "403", False),
-        (httpx.ConnectError("refused"), "ConnectError", True),
-        (httpx.ReadTimeout("slow"), "ReadTimeout", True),
-        (httpx.RemoteProtocolError("cut"), "RemoteProtocolError", True),
-        (httpx.UnsupportedProtocol("what"), "UnsupportedProtocol", True),
-    ],
-)  # fmt: skip
-async def test_every_failure_has_a_code_and_says_whether_it_passes(
-    answer: httpx.Response | Exception, code: str, retryable: bool
-) -> None:
-    """What to do is decided by the code, because statuses mislead."""
+# Status and code as PostgREST 14 answers them, and what helps. 57014 passes, in smaller requests.
+_ANSWERS = [
+    # What passes: PostgreSQL is not there, or this transaction lost.
+    (503, "57P01", Refusal.PASSES),
+    (503, "57P03", Refusal.PASSES),
+    (503, "53300", Refusal.PASSES),
+    (503, "PGRST000", Refusal.PASSES),
+    (503, "PGRST001", Refusal.PASSES),
+    (503, "PGRST002", Refusal.PASSES),
+    (504, "PGRST003", Refusal.PASSES),
+    (500, "40001", Refusal.PASSES),
+    (500, "40P01", Refusal.PASSES),
+    (500, "55P03", Refusal.PASSES),
+    (500, "53100", Refusal.PASSES),
+    (503, "08006", Refusal.PASSES),
+    (500, "26000", Refusal.PASSES),
+    (500, "XX000", Refusal.PASSES),
+    (500, "PGRSTX00", Refusal.PASSES),
+    (500, "57014", Refusal.HEAVY),
+    # What one row says, whatever the status.
+    (500, "21000", Refusal.ROW),
+    (500, "54001", Refusal.ROW),
+    (500, "54000", Refusal.ROW),
+    (400, "22P02", Refusal.ROW),
+    (400, "22P05", Refusal.ROW),
+    (400, "22003", Refusal.ROW),
+    (400, "22008", Refusal.ROW),
+    (400, "23502", Refusal.ROW),
+    (400, "23514", Refusal.ROW),
+    (409, "23505", Refusal.ROW),
+    (409, "23503", Refusal.PARENT),
+    (403, "42501", Refusal.PARENT),
+    (401, "42501", Refusal.PARENT),
+    # What a project's own triggers raise may be about a row, or about everybody.
+    (400, "P0001", Refusal.UNCLEAR),
+    (402, "PT402", Refusal.UNCLEAR),
+    # What somebody has to put right, also where the code's class speaks of rows.
+    (401, "22023", Refusal.HELP),
+    (405, "25006", Refusal.HELP),
+    (401, "PGRST301", Refusal.HELP),
+    (401, "PGRST302", Refusal.HELP),
+    (401, "PGRST303", Refusal.HELP),
+    (400, "PGRST102", Refusal.HELP),
+    (404, "PGRST202", Refusal.HELP),
+    (400, "PGRST204", Refusal.HELP),
+    (404, "PGRST205", Refusal.HELP),
+    (400, "42P10", Refusal.HELP),
+    (400, "428C9", Refusal.HELP),
+    (404, "42P01", Refusal.HELP),
+    (400, "42703", Refusal.HELP),
+]
+
+
+async def _refusal_of(answer: httpx.Response | Exception, row: Row | None = None) -> StoreError:
     with respx.mock(assert_all_called=False) as web:
         effect = (
             {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
@@ -133,9 +166,85 @@ async def test_every_failure_has_a_code_and_says_whether_it_passes(
         web.route(host="127.0.0.1").mock(**effect)
         async with _store(URL, "key") as store:
             with pytest.raises(StoreError) as refused:
-                await store.write("projects", [_rows(str(uuid4()))[0]])
-    assert (refused.value.code, refused.value.retryable) == (code, retryable)
+                await store.write("projects", [row or _rows(str(uuid4()))[0]])
     assert refused.value.table == "projects"
+    return refused.value
+
+
+@pytest.mark.parametrize(("status", "code", "refusal"), _ANSWERS)
+async def test_what_helps_is_decided_by_the_code(status: int, code: str, refusal: Refusal) -> None:
+    """Every failure that PostgREST was seen to answer: statuses mislead."""
+    body = {"code": code, "message": "why", "details": "quotes the row", "hint": None}
+    error = await _refusal_of(httpx.Response(status, json=body))
+    assert (error.code, judge(error.code)) == (code, refusal)
+    assert error.retryable is (refusal is Refusal.PASSES or code == "57014")
+    assert "quotes" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "retryable", "refusal"),
+    [
+        (httpx.Response(502, text="<html>bad gateway</html>"), "502", True, Refusal.PASSES),
+        (httpx.Response(522, text="<html>timed out</html>"), "522", True, Refusal.PASSES),
+        (httpx.Response(544, text="gateway timeout"), "544", True, Refusal.PASSES),
+        (httpx.Response(429, text=""), "429", True, Refusal.PASSES),
+        (httpx.Response(503, json={"message": "name resolution failed"}), "503", True,
+         Refusal.PASSES),
+        (httpx.Response(413, text="too large"), "413", False, Refusal.HEAVY),
+        (httpx.Response(403, text="<html>blocked</html>"), "403", False, Refusal.UNCLEAR),
+        (httpx.Response(401, json={"message": "Invalid API key"}), "401", False, Refusal.HELP),
+        (httpx.Response(402, json={"message": "quota exceeded"}), "402", False, Refusal.HELP),
+        (httpx.Response(540, text="project paused"), "540", False, Refusal.HELP),
+        (httpx.ConnectError("refused"), "ConnectError", True, Refusal.HELP),
+        (httpx.ReadTimeout("slow"), "ReadTimeout", True, Refusal.HEAVY),
+        (httpx.RemoteProtocolError("cut"), "RemoteProtocolError", True, Refusal.HELP),
+        (httpx.UnsupportedProtocol("what"), "UnsupportedProtocol", True, Refusal.HELP),
+    ],
+)  # fmt: skip
+async def test_what_stands_before_postgrest_has_a_code_as_well(
+    answer: httpx.Response | Exception, code: str, retryable: bool, refusal: Refusal
+) -> None:
+    """Gateways answer without a code, then the status is one; networks with an exception."""
+    error = await _refusal_of(answer)
+    assert (error.code, error.retryable, judge(error.code)) == (code, retryable, refusal)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "99999"}, 900.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Fri, 02 Jan 2026 03:04:25 GMT", "Date": "Fri, 02 Jan 2026 03:04:05 GMT"},
+         20.0),
+        ({"Retry-After": "Fri, 02 Jan 2026 03:04:05 GMT"}, 0.0),
+    ],
+)  # fmt: skip
+async def test_a_server_says_how_long_to_wait(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    """supabase-py hides headers; a date counts from the server's own clock, within reason."""
+    error = await _refusal_of(httpx.Response(429, headers=headers))
+    assert error.retry_after == seconds
+
+
+async def test_a_row_that_is_no_json_is_the_rows_fault() -> None:
+    """It never leaves the process, and must not be taken for an outage."""
+    bad = "half \ud800 of a pair"
+    row = _rows(str(uuid4()))[0].model_copy(update={"metadata": {"x": bad}})
+    error = await _refusal_of(httpx.Response(201, headers={"Content-Range": "*/1"}), row)
+    assert judge(error.code) is Refusal.ROW
+    assert str(bad) not in error.reason
+
+
+async def test_a_reason_does_not_quote_what_a_row_says() -> None:
+    """It is logged and shown; PostgreSQL's class 22 quotes the value."""
+    message = 'invalid input syntax for type integer: "my secret"'
+    error = await _refusal_of(httpx.Response(400, json={"code": "22P02", "message": message}))
+    assert "secret" not in error.reason
+    assert "integer" in error.reason
 
 
 async def test_history_is_marked_in_the_request() -> None:

@@ -49,6 +49,7 @@ def test_the_digest_is_that_of_the_rows(db: Database, alice: str) -> None:
             "revision": 100,
             "message_count": 3,
             "tool_usage_count": 2,
+            "forgotten": False,
         }
     }
 

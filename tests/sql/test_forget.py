@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from conv_realtime.models import conversation_id
 from tests.sql.conftest import Recorder
 from tests.sql.database import Database
 from tests.sql.rows import conversation, message, project
@@ -104,3 +105,91 @@ def test_nobody_forgets_for_another(
         request.rows(FORGET, talk["id"])
     with db.user(alice) as request:
         assert request.value("select title from public.conversations") == talk["title"]
+
+
+# Below -------------------------------------------------------------------------------------
+
+
+def subagent(parent: dict[str, Any], agent: str) -> dict[str, Any]:
+    """A subagent's conversation, or one of those that a file goes on with."""
+    id = conversation_id(
+        parent["owner_id"], parent["source"], parent["machine"], parent["session_id"], agent
+    )
+    same = {name: parent[name] for name in ("session_id", "source", "machine")}
+    return conversation(
+        parent["owner_id"], id=str(id), agent_id=agent, parent_id=parent["id"], **same
+    )
+
+
+def titles(db: Database, owner: str) -> dict[str, str | None]:
+    """The titles that are left, by agent."""
+    with db.user(owner) as request:
+        rows = request.rows("select agent_id, title from public.conversations")
+    return {row["agent_id"] or "": row["title"] for row in rows}
+
+
+def test_subagents_go_with_their_conversation(
+    db: Database, alice: str, talk: dict[str, Any], broadcasts: Recorder
+) -> None:
+    """At any depth, with their messages. What a rewritten file says instead is no subagent."""
+    child = subagent(talk, "a")
+    below = subagent(talk, "b") | {"parent_id": child["id"]}
+    later = subagent(talk, "@1")
+    with db.user(alice) as request:
+        request.upsert("conversations", [child, below, later])
+        request.upsert("messages", [message(below, 1, text="secret")])
+    with broadcasts() as sent, db.user(alice) as request:
+        request.rows(FORGET, talk["id"])
+    assert titles(db, alice) == {"": None, "a": None, "b": None, "@1": later["title"]}
+    with db.user(alice) as request:
+        assert request.value("select count(*) from public.messages where text <> ''") == 0
+    assert [one["event"] for one in sent].count("message_deleted") == 4
+    assert "secret" not in str(sent)
+
+
+def test_a_subagent_that_comes_later_is_forgotten_as_well(
+    db: Database, alice: str, talk: dict[str, Any]
+) -> None:
+    """Its transcript may have been on a machine that was away."""
+    with db.user(alice) as request:
+        request.rows(FORGET, talk["id"])
+        child = subagent(talk, "late")
+        request.upsert("conversations", [child, subagent(talk, "@1")])
+        request.upsert("messages", [message(child, 1, text="secret")])
+    assert titles(db, alice) == {"": None, "late": None, "@1": "Fix the cart"}
+    with db.user(alice) as request:
+        assert request.rows("select from public.messages where text = 'secret'") == []
+
+
+def test_what_is_forgotten_is_newer_than_what_was(
+    db: Database, alice: str, talk: dict[str, Any]
+) -> None:
+    """Readers keep the higher revision; one that comes late must not win."""
+    with db.user(alice) as request:
+        before = request.rows("select id, revision from public.messages order by id")
+        request.rows(FORGET, talk["id"])
+    with db.user(alice) as request:
+        after = request.rows("select id, revision from public.messages order by id")
+        assert request.value("select revision from public.conversations") == talk["revision"] + 1
+    assert after == [row | {"revision": row["revision"] + 1} for row in before]
+
+
+def test_forgetting_twice_changes_nothing(
+    db: Database, alice: str, talk: dict[str, Any], broadcasts: Recorder
+) -> None:
+    """And tells nobody."""
+    with db.user(alice) as request:
+        request.rows(FORGET, talk["id"])
+    with broadcasts() as sent, db.user(alice) as request:
+        request.rows(FORGET, talk["id"])
+    assert sent == []
+
+
+def test_a_digest_says_that_it_is_forgotten(db: Database, alice: str, talk: dict[str, Any]) -> None:
+    """So that comparing it with its transcript is not taken for a difference."""
+    with db.user(alice) as request:
+        request.rows(FORGET, talk["id"])
+        ids = [talk["id"]]
+        answer = request.value("select public.conversation_digests(%s::uuid[])", ids)
+    assert answer[talk["id"]]["forgotten"] is True
+    assert (answer[talk["id"]]["messages"], answer[talk["id"]]["deleted"]) == (0, 3)

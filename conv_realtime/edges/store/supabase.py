@@ -7,18 +7,21 @@ repeating is safe because every write is idempotent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
-from postgrest import APIError, APIResponse, CountMethod, ReturnMethod
+from postgrest import APIResponse, CountMethod, ReturnMethod
 
-from conv_realtime.errors import ConfigError, ConvRealtimeError, MigrationError, StoreError
+from conv_realtime.core.digest import text_sha256
+from conv_realtime.edges.store.answers import mapped, stranger
+from conv_realtime.edges.store.queries import call, chunks, rows
+from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Row, Table
-from conv_realtime.ports import KnownConversation
+from conv_realtime.ports import Digest, KnownConversation, StoredMessage
 from conv_realtime.settings import Settings
 from conv_realtime.sql import latest_version
 
@@ -27,58 +30,7 @@ if TYPE_CHECKING:
 
 HISTORY_HEADER = "x-conv-realtime-history"
 MORE_HEADER = "x-conv-realtime-more"
-_PAGE = 1000  # PostgREST cuts longer answers without a word
-_IDS_A_REQUEST = 100  # ids travel in the URL, which httpx refuses above 64 KB
-
-# SQLSTATE classes, PostgREST codes and HTTP statuses of trouble that passes by itself.
-_PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-_PASSING = frozenset(
-    {
-        "PGRST000", "PGRST001", "PGRST002", "PGRST003",
-        "408", "425", "429", "500", "502", "503", "504", "520", "521", "522",
-    }
-)  # fmt: skip
-
-
-_KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
-
-
-def advised(error: StoreError) -> ConvRealtimeError:
-    """Return what a user has to put right where a project refuses its first question."""
-    if error.code in _KEY_REFUSED:
-        return ConfigError(
-            "SUPABASE_SECRET_KEY",
-            f"is refused by the project ({error.reason}); take a secret key from its dashboard"
-            " (Project Settings, API Keys), or the token of a signed-in user",
-        )
-    if error.code.isdigit() and len(error.code) == 3:
-        return ConfigError(
-            "SUPABASE_URL",
-            f"leads to no Supabase project (HTTP {error.code}); its dashboard shows the URL"
-            " (Project Settings, Data API)",
-        )
-    return error
-
-
-def _passes(code: str) -> bool:
-    return code in _PASSING or (len(code) == 5 and code[:2] in _PASSING_CLASSES)
-
-
-@contextmanager
-def mapped(what: str) -> Iterator[None]:
-    """Turn what supabase-py and httpx raise into a `StoreError` about `what`."""
-    try:
-        yield
-    except APIError as error:
-        code = str(error.code or "unknown")
-        # Only the first line: details and hints may quote the row.
-        reason = (error.message or "no message").splitlines()[0][:200]
-        raise StoreError(what, code, reason, retryable=_passes(code)) from error
-    except (httpx.TransportError, httpx.TimeoutException, OSError) as error:
-        reason = str(error) or "no answer"
-        raise StoreError(what, type(error).__name__, reason, retryable=True) from error
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise StoreError(what, type(error).__name__, str(error)[:200], retryable=False) from error
+_TEXTS = 200  # messages a page whose whole text is read
 
 
 class SupabaseStore:
@@ -108,23 +60,19 @@ class SupabaseStore:
             " and apply them with `supabase db push`"
         )
         try:
-            version = await self._call("schema_version")
+            version = await call(self._client, "schema_version")
         except StoreError as error:
             if error.code in ("PGRST202", "42883"):
                 raise MigrationError("schema", f"is not in this database; {advice}") from error
             raise
         if not str(version).isdigit():
-            raise _stranger("schema_version")
+            raise stranger("schema_version")
         if str(version) < latest_version():
             raise MigrationError("schema", f"is of {version}, too old; {advice}")
-        page = await self._call("changes_since")
+        page = await call(self._client, "changes_since")
         if not isinstance(page, dict) or "cursor" not in page:
-            raise _stranger("changes_since")
+            raise stranger("changes_since")
         return str(page["cursor"]).partition(".")[0]
-
-    async def _call(self, function: str) -> Any:
-        with mapped(function):
-            return (await self._client.rpc(function, {}).execute()).data
 
     async def write(
         self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
@@ -154,13 +102,14 @@ class SupabaseStore:
         Raises:
             StoreError: it cannot be asked now.
         """
+        client = self._client
         found: dict[UUID, KnownConversation] = {}
-        for ids in _chunks(conversations):
-            for row in await self._select("conversations", "id,revision", "id", ids):
+        for ids in chunks(conversations):
+            async for row in rows(client, "conversations", "id,revision", within=("id", ids)):
                 found[UUID(row["id"])] = KnownConversation(row["revision"], {}, {})
         columns = "id,conversation_id,revision,deleted_at"
-        for ids in _chunks(found):
-            for row in await self._select("messages", columns, "conversation_id", ids):
+        for ids in chunks(found):
+            async for row in rows(client, "messages", columns, within=("conversation_id", ids)):
                 known = found[UUID(row["conversation_id"])]
                 group: Any = known.live if row["deleted_at"] is None else known.deleted
                 group[UUID(row["id"])] = row["revision"]
@@ -173,7 +122,7 @@ class SupabaseStore:
             StoreError: not all of them were written; repeating is safe.
         """
         changed = 0
-        for ids in _chunks(messages):
+        for ids in chunks(messages):
             with mapped("messages"):
                 answer = await (
                     self._client.table("messages")
@@ -188,22 +137,45 @@ class SupabaseStore:
             changed += _counted("messages", answer)
         return changed
 
-    async def _select(
-        self, table: Table, columns: str, key: str, ids: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """Return every matching row, read in pages by ascending id."""
-        rows: list[dict[str, Any]] = []
-        while True:
-            query = self._client.table(table).select(columns).in_(key, ids)
-            if rows:
-                query = query.gt("id", rows[-1]["id"])
-            with mapped(table):
-                page: Any = (await query.order("id").limit(_PAGE).execute()).data
-            if not isinstance(page, list):
-                raise _stranger(table)
-            rows.extend(page)
-            if len(page) < _PAGE:
-                return rows
+    async def forgotten(self, owner: UUID, machine: str) -> Collection[UUID]:
+        """Return the conversations of a machine that were erased for good.
+
+        Raises:
+            StoreError: it cannot be asked now.
+        """
+        equal = {"change_forgotten": "true", "owner_id": str(owner), "machine": machine}
+        found = rows(self._client, "conversations", "id", equal=equal)
+        return [UUID(row["id"]) async for row in found]
+
+    async def digests(self, conversations: Collection[UUID]) -> Mapping[UUID, Digest]:
+        """Return what the database has of those of `conversations` that it has, in short.
+
+        Raises:
+            StoreError: it cannot be asked now.
+        """
+        found: dict[UUID, Digest] = {}
+        for ids in chunks(conversations):
+            answer = await call(self._client, "conversation_digests", {"ids": ids})
+            if not isinstance(answer, dict):
+                raise stranger("conversation_digests")
+            names = [field.name for field in fields(Digest)]
+            for id, says in answer.items():
+                found[UUID(id)] = Digest(**{name: says[name] for name in names})
+        return found
+
+    async def stored_messages(self, conversation: UUID) -> AsyncIterator[StoredMessage]:
+        """Yield every message of a conversation, deleted ones too, in the order of their ids.
+
+        Raises:
+            StoreError: it cannot be asked now.
+        """
+        columns, of = "id,seq,revision,role,text,deleted_at", {"conversation_id": str(conversation)}
+        found = rows(self._client, "messages", columns, _TEXTS, equal=of)
+        async for row in found:
+            yield StoredMessage(
+                UUID(row["id"]), row["seq"], row["revision"], row["role"],
+                text_sha256(row["text"]), row["deleted_at"] is not None,
+            )  # fmt: skip
 
 
 def _counted(what: str, answer: APIResponse) -> int:
@@ -215,26 +187,14 @@ def _counted(what: str, answer: APIResponse) -> int:
         StoreError: the answer is not PostgREST's.
     """
     if answer.count is None:
-        raise _stranger(what)
+        raise stranger(what)
     return int(answer.count)
-
-
-def _stranger(what: str) -> StoreError:
-    reason = "what answers is no Supabase project; see SUPABASE_URL and the network"
-    return StoreError(what, "unknown", reason, retryable=True)
-
-
-def _chunks(ids: Collection[UUID]) -> Iterator[list[str]]:
-    ordered = sorted(str(id) for id in ids)
-    for start in range(0, len(ordered), _IDS_A_REQUEST):
-        yield ordered[start : start + _IDS_A_REQUEST]
 
 
 async def connect(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
     """Return a Supabase client of our own over `http`, which the caller closes.
 
-    HTTP/1.1 on purpose: over HTTP/2 an idle connection that the server has dropped fails the
-    next request (supabase-py#1064).
+    `http` is best one of `http_client`.
 
     Raises:
         ConfigError: no project is configured; it says what to set.

@@ -1,0 +1,25 @@
+"""What the state directory keeps: how far each transcript is acknowledged, and what was refused.
+
+* `kept`: the checkpoints themselves
+* `letters`: dead letters, and the conversations that were erased for good
+* `survey`: all of it, for somebody who only looks
+* `file`: the SQLite file that both lie in
+* `place`: the directory, and the name of this machine in it
+"""
+
+from __future__ import annotations
+
+from conv_realtime.edges.checkpoints.kept import Checkpoints
+from conv_realtime.edges.checkpoints.letters import DeadLetters
+from conv_realtime.edges.checkpoints.place import machine_id, make_state_dir, using
+from conv_realtime.edges.checkpoints.survey import Survey, survey
+
+__all__ = [
+    "Checkpoints",
+    "DeadLetters",
+    "Survey",
+    "machine_id",
+    "make_state_dir",
+    "survey",
+    "using",
+]

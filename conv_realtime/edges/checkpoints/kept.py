@@ -1,0 +1,193 @@
+"""Checkpoints: one row per transcript and destination."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.edges.checkpoints.file import StateFile
+from conv_realtime.edges.checkpoints.letters import DeadLetters
+from conv_realtime.models import Conversation
+
+_COLUMNS = (
+    "device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
+    " foreign_revision, messages, conversations"
+)
+_SAVE = (
+    "insert into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f" on conflict (destination, path) do update set ({_COLUMNS})"
+    f" = ({', '.join('excluded.' + name for name in _COLUMNS.split(', '))})"
+    " where (excluded.part, excluded.base) >= (checkpoints.part, checkpoints.base)"
+)
+
+
+class Checkpoints:
+    """The checkpoints of one destination: a database, and whose rows are sent there.
+
+    The database is known by the stream of its cursors, so that it may change its address; the
+    address only says which one to expect until it answers.
+
+    A context manager; every method is synchronous and takes well under a millisecond.
+
+    Attributes:
+        letters: what the destination refused for good.
+    """
+
+    letters: DeadLetters
+
+    def __init__(self, state_dir: Path, address: str, whose: str = "") -> None:
+        self._state_dir = state_dir
+        self._address = f"{address} {whose}"
+        self._whose = whose
+        self._destination = self._of(None)
+        self._file: StateFile | None = None
+
+    def __enter__(self) -> Self:
+        """Open the file, made anew where it is damaged or of another version.
+
+        Raises:
+            ConfigError: the state directory cannot be written.
+        """
+        self._file = StateFile(self._state_dir)
+        self._go_to(self._of(self.known_database()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why checkpoints cannot be written, None while they can."""
+        return self._file.fault if self._file else None
+
+    @property
+    def _opened(self) -> StateFile:
+        if self._file is None:
+            raise RuntimeError("Checkpoints are used outside of their context")
+        return self._file
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._opened.connection
+
+    def changed_elsewhere(self) -> bool:
+        """Return whether another process has written here; what is in `letters` is current then."""
+        changed = self._opened.changed_elsewhere()
+        if changed:
+            self.letters.reload()
+        return changed
+
+    def load(self) -> dict[str, Checkpoint]:
+        """Return every checkpoint by path."""
+        rows = self._db.execute(
+            f"select path, {_COLUMNS} from checkpoints where destination = ?", (self._destination,)
+        )
+        return {os.fsdecode(row[0]): _checkpoint(row[1:]) for row in rows}
+
+    def load_one(self, path: str) -> Checkpoint | None:
+        """Return the checkpoint of a file as it now stands, None if there is none."""
+        row = self._db.execute(
+            f"select {_COLUMNS} from checkpoints where destination = ? and path = ?",
+            (self._destination, os.fsencode(path)),
+        ).fetchone()
+        return _checkpoint(row) if row else None
+
+    def save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation] = ()) -> bool:
+        """Keep `checkpoint`, and the conversations of the file as they now stand.
+
+        Where it cannot be written (a full disk), `fault` says so and the old one stands: after
+        a restart some rows are sent once more, which changes none.
+
+        Returns False, and keeps the one that is there, where another process counts the file's
+        revisions from a higher base, or knows it as a later part: ours would be dropped.
+        """
+        stat = checkpoint.stat
+        place = (stat.device, stat.inode, stat.size, stat.mtime_ns) if stat else (None,) * 4
+        key = (self._destination, os.fsencode(path))
+        values = (
+            *place, checkpoint.base, checkpoint.part, checkpoint.position, checkpoint.crc,
+            checkpoint.end, checkpoint.rewritten, checkpoint.foreign, checkpoint.messages,
+            checkpoint.conversations,
+        )  # fmt: skip
+        shown = [(self._destination, str(row.id), key[1], row.model_dump_json()) for row in rows]
+        written = 1
+
+        def work(db: sqlite3.Connection) -> None:
+            nonlocal written
+            written = db.execute(_SAVE, (*key, *values)).rowcount
+            db.executemany("insert or replace into conversations values (?,?,?,?)", shown)
+
+        self._opened.write(work)
+        return written > 0
+
+    def forget(self, path: str) -> None:
+        """Drop the checkpoint of a file that another one took over from."""
+        key = (self._destination, os.fsencode(path))
+        statement = "delete from checkpoints where destination = ? and path = ?"
+        self._opened.write(lambda db: db.execute(statement, key))
+
+    def conversations(self) -> Iterator[tuple[str, Conversation]]:
+        """Yield the path and the row of every conversation kept."""
+        with closing(self._db.cursor()) as cursor:
+            cursor.execute(
+                "select path, row from conversations where destination = ?", (self._destination,)
+            )
+            for path, row in cursor:
+                yield os.fsdecode(path), Conversation.model_validate_json(row)
+
+    def known_database(self) -> str | None:
+        """Return which database stood behind the address when it was last asked."""
+        row = self._db.execute(
+            "select stream from databases where address = ?", (self._address,)
+        ).fetchone()
+        return row[0] if row else None
+
+    def met_database(self, stream: str) -> bool:
+        """Note which database stands behind the address, by the stream of its cursors.
+
+        Returns whether other checkpoints hold now: those of that database. What another one
+        acknowledged says nothing of it; behind another address it is still the same.
+        """
+        known = self.known_database()
+        if known == stream:
+            return False
+        before, here = self._destination, self._of(stream)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("insert or replace into databases values (?,?)", (self._address, stream))
+            if known is None:  # noted before anybody answered: it was meant for this one
+                for table in ("checkpoints", "conversations", "dead_letters", "forgotten"):
+                    db.execute(
+                        f"update or replace {table} set destination = ? where destination = ?",
+                        (here, before),
+                    )
+
+        self._opened.write(work)
+        self._go_to(here)
+        return known is not None
+
+    def _go_to(self, destination: str) -> None:
+        self._destination = destination
+        self.letters = DeadLetters(self._opened, destination)
+
+    def _of(self, stream: str | None) -> str:
+        return f"{stream or self._address} {self._whose}"
+
+
+def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
+    device, inode, size, mtime_ns, *rest = row
+    stat = None
+    if device is not None and inode is not None and size is not None and mtime_ns is not None:
+        stat = FileStat(device, inode, size, mtime_ns)
+    base, part, position, crc, end, rewritten, *counts = (value or 0 for value in rest)
+    return Checkpoint(stat, base, part, position, crc, end, bool(rewritten), *counts)

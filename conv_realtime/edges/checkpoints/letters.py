@@ -1,0 +1,107 @@
+"""Dead letters: rows that the database refused for good, and conversations that it erased.
+
+Kept in the state file, because they outlive the process, and in memory, because they are asked
+for with every batch. Another process on the same state directory may change them too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from sqlite3 import Connection
+from uuid import UUID
+
+from conv_realtime.edges.checkpoints.file import StateFile
+from conv_realtime.models import StoredFault
+
+
+class DeadLetters:
+    """The dead letters of one destination, and what is forgotten there.
+
+    Attributes:
+        faults: by the row's id.
+        forgotten: conversations that were erased for good.
+    """
+
+    def __init__(self, file: StateFile, destination: str) -> None:
+        self._file = file
+        self._destination = destination
+        self.faults: dict[UUID, StoredFault] = {}
+        self.forgotten: set[UUID] = set()
+        self._unkept: set[UUID] = set()
+        self.reload()
+
+    def reload(self) -> None:
+        """Take what the file says now."""
+        db, where = self._file.connection, (self._destination,)
+        rows = db.execute(
+            "select table_name, id, path, code, reason, revision, parent, since"
+            " from dead_letters where destination = ? order by since, id",
+            where,
+        )
+        found = [
+            StoredFault(
+                table, UUID(id), os.fsdecode(path), code, reason, revision,
+                UUID(parent) if parent else None, since,
+            )
+            for table, id, path, code, reason, revision, parent, since in rows
+        ]  # fmt: skip
+        unkept = {id: self.faults[id] for id in self._unkept & self.faults.keys()}
+        self.faults = {fault.id: fault for fault in found} | unkept
+        ids = db.execute("select id from forgotten where destination = ?", where)
+        self.forgotten = {UUID(id) for (id,) in ids}
+
+    def bury(self, faults: Sequence[StoredFault]) -> bool:
+        """Note rows that the database will not take as they are.
+
+        Returns whether all that were ever given are kept, for what is not kept must not be
+        passed over: on a full disk call again.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        for fault in faults:
+            known = self.faults.get(fault.id)
+            self.faults[fault.id] = replace(fault, since=known.since if known else now)
+            self._unkept.add(fault.id)
+        if self._unkept:
+            rows = [self._stored(self.faults[id]) for id in self._unkept & self.faults.keys()]
+            statement = "insert or replace into dead_letters values (?,?,?,?,?,?,?,?,?)"
+            if self._file.write(lambda db: db.executemany(statement, rows)):
+                self._unkept.clear()
+        return not self._unkept
+
+    def taken(self, ids: Collection[UUID]) -> list[StoredFault]:
+        """Forget the letters of rows that the database took after all; return them."""
+        return self._drop([self.faults[id] for id in self.faults.keys() & ids])
+
+    def drop_of(self, path: str) -> list[StoredFault]:
+        """Forget the letters of a file that is begun from its start again; return them."""
+        return self._drop([fault for fault in self.faults.values() if fault.path == path])
+
+    def forget(self, conversations: Collection[UUID]) -> None:
+        """Note conversations that were erased for good."""
+        self.forgotten.update(conversations)
+        ids = [(self._destination, str(id)) for id in conversations]
+
+        def work(db: Connection) -> None:
+            db.executemany("insert or replace into forgotten values (?,?)", ids)
+            # Neither are their titles kept here.
+            db.executemany("delete from conversations where destination = ? and id = ?", ids)
+
+        self._file.write(work)
+
+    def _drop(self, faults: list[StoredFault]) -> list[StoredFault]:
+        if faults:
+            for fault in faults:
+                self.faults.pop(fault.id, None)
+            ids = [(self._destination, str(fault.id)) for fault in faults]
+            statement = "delete from dead_letters where destination = ? and id = ?"
+            self._file.write(lambda db: db.executemany(statement, ids))
+        return faults
+
+    def _stored(self, fault: StoredFault) -> tuple[object, ...]:
+        return (
+            self._destination, fault.table, str(fault.id), os.fsencode(fault.path), fault.code,
+            fault.reason, fault.revision, str(fault.parent) if fault.parent else None, fault.since,
+        )  # fmt: skip

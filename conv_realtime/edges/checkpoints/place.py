@@ -1,0 +1,67 @@
+"""The state directory, and the name that this machine has in it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from conv_realtime.errors import ConfigError
+
+
+@contextmanager
+def using(state_dir: Path) -> Iterator[None]:
+    """Tell what the system refuses in `state_dir` as what it is: a setting to change.
+
+    Raises:
+        ConfigError: the folder or a file in it cannot be made, read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = f"{state_dir} cannot be used: {reason}; free it or choose another"
+        raise ConfigError("--state-dir", advice) from error
+
+
+def make_state_dir(state_dir: Path) -> None:
+    """Make the state directory if need be: to be entered, not listed, by others.
+
+    The local PostgreSQL may run below it as another user. Modes of what is there are kept.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+
+def machine_id(state_dir: Path) -> str:
+    """Return the name of this machine: kept in the state directory since the first run.
+
+    The first run takes the operating system's machine id, else the host name, and remembers
+    it, so that a renamed host keeps its conversations.
+    """
+    kept = state_dir / "machine"
+    try:
+        if known := kept.read_text(encoding="utf-8").strip():
+            return known
+    except OSError:
+        pass
+    machine = _os_machine_id() or platform.node() or "localhost"
+    try:
+        make_state_dir(state_dir)
+        draft = kept.with_name(f"machine.{os.getpid()}")
+        draft.write_text(machine + "\n", encoding="utf-8")
+        draft.replace(kept)
+    except OSError as error:
+        raise ConfigError("state_dir", f"cannot be written: {error}") from error
+    return machine
+
+
+def _os_machine_id() -> str | None:
+    for place in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            if known := Path(place).read_text(encoding="ascii").strip():
+                return known
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None

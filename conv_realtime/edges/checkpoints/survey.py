@@ -1,0 +1,70 @@
+"""What a state directory says, to somebody who only looks: nothing is made, locked or changed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+from uuid import UUID
+
+from conv_realtime.edges.checkpoints.file import FILE_NAME, VERSION
+from conv_realtime.models import StoredFault
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What all destinations of a state directory come to.
+
+    `files` are those that were sent, `waiting` those of them that changed since, `forgotten`
+    the conversations that were erased for good.
+    """
+
+    files: int = 0
+    waiting: int = 0
+    forgotten: int = 0
+    dead_letters: Sequence[StoredFault] = ()
+
+
+def survey(state_dir: Path) -> Survey:
+    """Return what the state file says; one that is not there or not ours says nothing."""
+    path = quote(str(state_dir / FILE_NAME))
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db:
+            if db.execute("pragma user_version").fetchone() != (VERSION,):
+                return Survey()
+            return _read(db)
+    except sqlite3.Error:
+        return Survey()
+
+
+def _read(db: sqlite3.Connection) -> Survey:
+    files = db.execute("select path, size, mtime_ns from checkpoints").fetchall()
+    letters = db.execute(
+        "select table_name, id, path, code, reason, revision, parent, since"
+        " from dead_letters order by since, id"
+    )
+    (forgotten,) = db.execute("select count(distinct id) from forgotten").fetchone()
+    return Survey(
+        files=len({path for path, _, _ in files}),
+        waiting=len({path for path, *known in files if _changed(path, *known)}),
+        forgotten=forgotten,
+        dead_letters=[
+            StoredFault(
+                table, UUID(id), os.fsdecode(path), code, reason, revision,
+                UUID(parent) if parent else None, since,
+            )
+            for table, id, path, code, reason, revision, parent, since in letters
+        ],
+    )  # fmt: skip
+
+
+def _changed(path: bytes, size: int | None, mtime_ns: int | None) -> bool:
+    try:
+        now = os.stat(path)
+    except OSError:
+        return False  # it is gone, and its rows stay
+    return (now.st_size, now.st_mtime_ns) != (size, mtime_ns)

@@ -1,0 +1,125 @@
+"""What supabase-py and httpx raise, as one kind of error; and what supabase-py does not pass on.
+
+Every foreign error is mapped here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+from postgrest import APIError
+
+from conv_realtime.core.refusals import UNENCODABLE, Refusal, judge
+from conv_realtime.errors import ConfigError, ConvRealtimeError, StoreError
+
+_LONGEST_RETRY_AFTER = 900.0
+_KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
+
+
+def advised(error: StoreError) -> ConvRealtimeError:
+    """Return what a user has to put right where a project refuses its first question."""
+    if error.code in _KEY_REFUSED:
+        return ConfigError(
+            "SUPABASE_SECRET_KEY",
+            f"is refused by the project ({error.reason}); take a secret key from its dashboard"
+            " (Project Settings, API Keys), or the token of a signed-in user",
+        )
+    if error.code.isdigit() and len(error.code) == 3:
+        return ConfigError(
+            "SUPABASE_URL",
+            f"leads to no Supabase project (HTTP {error.code}); its dashboard shows the URL"
+            " (Project Settings, Data API)",
+        )
+    return error
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What supabase-py does not pass on of an answer; `status` is 0 while there is none."""
+
+    status: int = 0
+    retry_after: float | None = None
+
+
+_answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
+
+
+def http_client(timeout: float) -> httpx.AsyncClient:
+    """Return an HTTP client for `connect`, whose answers `mapped` knows by status and headers.
+
+    HTTP/1.1 on purpose: over HTTP/2 an idle connection that the server has dropped fails the
+    next request (supabase-py#1064). A hook and no transport of our own, which would turn the
+    proxies of the environment off.
+    """
+    return httpx.AsyncClient(timeout=timeout, event_hooks={"response": [_keep_answer]})
+
+
+async def _keep_answer(response: httpx.Response) -> None:
+    if (answer := _answer.get()) is not None:
+        answer.status = response.status_code
+        answer.retry_after = _retry_after(response.headers)
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Return the seconds that an answer asks to wait, None if it does not say."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdigit():
+        return min(float(value), _LONGEST_RETRY_AFTER)
+    try:
+        at = parsedate_to_datetime(value)
+        # By the server's own clock, where it tells it: ours may be wrong.
+        told = headers.get("date")
+        now = parsedate_to_datetime(told) if told else datetime.now(UTC)
+        return min(max((at - now).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
+    except (ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn what supabase-py and httpx raise into a `StoreError` about `what`."""
+    answer = _Answer()
+    token = _answer.set(answer)
+    try:
+        yield
+    except APIError as error:
+        # Gateways in front of PostgREST answer in JSON as well, without a code.
+        code = str(error.code or answer.status or "unknown")
+        passes = judge(code) is Refusal.PASSES or code == "57014"
+        raise StoreError(
+            what, code, _reason(code, error), retryable=passes, retry_after=answer.retry_after
+        ) from error
+    except (httpx.TransportError, httpx.TimeoutException, OSError) as error:
+        reason = str(error) or "no answer"
+        raise StoreError(what, type(error).__name__, reason, retryable=True) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StoreError(what, type(error).__name__, str(error)[:200], retryable=False) from error
+    except ValueError as error:
+        if answer.status:
+            raise stranger(what) from error
+        # Not its text: it quotes the row.
+        reason = f"holds what cannot be sent as JSON ({type(error).__name__})"
+        raise StoreError(what, UNENCODABLE, reason, retryable=False) from error
+    finally:
+        _answer.reset(token)
+
+
+def _reason(code: str, error: APIError) -> str:
+    """Return one line for a person. Details and hints may quote the row, so may class 22."""
+    line = (error.message or "no message").splitlines()[0]
+    if code.startswith("22"):
+        line = re.sub(r'"[^"]*("|$)', '"…"', line)
+    return line[:200]
+
+
+def stranger(what: str) -> StoreError:
+    """Return the error of an answer that is not PostgREST's, whatever its status."""
+    reason = "what answers is no Supabase project; see SUPABASE_URL and the network"
+    return StoreError(what, "unknown", reason, retryable=True)

@@ -1,0 +1,101 @@
+"""What the files state, for a snapshot, and what of it is not there any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from conv_realtime.edges import disk
+from conv_realtime.errors import SourceError
+from conv_realtime.ingest.desk import STRIDE, Desk
+from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.rows import RewrittenError
+from conv_realtime.ingest.shelf import Book
+from conv_realtime.ingest.tender import Tender
+from conv_realtime.models import Conversation, Message
+
+logger = logging.getLogger("conv_realtime.ingest")
+
+
+def conversations(desk: Desk) -> Sequence[Conversation]:
+    """Return every conversation that the files state, newest `updated_at` last.
+
+    Without those that the database refused or that were erased for good.
+    """
+    letters = desk.checkpoints.letters
+    hidden = letters.faults.keys() | letters.forgotten
+    rows = [row for _, row in desk.announcer.rows.values() if row.id not in hidden]
+    rows.sort(key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0)
+    return rows
+
+
+async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) -> Sequence[Message]:
+    """Return the last messages of a conversation, by `seq`; none if its file is gone."""
+    letters = desk.checkpoints.letters
+    path, _ = desk.announcer.rows.get(conversation, (None, None))
+    hidden = conversation in letters.faults or conversation in letters.forgotten
+    if path is None or last <= 0 or hidden:
+        return []
+    book = desk.shelf.book(path)
+    async with book.lock:
+        try:
+            with disk.OpenFile(path) as file:
+                follower = await _folded(desk, tender, book, file)
+                fold = dict(follower.rows.conversations()).get(conversation)
+                rows = follower.last_messages(fold, file, last) if fold else []
+        except (SourceError, RewrittenError) as error:
+            logger.warning("no messages for a snapshot: %s", error)
+            return []
+    return [row for row in rows if row.id not in letters.faults]
+
+
+async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> None:
+    """Withdraw conversations that were erased for good from everybody who was told of them."""
+    letters = desk.checkpoints.letters
+    if new := set(forgotten) - letters.forgotten:
+        letters.forget(new)
+    for conversation in letters.forgotten & desk.announcer.rows.keys():
+        path, row = desk.announcer.rows[conversation]
+        revisions = await _revisions(desk, tender, path, conversation)
+        desk.announcer.drop(conversation)
+        desk.announcer.withdraw(
+            row.model_copy(update={"revision": row.revision + 1}),
+            {id: revision + 1 for id, revision in revisions.items()},
+        )
+
+
+async def _revisions(desk: Desk, tender: Tender, path: str, conversation: UUID) -> dict[UUID, int]:
+    """Return the messages that a file states of a conversation; none if it is gone."""
+    book = desk.shelf.book(path)
+    async with book.lock:
+        try:
+            with disk.OpenFile(path) as file:
+                follower = await _folded(desk, tender, book, file)
+                fold = dict(follower.rows.conversations()).get(conversation)
+                return follower.rows.revisions(fold) if fold else {}
+        except (SourceError, RewrittenError) as error:
+            logger.warning("what was shown of an erased conversation is not known: %s", error)
+            return {}
+
+
+async def _folded(desk: Desk, tender: Tender, book: Book, file: disk.OpenFile) -> Follower:
+    """Return the follower of a book, its file read as far as nobody has yet.
+
+    Raises:
+        RewrittenError: the file does not begin with what was acknowledged.
+        SourceError: it cannot be read.
+    """
+    path = book.path
+    follower = book.follower or desk.follower(path, desk.shelf.checkpoints.get(path))
+    if not follower.folded:
+        await asyncio.to_thread(_read_all, follower, file)
+        book.follower = follower
+        tender.keep_fold(book)
+    return follower
+
+
+def _read_all(follower: Follower, file: disk.OpenFile) -> None:
+    while follower.read(file, STRIDE):
+        pass

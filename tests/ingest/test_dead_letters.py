@@ -1,0 +1,415 @@
+"""A row that the database refuses: alone, named, not shown as live, and taken back when it may."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from conv_realtime.errors import StoreError
+from conv_realtime.ingest import Ingest, Summary
+from conv_realtime.models import Conversation, Message, Project, Row, StoredFault, Table
+from conv_realtime.testing import MemoryStore
+from tests.ingest.lines import SESSION, user, uuid
+from tests.ingest.running import Heard, running, texts, until
+from tests.ingest.running import ingest as ingest_of
+from tests.ingest.running import write as transcript
+
+OTHER = "99999999-2222-4333-8444-555555555555"
+
+
+class Strict(MemoryStore):
+    """A store that knows of parents, and refuses rows that `poison` finds, as PostgreSQL does.
+
+    Attributes:
+        code: of the refusal.
+        asked: how many writes there were.
+    """
+
+    def __init__(self, poison: Callable[[Row], bool], code: str = "23514") -> None:
+        super().__init__()
+        self.poison = poison
+        self.code = code
+        self.asked = 0
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Refuse a whole request for one row, without saying which."""
+        self.asked += 1
+        for row in rows:
+            if self.poison(row):
+                raise StoreError(table, self.code, "refused", retryable=False)
+            if isinstance(row, Message) and row.conversation_id not in self.conversations:
+                raise StoreError(table, "23503", "missing parent", retryable=False)
+            if isinstance(row, Conversation) and row.project_id not in self.projects:
+                raise StoreError(table, "23503", "missing parent", retryable=False)
+        return await super().write(table, rows, **hints)
+
+
+def says(*words: str) -> Callable[[Row], bool]:
+    """Find messages that say one of `words`."""
+    return lambda row: isinstance(row, Message) and row.text in words
+
+
+def on(branch: str) -> Callable[[Row], bool]:
+    """Find conversations of a branch."""
+    return lambda row: isinstance(row, Conversation) and row.git_branch == branch
+
+
+def of(row: Row) -> bool:
+    """Find projects."""
+    return isinstance(row, Project)
+
+
+def letters(ingest: Ingest) -> list[StoredFault]:
+    """Return the dead letters."""
+    assert ingest._desk is not None
+    return list(ingest._desk.checkpoints.letters.faults.values())
+
+
+def _lines(*said: str, **fields: Any) -> list[bytes]:
+    return [user(number, text, at=number, **fields) for number, text in enumerate(said)]
+
+
+async def test_one_row_of_a_batch_is_found_and_parked(tmp_path: Path) -> None:
+    """Everything else is written; the letter says which, where, why and since when."""
+    said = [f"p{n}" for n in range(40)]
+    path = transcript(tmp_path, *_lines(*said))
+    store = Strict(says("p7", "p31"))
+    async with ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        found = letters(ingest)
+        assert ingest.health()["dead_letters"] == 2
+        assert ingest.health()["last_error"] is None
+    assert texts(store) == [text for text in said if text not in ("p7", "p31")]
+    assert {fault.id for fault in found}.isdisjoint(store.messages)
+    assert {(one.table, one.path, one.code, one.reason) for one in found} == {
+        ("messages", str(path), "23514", "refused")
+    }
+    assert all(one.since and one.revision for one in found)
+    async with ingest_of(tmp_path, store) as ingest:
+        assert letters(ingest) == found
+
+
+async def test_a_refused_message_does_not_stay_shown(tmp_path: Path) -> None:
+    """Listeners hear that it is gone, and a snapshot does not have it."""
+    store, heard = Strict(says("bad")), Heard()
+    transcript(tmp_path, *_lines("good", "bad", "fine"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters(ingest))
+        await until(lambda: [c for c in heard.changes if getattr(c.row, "deleted_at", None)])
+        (conversation,) = await ingest.transcripts.conversations()
+        shown = await ingest.transcripts.messages(conversation.id, 9)
+    (fault,) = letters_of(heard)
+    said = next(c.row for c in heard.changes if isinstance(c.row, Message) and c.row.text == "bad")
+    assert (fault.id, fault.revision) == (said.id, said.revision)
+    assert [row.text for row in shown] == ["good", "fine"]
+
+
+def letters_of(heard: Heard) -> list[Message]:
+    """Return what was announced as deleted."""
+    rows = [change.row for change in heard.changes]
+    return [row for row in rows if isinstance(row, Message) and row.deleted_at]
+
+
+async def test_a_row_that_changes_is_tried_again(tmp_path: Path) -> None:
+    """Its letter goes when it is taken."""
+
+    def poison(row: Row) -> bool:
+        return isinstance(row, Message) and row.text == "one"
+
+    store, heard = Strict(poison), Heard()
+    path = transcript(tmp_path, user("q"), answer("one"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters(ingest))
+        with path.open("ab") as file:
+            file.write(answer("two"))
+        await until(lambda: texts(store) == ["prompt q", "one\n\ntwo"])
+        await until(lambda: not letters(ingest))
+    assert heard.texts()[-1] == "one\n\ntwo"
+
+
+async def backfill(folder: Path, store: MemoryStore) -> Summary:
+    """Read a folder once."""
+    async with ingest_of(folder, store) as ingest:
+        return await ingest.backfill()
+
+
+def answer(text: str) -> bytes:
+    """Return a line of one response."""
+    from tests.ingest.lines import assistant
+    from tests.ingest.lines import says as block
+
+    return assistant(text, "m", block(text))
+
+
+async def test_a_retry_takes_what_may_be_taken_now(tmp_path: Path) -> None:
+    """The rest stays; nothing else is written twice."""
+    store = Strict(says("bad", "worse"))
+    transcript(tmp_path, *_lines("good", "bad", "worse"))
+    async with ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+    store.poison = says("worse")
+    async with ingest_of(tmp_path, store) as ingest:
+        (left,) = await ingest.retry()
+    assert texts(store) == ["good", "bad"]
+    assert left.id not in store.messages
+    assert (await backfill(tmp_path, store)).changed == 0
+
+
+async def test_a_retry_by_another_process_is_shown_by_the_running_one(tmp_path: Path) -> None:
+    """`conv-realtime retry` beside `up`: what was withdrawn comes back to its listeners."""
+    store, heard = Strict(says("bad")), Heard()
+    transcript(tmp_path, *_lines("good", "bad"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters_of(heard))
+        told = len(heard.texts())
+        store.poison = says()
+        async with ingest_of(tmp_path, store) as other:
+            assert await other.retry() == []
+        await until(lambda: "bad" in heard.texts()[told:])
+        assert letters(ingest) == []
+
+
+async def test_a_refused_conversation_holds_its_messages_back(tmp_path: Path) -> None:
+    """They are sent when it is taken, also after a restart, and other files never wait."""
+    store = Strict(on("poison"))
+    transcript(tmp_path, *_lines("a", "b", gitBranch="poison"))
+    transcript(tmp_path, *_lines("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        (fault,) = letters(ingest)
+        assert fault.table == "conversations"
+        assert texts(store) == ["c"]
+    async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
+        path = tmp_path / "projects" / "-p" / f"{SESSION}.jsonl"
+        path.write_bytes(path.read_bytes() + user("d", "d", at=9, gitBranch="poison"))
+        await ingest.backfill()
+        assert texts(store) == ["c"]
+        store.poison = on("nothing")
+        assert await ingest.retry() == []
+    assert sorted(texts(store)) == ["a", "b", "c", "d"]
+
+
+async def test_a_refused_conversation_does_not_stay_shown(tmp_path: Path) -> None:
+    """Listeners hear that it is empty; when it is taken they hear all of it again."""
+    store, heard = Strict(on("poison")), Heard()
+    path = transcript(tmp_path, *_lines("a", "b", gitBranch="poison"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters(ingest))
+        await until(lambda: len(letters_of(heard)) == 2)
+        last = [c.row for c in heard.changes if isinstance(c.row, Conversation)][-1]
+        assert (last.title, last.git_branch, last.message_count) == (None, None, 0)
+        assert await ingest.transcripts.conversations() == []
+        with path.open("ab") as file:
+            file.write(user("c", "c", at=9))  # on another branch, so the row changes
+        await until(lambda: texts(store) == ["a", "b", "c"])
+        await until(lambda: not letters(ingest))
+        await until(lambda: set(heard.texts()[-3:]) == {"a", "b", "c"})
+        assert len(await ingest.transcripts.conversations()) == 1
+
+
+async def test_a_refused_project_holds_its_conversations_back(tmp_path: Path) -> None:
+    """In every file, until it is taken."""
+    store = Strict(of)
+    for session in (SESSION, OTHER):
+        transcript(tmp_path, *_lines(session, session=session), name=f"-p/{session}.jsonl")
+    async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        assert sorted(fault.table for fault in letters(ingest)) == [
+            "conversations", "conversations", "projects"
+        ]  # fmt: skip
+        store.poison = on("nothing")
+        project = next(fault.id for fault in letters(ingest) if fault.table == "projects")
+        assert await ingest.retry([project]) == []
+    assert sorted(texts(store)) == sorted((SESSION, OTHER))
+
+
+async def test_a_parent_that_never_comes_is_a_row_that_is_refused(tmp_path: Path) -> None:
+    """A trigger of the project's that drops conversations in silence must not block for ever."""
+
+    class Dropping(Strict):
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            kept = [row for row in rows if not on("gone")(row)]
+            return await super().write(table, kept, **hints)
+
+    store = Dropping(says())
+    transcript(tmp_path, *_lines("a", gitBranch="gone"))
+    transcript(tmp_path, *_lines("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        (fault,) = letters(ingest)
+    assert (fault.table, fault.code, texts(store)) == ("messages", "23503", ["c"])
+
+
+@pytest.mark.parametrize("code", ["PGRST301", "42501", "PGRST205", "25006", "403", "P0001"])
+async def test_a_refusal_of_everything_parks_nothing(
+    tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad key, a missing right or table, a database that only reads: no row is to blame."""
+    monkeypatch.setattr("conv_realtime.ingest.sender.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
+    store = Strict(lambda row: isinstance(row, Message), code)
+    transcript(tmp_path, *_lines("a", "b", "c"))
+    async with running(ingest_of(tmp_path, store)) as ingest:
+        await until(lambda: store.asked > 20)
+        assert letters(ingest) == []
+        assert code in str(ingest.health()["last_error"])
+        assert ingest.health()["queue"] == 3
+        store.poison = says()
+        await until(lambda: texts(store) == ["a", "b", "c"])
+    store.poison = lambda row: True
+    transcript(tmp_path, *_lines("x", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    async with ingest_of(tmp_path, store) as ingest:
+        with pytest.raises(StoreError, match=code):
+            await ingest.backfill()
+        assert letters(ingest) == []
+
+
+@pytest.mark.parametrize("code", ["403", "P0001"])
+async def test_whose_fault_it_is_is_told_by_what_else_is_taken(tmp_path: Path, code: str) -> None:
+    """A firewall or a trigger that dislikes one row is not taken for a bad key."""
+    store = Strict(says("bad"), code)
+    transcript(tmp_path, *_lines("a", "b", "bad", "c"))
+    async with ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        (fault,) = letters(ingest)
+    assert (fault.code, texts(store)) == (code, ["a", "b", "c"])
+
+
+async def test_a_store_that_turns_away_everybody_in_the_middle_parks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken a moment ago says nothing: it is asked again before a row is blamed."""
+    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
+    store = Strict(says(), "403")
+    path = transcript(tmp_path, *_lines("a"))
+    async with running(ingest_of(tmp_path, store)) as ingest:
+        await until(lambda: texts(store) == ["a"])
+        store.poison = lambda row: True
+        path.write_bytes(path.read_bytes() + user("b", "b") + user("c", "c"))
+        asked = store.asked
+        await until(lambda: store.asked > asked + 20)
+        assert letters(ingest) == []
+        store.poison = says()
+        await until(lambda: texts(store) == ["a", "b", "c"])
+
+
+async def test_a_row_that_fails_for_now_makes_way_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one sender, a file whose rows the server stumbles over does not stop the others."""
+    monkeypatch.setattr("conv_realtime.ingest.sender.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
+
+    class Stumbling(MemoryStore):
+        over = "bad"
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if any(says(self.over)(row) for row in rows):
+                raise StoreError(table, "XX000", "internal error", retryable=True)
+            return await super().write(table, rows, **hints)
+
+    store = Stumbling()
+    transcript(tmp_path, *_lines("bad"))
+    async with running(ingest_of(tmp_path, store, concurrency=2)) as ingest:
+        for number in range(30):
+            session = uuid(f"s{number}")
+            lines = _lines(session, session=session)
+            transcript(tmp_path, *lines, name=f"-p/{session}.jsonl")
+        await until(lambda: len(store.messages) == 30)
+        assert letters(ingest) == []
+        store.over = "nothing"
+        await until(lambda: len(store.messages) == 31)
+
+
+async def test_a_request_that_takes_too_long_is_made_smaller(tmp_path: Path) -> None:
+    """A statement timeout repeats for ever with the same rows; with fewer it does not."""
+
+    class Slow(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if len(rows) > 8:
+                raise StoreError(table, "57014", "statement timeout", retryable=True)
+            self.sizes.append(len(rows))
+            return await super().write(table, rows, **hints)
+
+    store = Slow()
+    transcript(tmp_path, *_lines(*(f"p{n}" for n in range(50))))
+    async with asyncio.timeout(20):
+        await backfill(tmp_path, store)
+    assert len(store.messages) == 50
+    assert max(store.sizes) > 4
+
+
+async def test_what_is_twice_in_a_request_is_written(tmp_path: Path) -> None:
+    """21000 is nobody's fault: each half of the request may have one of the two."""
+
+    class Once(MemoryStore):
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if table == "messages" and len(rows) > 1:
+                raise StoreError(table, "21000", "a second time", retryable=False)
+            return await super().write(table, rows, **hints)
+
+    store = Once()
+    transcript(tmp_path, *_lines("a", "b", "c"))
+    async with ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        assert letters(ingest) == []
+    assert texts(store) == ["a", "b", "c"]
+
+
+async def test_a_server_that_says_when_is_not_asked_before(tmp_path: Path) -> None:
+    """Not by anybody: the limit is everybody's."""
+
+    class Limited(MemoryStore):
+        until = 0.0
+        early = 0
+        limited = 0
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if table == "messages" and self.limited < 2:
+                self.limited += 1
+                self.until = max(self.until, time.monotonic() + 0.3)
+                raise StoreError(table, "429", "slow down", retryable=True, retry_after=0.3)
+            return await super().write(table, rows, **hints)
+
+        def _check(self, table: Table) -> None:
+            self.early += time.monotonic() < self.until
+
+    store = Limited()
+    transcript(tmp_path, *_lines("a", "b"))
+    await backfill(tmp_path, store)
+    assert texts(store) == ["a", "b"]
+    assert (store.limited, store.early) == (2, 0)
+
+
+async def test_a_letter_that_cannot_be_kept_moves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a refused row would otherwise be passed over and forgotten."""
+    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
+    store = Strict(says("bad"))
+    path = transcript(tmp_path, *_lines("a"))
+    async with running(ingest_of(tmp_path, store)) as ingest:
+        await until(lambda: texts(store) == ["a"])
+        assert ingest._desk is not None
+        database = ingest._desk.checkpoints._db
+        database.execute("pragma query_only = on")
+        path.write_bytes(path.read_bytes() + user("bad", "bad"))
+        await until(lambda: ingest.health()["last_error"] is not None)
+        asked = store.asked
+        await until(lambda: store.asked > asked + 5)
+        database.execute("pragma query_only = off")
+        await until(lambda: ingest.health()["last_error"] is None)
+        await until(lambda: ingest.health()["queue"] == 0)
+    async with ingest_of(tmp_path, store) as ingest:
+        (fault,) = letters(ingest)
+    assert isinstance(fault.id, UUID)
