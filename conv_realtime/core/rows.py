@@ -86,7 +86,8 @@ class _State:
     def put_message(self, row: MessageData) -> None:
         if row.seq < self._floor.get(row.conversation_id, 0):
             return
-        if self._gone.get(row.id, -1) >= row.revision:
+        # What went at the same revision came back: a database that refused it took it after all.
+        if self._gone.get(row.id, -1) > row.revision:
             return
         rows = self.messages.setdefault(row.conversation_id, {})
         known = rows.get(row.id)

@@ -140,9 +140,13 @@ export class Rows {
     return talk;
   }
 
-  /** @param {{ id: string, revision: number }} row */
+  /**
+   * What went at the same revision came back: a database that had refused it took it after all.
+   *
+   * @param {{ id: string, revision: number }} row
+   */
   #wentAfter({ id, revision }) {
-    return (this.#gone.get(id) ?? -1) >= revision;
+    return (this.#gone.get(id) ?? -1) > revision;
   }
 
   /** @param {string} id @param {number} revision */
