@@ -40,6 +40,8 @@ $$;
 create function api_series(n int) returns setof int language sql as 'select generate_series(1, n)';
 create function api_pairs(n int) returns table (a int, b text) language sql as
   $$ select i, 'x' || i from generate_series(1, n) i $$;
+create function api_become(who text) returns text language sql as
+  $$ select set_config('request.jwt.claim.sub', who, false) $$;
 create function api_nothing() returns void language sql as 'select';
 create function api_write() returns int language sql as
   'insert into api_quiet values (-1, null) returning id';

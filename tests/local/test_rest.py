@@ -335,6 +335,17 @@ async def test_nothing_of_a_request_is_left_for_the_next(api: httpx.AsyncClient)
     assert {(one.json()["role"], one.json()["uid"]) for one in told} == {("anon", None)}
 
 
+async def test_what_a_function_sets_for_the_session_ends_with_the_request(
+    api: httpx.AsyncClient, owner: Owner
+) -> None:
+    """Connections are shared: who sets a claim for good has set it for nobody else."""
+    who = str(uuid.uuid4())
+    for _ in range(5):
+        assert (await api.post("/rpc/api_become", json={"who": who})).json() == who
+    told = await asyncio.gather(*(api.post("/rpc/api_whoami", json={}) for _ in range(20)))
+    assert {one.json()["uid"] for one in told} == {owner.id}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "expected"),
     [

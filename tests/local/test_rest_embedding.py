@@ -150,6 +150,13 @@ async def test_what_is_not_clear_is_told(api: httpx.AsyncClient) -> None:
     }
 
 
+async def test_a_hundred_related_tables_are_planned_in_time(api: httpx.AsyncClient) -> None:
+    """As many as are allowed end before the timeout does."""
+    wide = ",".join(f"n{n}:em_books!author(id)" for n in range(100))
+    answer = await api.get(f"/em_authors?select={wide}&id=eq.3")
+    assert answer.json() == [{f"n{n}": [] for n in range(100)}]
+
+
 async def test_a_relation_made_later_is_known_at_once(
     api: httpx.AsyncClient, local_supabase: LocalSupabase
 ) -> None:

@@ -190,10 +190,13 @@ async def _transact(
 def _opening(
     connection: psycopg.AsyncConnection[Any], settings: Sequence[tuple[str, str]], read_only: bool
 ) -> bytes:
-    """Begins and sets in one trip, which only text without parameters can do."""
+    """Begins and sets in one trip, which only text without parameters can do.
+
+    A function may have set something for the whole session; the next caller must not find it.
+    """
     calls = sql.SQL(", ").join(
         sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
         for name, value in settings
     )
-    begin = "begin read only; select " if read_only else "begin; select "
+    begin = f"reset all; begin{' read only' if read_only else ''}; select "
     return begin.encode() + calls.as_bytes(connection)

@@ -7,6 +7,7 @@ An item is `alias:column->path->>leaf::cast` or, for a related table,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conv_realtime.local.rest.errors import ApiError, unparsable
@@ -14,6 +15,9 @@ from conv_realtime.local.rest.text import split_top, unquote
 
 MAX_NESTING = 32
 """Deeper nesting is refused: each level costs stack, here and in PostgreSQL."""
+
+MAX_RELATED = 100
+"""More related tables in one request are refused: PostgreSQL plans them for minutes."""
 
 _NAME = r'(?:"(?:[^"\\]|\\.)*"|[^":!().,]+)'
 _RELATED = re.compile(
@@ -84,7 +88,15 @@ def parse_select(text: str) -> tuple[Selected | Related, ...]:
     Raises:
         ApiError: `PGRST100` for what breaks the grammar, `PGRST123` for aggregates.
     """
-    return _items(text, text, 0, 0) or (EVERYTHING,)
+    items = _items(text, text, 0, 0)
+    if _related(items) > MAX_RELATED:
+        reason = f"more than {MAX_RELATED} related tables"
+        raise unparsable("select parameter", text, reason)
+    return items or (EVERYTHING,)
+
+
+def _related(items: Iterable[Selected | Related]) -> int:
+    return sum(1 + _related(one.items) for one in items if isinstance(one, Related))
 
 
 def _items(text: str, whole: str, start: int, depth: int) -> tuple[Selected | Related, ...]:
