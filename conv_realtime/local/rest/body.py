@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.requests import Request
 
-from conv_realtime.local.rest.errors import ApiError
+from conv_realtime.local.rest.errors import ApiError, bad_encoding, check_text
 
 MAX_BODY_BYTES = 128 * 2**20
 """A longer body is refused while it comes in; the longest row that is taken fits twice."""
@@ -67,9 +67,8 @@ def _text(body: bytes) -> str:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise _encoding(f"0x{body[error.start]:02x}") from None
-    if "\0" in text:
-        raise _encoding("0x00")
+        raise bad_encoding(f"0x{body[error.start]:02x}") from None
+    check_text(text)
     return text
 
 
@@ -117,7 +116,3 @@ def _shared_keys(rows: list[Any]) -> tuple[str, ...]:
 
 def _invalid() -> ApiError:
     return ApiError(400, "PGRST102", "Empty or invalid json")
-
-
-def _encoding(at: str) -> ApiError:
-    return ApiError(400, "22021", f'invalid byte sequence for encoding "UTF8": {at}')

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conv_realtime.local.rest.catalog import SCHEMA, Table
-from conv_realtime.local.rest.errors import ApiError, not_embedded
+from conv_realtime.local.rest.errors import ApiError, check_text, not_embedded
 from conv_realtime.local.rest.query import (
     OPERATORS,
     SEARCHES,
@@ -28,8 +28,14 @@ class Statement:
     sql: str = ""
     parameters: list[object] = field(default_factory=list)
 
-    def place(self, value: object) -> str:
-        """Adds a parameter; gives its place."""
+    def place(self, value: str | None) -> str:
+        """Adds a parameter; gives its place.
+
+        Raises:
+            ApiError: it holds a NUL, which no text of PostgreSQL can.
+        """
+        if value is not None:
+            check_text(value)
         self.parameters.append(value)
         return f"${len(self.parameters)}"
 
@@ -70,8 +76,7 @@ def quoted(name: str) -> str:
     Raises:
         ApiError: it holds a NUL, which no name can.
     """
-    if "\0" in name:
-        raise ApiError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
+    check_text(name)
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -51,6 +51,21 @@ def unparsable(parameter: str, text: str, reason: str, offset: int = 0) -> ApiEr
     return ApiError(400, "PGRST100", message, details=reason)
 
 
+def bad_encoding(at: str) -> ApiError:
+    """Bytes that are no text; `at` is the first of them."""
+    return ApiError(400, "22021", f'invalid byte sequence for encoding "UTF8": {at}')
+
+
+def check_text(text: str) -> None:
+    """Refuses a NUL, which psycopg would not even send.
+
+    Raises:
+        ApiError: `22021`, there is one.
+    """
+    if "\0" in text:
+        raise bad_encoding("0x00")
+
+
 def not_embedded(name: str) -> ApiError:
     """A filter, an order or a limit for a related table that `select` does not name."""
     return ApiError(
