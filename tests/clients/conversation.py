@@ -139,6 +139,30 @@ async def private_broadcast(stage: Stage) -> None:
     assert stage.neighbour.inbox.count("broadcast", stage.topic) == 0
 
 
+async def postgres_changes(stage: Stage) -> None:
+    """Rows as they are written, to those who may see them."""
+    topic = f"changes:{uuid.uuid4()}"
+    wanted = {
+        "event": "*",
+        "schema": "public",
+        "table": "messages",
+        "filter": f"conversation_id=eq.{stage.talk['id']}",
+    }
+    for one in (stage.client, stage.neighbour):
+        assert (await one.join(topic, changes=[wanted])).status == "SUBSCRIBED"
+        assert await one.inbox.next("system", topic) == "ok"
+    line = message(stage.talk, 250, text="seen")
+    for text, kind in (("seen", "INSERT"), ("seen again", "UPDATE")):
+        await stage.client.upsert("messages", [line | {"text": text}])
+        change = await stage.client.inbox.next("change", topic)
+        assert (change.type, change.table) == (kind, "messages")
+        assert (change.new["id"], change.new["text"]) == (line["id"], text)
+        assert change.new["content"] == line["content"]
+        assert (await stage.hear()).payload["data"]["text"] == text
+    assert stage.neighbour.inbox.count("change", topic) == 0
+    await stage.client.leave(topic)
+
+
 async def refreshed_token(stage: Stage) -> None:
     """A new token is taken without a break, by the channel and by requests."""
     await stage.client.sign_in(stage.project.renewed(stage.member).token)
@@ -157,7 +181,7 @@ async def reconnect(stage: Stage) -> None:
         pass
     missed = await stage.client.rpc("changes_since", cursor=stage.cursor)
     texts = [change["row"]["text"] for change in missed.data["changes"]]
-    assert texts == ["é 😀", "after the new token", "while nobody listened, perhaps"]
+    assert texts == ["é 😀", "seen again", "after the new token", "while nobody listened, perhaps"]
     await stage.say(500, "back again")
     while (heard := await stage.hear()).payload["data"]["text"] != "back again":
         pass
@@ -178,6 +202,7 @@ SCRIPT: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     call,
     public_broadcast,
     private_broadcast,
+    postgres_changes,
     refreshed_token,
     reconnect,
     foreign_token,

@@ -92,8 +92,8 @@ class PythonClient:
     def _see(self, topic: str, told: Row) -> None:
         data = told["data"]
         old = data.get("old_record") or {}
-        seen = Changed(str(data["type"]), data["table"], data.get("record") or {}, old)
-        self.inbox.put("change", topic, seen)
+        kind = str(getattr(data["type"], "value", data["type"]))
+        self.inbox.put("change", topic, Changed(kind, data["table"], data.get("record") or {}, old))
 
     def _note(self, topic: str, told: Row) -> None:
         if told.get("extension") == "postgres_changes":
