@@ -210,14 +210,15 @@ class JavaScript:
             said = json.loads(line)
             if "id" in said:
                 self._answers.pop(said["id"]).set_result(said)
-            elif said["event"] == "broadcast" and said["message"]["event"] == "new_message":
-                clock.see(JAVASCRIPT, said["message"]["payload"]["data"]["id"])
+            elif said["event"] == "broadcast":
+                clock.see(JAVASCRIPT, said["heard"]["payload"]["data"]["id"])
 
     async def join(self, topics: Sequence[str], user: str) -> None:
         """Join private topics with a user's token."""
-        await self.ask("token", token=user)
+        await self.ask("signIn", token=user)
+        wanted = {"config": {"private": True}, "events": ["new_message"], "changes": []}
         for topic in topics:
-            said = await self.ask("join", topic=topic, config={"private": True})
+            said = await self.ask("join", topic=topic, **wanted)
             assert said["ok"]["status"] == "SUBSCRIBED", said
 
     async def ask(self, do: str, **given: Any) -> Any:
@@ -238,7 +239,12 @@ async def javascript(url: str, key: str) -> AsyncIterator[asyncio.subprocess.Pro
         str(JS_CLIENT),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "SUPABASE_URL": url, "SUPABASE_KEY": key},
+        env={
+            **os.environ,
+            "SUPABASE_URL": url,
+            "SUPABASE_KEY": key,
+            "SUPABASE_JS": "@supabase/supabase-js",
+        },
     )
     try:
         yield process
