@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from conv_realtime.local import LocalSupabase
-from conv_realtime.local.realtime.outbox import SendOutbox, outbox
+from conv_realtime.local.realtime.outbox import SendOutbox, Turn, outbox
 from conv_realtime.local.realtime.rules import Rules
 from conv_realtime.local.realtime.server import RealtimeServer
 from tests.local.realtime_client import PATIENCE
@@ -86,7 +86,7 @@ def hidden(app: Any) -> Any:
         async def second(message: Any) -> None:
             await first(message)
 
-        assert isinstance(outbox(second, 1), SendOutbox)
+        assert isinstance(outbox(second, 1, Turn()), SendOutbox)
         await app(scope, receive, second)
 
     return wrapper

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.realtime.frames import Wire
-from conv_realtime.local.realtime.outbox import TransportOutbox
+from conv_realtime.local.realtime.outbox import TransportOutbox, Turn
 from conv_realtime.local.realtime.rules import Rules
 from tests.local.own_postgres import kill_postmaster, open_folder
 from tests.local.own_realtime import serving
@@ -182,7 +182,7 @@ class FakeTransport(asyncio.Transport):
 async def test_frames_of_one_loop_turn_leave_in_one_write() -> None:
     """And nothing is written to a transport that is closing."""
     transport = FakeTransport()
-    out = TransportOutbox(transport, 1000)
+    out = TransportOutbox(transport, 1000, Turn())
     async with out.writing(lambda: None):
         for text in ("a", "b"):
             out.push(Wire(text))
@@ -194,11 +194,25 @@ async def test_frames_of_one_loop_turn_leave_in_one_write() -> None:
     assert len(transport.writes) == 1
 
 
+async def test_a_socket_that_cannot_be_written_to_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All sockets of a server are written to by one callback, in the order of their frames."""
+    broken, *others = [FakeTransport() for _ in range(3)]
+    monkeypatch.setattr(broken, "write", lambda data: 1 / 0)
+    turn = Turn()
+    for transport in (broken, *others):
+        TransportOutbox(transport, 1000, turn).push(Wire("a"))
+    await asyncio.sleep(0)
+    assert [transport.writes for transport in others] == [[b"\x81\x01a"]] * 2
+    assert "could not be written to" in caplog.text
+
+
 async def test_a_transport_that_piles_up_is_aborted_once() -> None:
     """The session is told, so that it ends."""
     transport = FakeTransport()
     told: list[bool] = []
-    out = TransportOutbox(transport, 1000)
+    out = TransportOutbox(transport, 1000, Turn())
     async with out.writing(lambda: told.append(True)):
         transport.buffered = 1001
         out.push(Wire("a"))

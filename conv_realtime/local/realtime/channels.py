@@ -100,11 +100,13 @@ class Topics:
             On how many sockets it was queued.
         """
         queued = 0
+        row_id = message.row_id
         for channel in self._channels.get((topic, private), ()):
-            if channel is besides or message.row_id in channel.replayed:
+            if channel is besides or row_id in channel.replayed:
                 continue
-            wire = message.wire(channel.subscriber.version)
+            subscriber = channel.subscriber
+            wire = message.wire(subscriber.version)
             if wire is not None:
-                channel.subscriber.push(wire)
+                subscriber.push(wire)
                 queued += 1
         return queued

@@ -11,12 +11,15 @@ Nobody waits for a slow reader: when more than `max_bytes` wait for it, it is gi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, cast
 
 from conv_realtime.local.realtime.frames import Wire
+
+log = logging.getLogger("conv_realtime.local.realtime")
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -46,15 +49,40 @@ class Outbox(Protocol):
         """Hands what is queued to the server, so that a close frame can follow it."""
 
 
-def outbox(send: Send, max_bytes: int) -> Outbox:
+class Turn:
+    """The outboxes of one server that have something to write when this turn of the loop ends.
+
+    One callback writes for all of them. With a callback for each socket, a broadcast to 1,000
+    sockets made so many objects at once that the garbage collector took two fifths of the time.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def end_with(self, write: Callable[[], None]) -> None:
+        """Calls `write` when the turn ends; whatever it raises stops no other."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._waiting.append(write)
+
+    def _end(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for write in waiting:
+            try:
+                write()
+            except Exception:
+                log.exception("a socket could not be written to")
+
+
+def outbox(send: Send, max_bytes: int, turn: Turn) -> Outbox:
     """Returns the fastest outbox that the server behind an ASGI ``send`` allows.
 
-    To be called after the connection was accepted.
+    To be called after the connection was accepted; `turn` is shared by all sockets of a server.
     """
     transport = _transport_behind(send)
     if transport is None:
         return SendOutbox(send, max_bytes)
-    return TransportOutbox(transport, max_bytes)
+    return TransportOutbox(transport, max_bytes, turn)
 
 
 class TransportOutbox:
@@ -64,10 +92,12 @@ class TransportOutbox:
     leave a fragmented message open. Uncompressed frames are legal beside permessage-deflate.
     """
 
-    def __init__(self, transport: asyncio.Transport, max_bytes: int) -> None:
+    def __init__(self, transport: asyncio.Transport, max_bytes: int, turn: Turn) -> None:
         self.full = False
         self._transport = transport
         self._max_bytes = max_bytes
+        self._turn = turn
+        self._write = self._flush  # bound once, not for each frame
         self._frames: list[bytes] = []
         self._on_full: Callable[[], None] = lambda: None
 
@@ -79,7 +109,7 @@ class TransportOutbox:
     def push(self, wire: Wire) -> None:
         """Queues one frame; see `Outbox`."""
         if not self._frames:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._turn.end_with(self._write)
         self._frames.append(wire.framed)
 
     @asynccontextmanager
@@ -96,11 +126,12 @@ class TransportOutbox:
         self._flush()
 
     def _flush(self) -> None:
-        frames, self._frames = self._frames, []
+        joined = b"".join(self._frames)
+        self._frames.clear()
         transport = self._transport
-        if not frames or transport.is_closing():  # uvloop raises on a write to a closed transport
+        if not joined or transport.is_closing():  # uvloop raises on a write to a closed transport
             return
-        transport.write(b"".join(frames))
+        transport.write(joined)
         if transport.get_write_buffer_size() > self._max_bytes:
             self.full = True
             transport.abort()

@@ -27,7 +27,7 @@ from conv_realtime.local.realtime.changes.service import Changes
 from conv_realtime.local.realtime.channels import Topics
 from conv_realtime.local.realtime.connections import Connections
 from conv_realtime.local.realtime.frames import Version
-from conv_realtime.local.realtime.outbox import Send, outbox
+from conv_realtime.local.realtime.outbox import Send, Turn, outbox
 from conv_realtime.local.realtime.replay import History
 from conv_realtime.local.realtime.rules import Rules, Surroundings
 from conv_realtime.local.realtime.session import Session
@@ -159,6 +159,7 @@ class _Endpoint:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self._turn = Turn()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -193,7 +194,7 @@ class _Endpoint:
     async def _converse(self, receive: Receive, send: Send, version: Version, token: Token) -> None:
         loop = asyncio.get_running_loop()
         idle_seconds = self._around.rules.idle_seconds
-        out = outbox(send, self._around.rules.max_buffered_bytes)
+        out = outbox(send, self._around.rules.max_buffered_bytes, self._turn)
         session = Session(out, version, token, self._around)
         try:
             # One deadline for both reasons to give a client up: it says nothing, it reads nothing.
