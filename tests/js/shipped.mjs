@@ -6,7 +6,7 @@
 import { createInterface } from "node:readline";
 
 import { connect } from "../../conv_realtime/viewer/client.js";
-import { follow } from "../../conv_realtime/viewer/conversations.js";
+import { follow, reaches } from "../../conv_realtime/viewer/conversations.js";
 
 const { createClient } = await import(process.env.SUPABASE_JS ?? "@supabase/supabase-js");
 const given = globalThis.WebSocket ? {} : { WebSocket: (await import("ws")).default };
@@ -38,10 +38,12 @@ async function fetchOrNot(url, options) {
 
 const clients = new Map();
 const supabases = new Map();
+const purses = new Map(); // the tokens of each
 
 /** A client of supabase-js, one a name, that takes its token from `tokens` one after the other. */
 function supabaseOf(name, { url, key, tokens }) {
   if (!supabases.has(name)) {
+    purses.set(name, tokens);
     const supabase = createClient(url, key, {
       accessToken: async () => (tokens.length > 1 ? tokens.shift() : tokens[0]),
       global: { fetch: fetchOrNot },
@@ -114,6 +116,12 @@ const commands = {
   channels({ name }) {
     const supabase = supabases.get(name);
     return supabase.getChannels().map(({ topic, state }) => [topic, state]);
+  },
+  renew({ name, token }) {
+    purses.get(name).splice(0, Infinity, token);
+  },
+  reaches({ cursor, target }) {
+    return reaches(cursor, target);
   },
   requests() {
     return requests;
