@@ -13,6 +13,9 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conv_realtime.core import following
+from conv_realtime.core.rows import Rows
+from conv_realtime.events import SubscribeRequest
 from conv_realtime.models import Change, Conversation, Message
 from conv_realtime.relay import ConnectionManager, LocalFeed, connections
 from tests.relay import serving
@@ -123,21 +126,30 @@ class FakeWire:
 
 
 class Follower:
-    """A client by the book: snapshot, then events; on resync a snapshot again."""
+    """The client that we ship, without its socket: `core.following` and `core.rows`."""
 
     def __init__(self, manager: ConnectionManager, wanted: dict[str, Any], direct: bool) -> None:
         self.wire = FakeWire(self) if direct else None
         self.wanted = wanted
-        self.state: dict[str, int] = {}
-        self.cursor = ""
         self.inbox: asyncio.Queue[str | None] = asyncio.Queue()
         self.reading = asyncio.Event()
         self.reading.set()
         self.pongs = 0
         self.pings = 0
-        self.fresh = True
+        self._protocol = following.Follower(
+            SubscribeRequest.model_validate({**wanted, "snapshot": LAST})
+        )
+        self._protocol.connected()
+        self._rows = Rows(LAST)
         self.task = asyncio.create_task(manager.run(self), name="follower")
-        self._subscribe()
+
+    @property
+    def state(self) -> dict[str, int]:
+        """Id and revision of what it has."""
+        state = {str(id): row.revision for id, row in self._rows.conversations.items()}
+        for id in self._rows.conversations:
+            state |= {str(row.id): row.revision for row in self._rows.messages(id)}
+        return state
 
     async def accept(self) -> None: ...
 
@@ -155,31 +167,15 @@ class Follower:
 
     def hear(self, frame: dict[str, Any]) -> None:
         """Take a frame."""
-        name, body = frame["type"], frame["data"]
-        if name == "resync":
-            self._subscribe()
-        elif name == "snapshot":
-            if self.fresh:
-                self.state.clear()
-                self.fresh = False
-            for row in (*body["conversations"], *body["messages"]):
-                self._keep(row)
-        elif name == "message_deleted":
-            if self.state.get(body["id"], 0) <= body["revision"]:
-                self.state.pop(body["id"], None)
-        elif name == "pong":
-            self.pongs += 1
-        elif name not in ("connection_established", "subscribed", "ping"):
-            self._keep(body)
-
-    def _keep(self, row: dict[str, Any]) -> None:
-        if self.state.get(row["id"], 0) <= row["revision"]:
-            self.state[row["id"]] = row["revision"]
-
-    def _subscribe(self) -> None:
-        self.fresh = True
-        data = {**self.wanted, "snapshot": LAST}
-        self.inbox.put_nowait(json.dumps({"type": "subscribe", "data": data}))
+        self.pongs += frame["type"] == "pong"
+        protocol = self._protocol
+        protocol.hear(json.dumps(frame))
+        if protocol.due:
+            protocol.ask()
+        while protocol.told:
+            self._rows.apply(protocol.told.popleft())
+        while protocol.saying:
+            self.inbox.put_nowait(protocol.saying.popleft())
 
     def read(self) -> None:
         """Read again."""
