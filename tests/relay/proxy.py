@@ -30,6 +30,7 @@ class Proxy:
             yield proxy
         finally:
             server.close()
+            proxy.silent = False
             proxy.cut()
             await server.wait_closed()
 
@@ -63,4 +64,7 @@ class Proxy:
                 if not self.silent:
                     writer.write(data)
                     await writer.drain()
+        # Over a dead line nobody hears that the other side has hung up.
+        while self.silent and not writer.transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         writer.transport.abort()

@@ -315,6 +315,11 @@ def test_rows_forget_no_deletion_and_show_no_hole() -> None:
     assert [row.text for row in rows.messages(TALK.id)] == ["new"]
     rows.apply(told(5, "again", 15))
     assert [row.text for row in rows.messages(TALK.id)] == ["again", "new"]
+    half = {**data, "messages": [told(7, "half", 16).data], "more": True}
+    rows.apply(Snapshot.model_validate({"data": half}))
+    assert [row.text for row in rows.messages(TALK.id)] == ["again", "new"]
     rows.apply(Resync(data=ResyncData(reason="too_slow", cursor="c.3")))
+    rows.apply(Snapshot.model_validate({"data": {**data, "messages": [told(8, "8", 17).data]}}))
+    assert [row.text for row in rows.messages(TALK.id)] == ["8"]
     rows.apply(Snapshot.model_validate({"data": {**data, "messages": []}}))
     assert rows.messages(TALK.id) == []
