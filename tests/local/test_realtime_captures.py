@@ -17,7 +17,9 @@ from tests.local.replay.__main__ import main
 from tests.local.replay.captures import CAPTURES, Line, read
 from tests.local.replay.compare import Gap, gaps
 from tests.local.replay.differences import DIFFERENCES, Difference, judge, told
-from tests.local.replay.project import token
+from tests.local.replay.flows import Flow, before, sql
+from tests.local.replay.player import Player
+from tests.local.replay.project import project, server, token
 from tests.local.replay.run import Played, chosen, play_all
 
 README = Path(__file__).parents[2] / "conv_realtime" / "local" / "README.md"
@@ -124,6 +126,23 @@ def test_a_number_keeps_its_form() -> None:
     real = [Line(1, True, "text", '[null,null,"t","e",{"n":1.50}]')]
     ours = [Line(1, True, "text", '[null,null,"t","e",{"n":1.5}]')]
     assert len(gaps(real, ours, (), Version.V2)) == 1
+
+
+def test_a_frame_that_is_none_is_a_difference() -> None:
+    """Nothing that a server sends makes the comparison end early."""
+    real = received(said("a"))
+    for data in ("no json", "{}", "[1]", b"\x04\xff"):
+        op = "text" if isinstance(data, str) else "binary"
+        assert len(gaps(real, [*real, Line(1, True, op, data)], (), Version.V2)) == 1
+
+
+async def test_a_step_that_fits_no_line_is_an_error(tmp_path: Path) -> None:
+    """Else a flow would seem equal although half of it was never done."""
+    made = read(capture(tmp_path, "v1_made"))
+    async with project() as local, server(local) as opened:
+        flow = Flow((before("no such frame", sql("select 1")),))
+        with pytest.raises(LookupError, match="no line of v1_made has"):
+            await Player(opened, made, flow, complete=True).play()
 
 
 def test_only_what_is_recorded_is_excused_and_only_while_it_comes() -> None:

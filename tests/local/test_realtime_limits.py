@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -92,6 +94,39 @@ async def test_a_payload_beyond_the_limit_is_dropped_and_told_only_with_ack(
             assert {"status": "error", "response": "payload_size_exceeded"} in replies
             assert len(replies) == 4  # two joins, one refusal, one heartbeat
             assert not [f for f in client.received if f.event == "broadcast"]
+
+
+async def test_a_payload_beyond_the_limit_is_refused_over_http_and_dropped_from_the_database(
+    local_supabase: LocalSupabase,
+) -> None:
+    """Each in its own way, as on the hosted platform; and no body is read without end."""
+    large = {"s": "x" * 2000}
+    headers = {"Authorization": f"Bearer {local_supabase.publishable_key}"}
+    async with (
+        serving(local_supabase, Rules(max_payload_bytes=1000)) as server,
+        socket(server) as client,
+        httpx.AsyncClient(base_url=f"{server.url}/realtime/v1/api", headers=headers) as http,
+    ):
+        await client.join("sizes")
+        small = {"topic": "sizes", "event": "small", "payload": {}}
+        batch = {"messages": [small, small | {"payload": large}]}
+        told = {"payload": ["Payload size exceeds tenant limit"]}
+        response = await http.post("/broadcast", json=batch)
+        assert (response.status_code, response.json()) == (
+            422,
+            {"errors": {"messages": [{}, told]}},
+        )
+        response = await http.post("/broadcast/sizes/events/single", json=large)
+        assert (response.status_code, response.json()) == (422, {"errors": told})
+        response = await http.post("/broadcast", content=b"x" * 8_000_001)
+        assert response.status_code == 413
+        async with await psycopg.AsyncConnection.connect(local_supabase.db_url) as db:
+            for event, payload in (("large", large), ("end", {})):
+                await db.execute(
+                    "select realtime.send(%s, %s, 'sizes', false)", (json.dumps(payload), event)
+                )
+        await client.wait(lambda frame: frame.event == "binary" and b"end" in frame.payload)
+        assert len(client.received) == 2  # the answer to the join, and the end
 
 
 async def test_refusals_can_be_delayed_as_on_a_real_server(local_supabase: LocalSupabase) -> None:

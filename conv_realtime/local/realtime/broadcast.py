@@ -15,19 +15,20 @@ log = logging.getLogger("conv_realtime.local.realtime")
 PUBLICATION = "supabase_realtime_messages_publication"
 
 
-def publish_transaction(transaction: Transaction, topics: Topics) -> int:
+def publish_transaction(transaction: Transaction, topics: Topics, max_bytes: int) -> int:
     """Publishes the rows of one transaction that are broadcasts.
 
     The payload is what the row holds, byte for byte, so numbers keep their exact form. A row's
-    ``private`` must match the kind of the channel, else nobody hears it.
+    ``private`` must match the kind of the channel, else nobody hears it. A payload of more than
+    `max_bytes` is dropped, as on the hosted platform.
 
     Returns:
         On how many sockets messages were queued.
     """
-    return sum(_publish(change, topics) for change in transaction.changes)
+    return sum(_publish(change, topics, max_bytes) for change in transaction.changes)
 
 
-def _publish(change: Change, topics: Topics) -> int:
+def _publish(change: Change, topics: Topics, max_bytes: int) -> int:
     row = change.new
     is_message = (change.relation.schema, change.relation.name) == ("realtime", "messages")
     if not is_message or change.kind != "INSERT" or row.get("extension") != "broadcast":
@@ -37,10 +38,14 @@ def _publish(change: Change, topics: Topics) -> int:
     if topic is None or event is None or (text is None and binary is None):
         log.debug("a broadcast row without topic, event or payload is not sent")
         return 0
+    payload = text.encode() if text is not None else _bytes(binary or "")
+    if len(payload) > max_bytes:
+        log.warning("a broadcast of %d bytes from the database is too large to send", len(payload))
+        return 0
     message = UserBroadcast(
         PREFIX + topic,
         event,
-        text.encode() if text is not None else _bytes(binary or ""),
+        payload,
         is_json=text is not None,
         metadata=orjson.dumps({"id": row.get("id")}),
         row_id=row.get("id"),

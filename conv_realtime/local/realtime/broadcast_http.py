@@ -6,7 +6,7 @@ batch drops it without a word, the single form answers 403. Neither is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +23,13 @@ from conv_realtime.local.realtime.rules import Surroundings
 from conv_realtime.local.realtime.tokens import Token, TokenRefused, read_token
 
 BATCH_PATH = "/realtime/v1/api/broadcast"
+MAX_BODY_BYTES = 8_000_000
+
+_TOO_LARGE = {"payload": ["Payload size exceeds tenant limit"]}
+
+
+class _BodyTooLarge(Exception):
+    """A request that is answered with 413."""
 
 
 class _Invalid(Exception):
@@ -41,11 +48,11 @@ class _Message:
     private: bool
     id: str | None
 
-    def outgoing(self) -> Outgoing:
+    def outgoing(self) -> TextBroadcast:
         body: dict[str, Any] = {"event": self.event, "payload": self.payload, "type": "broadcast"}
         if self.id is not None:
             body["meta"] = {"id": self.id}
-        return TextBroadcast(PREFIX + self.name, orjson.dumps(body))
+        return TextBroadcast(PREFIX + self.name, _encoded(body))
 
 
 class BroadcastApi:
@@ -69,10 +76,15 @@ class BroadcastApi:
     async def _batch(self, request: Request) -> Response:
         try:
             token = self._token(request)
-            messages = _messages(await _json(request))
-            outgoing = [(message, _encodable(message.outgoing)) for message in messages]
+            messages = _messages(_json(await _body(request)))
+            outgoing = [(message, message.outgoing()) for message in messages]
+            too_large = [self._is_too_large(broadcast.body) for _, broadcast in outgoing]
+            if any(too_large):
+                raise _Invalid({"messages": [_TOO_LARGE if one else {} for one in too_large]})
         except TokenRefused:
             return _error(401, "Unauthorized")
+        except _BodyTooLarge:
+            return _error(413, "Request entity too large")
         except _Invalid as invalid:
             return _json_response(422, {"errors": invalid.errors})
         allowed: dict[str, bool] = {}
@@ -91,15 +103,22 @@ class BroadcastApi:
         private = request.query_params.get("private") in ("true", "1")
         try:
             token = self._token(request)
-            message = await _single_message(request, name, event)
+            message = _single_message(request, await _body(request), name, event)
+            if self._is_too_large(message.payload):
+                raise _Invalid(_TOO_LARGE)
         except TokenRefused:
             return _error(401, "Unauthorized")
+        except _BodyTooLarge:
+            return _error(413, "Request entity too large")
         except _Invalid as invalid:
             return _json_response(422, {"errors": invalid.errors})
         if private and not await self._may_write(name, token):
             return _error(403, "Unauthorized")
         self._publish(name, message, private)
         return Response(status_code=202)
+
+    def _is_too_large(self, payload: bytes) -> bool:
+        return len(payload) > self._around.rules.max_payload_bytes
 
     def _publish(self, name: str, message: Outgoing, private: bool) -> None:
         self._around.topics.publish(PREFIX + name, message, private=private)
@@ -122,31 +141,39 @@ class BroadcastApi:
         return read_token(text, self._around.verify, self._around.now())
 
 
-async def _json(request: Request) -> Any:
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _BodyTooLarge
+    return bytes(body)
+
+
+def _json(body: bytes) -> Any:
     try:
-        return orjson.loads(await request.body())
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _Invalid({"body": ["is not valid JSON"]}) from None
 
 
-async def _single_message(request: Request, name: str, event: str) -> Outgoing:
-    body = await request.body()
+def _single_message(request: Request, body: bytes, name: str, event: str) -> UserBroadcast:
     if request.headers.get("content-type", "").startswith("application/octet-stream"):
         return UserBroadcast(PREFIX + name, event, body, is_json=False)
-    payload = await _json(request)
+    payload = _json(body)
     if payload is None:
         raise _Invalid({"payload": ["can't be blank"]})
-    return _encodable(lambda: UserBroadcast(PREFIX + name, event, orjson.dumps(payload)))
+    return UserBroadcast(PREFIX + name, event, _encoded(payload))
 
 
-def _encodable(make: Callable[[], Outgoing]) -> Outgoing:
-    """Makes a message, or refuses one that is nested deeper than JSON can be written.
+def _encoded(value: object) -> bytes:
+    """Writes JSON.
 
     Raises:
-        _Invalid: it is.
+        _Invalid: it is nested deeper than JSON can be written.
     """
     try:
-        return make()
+        return orjson.dumps(value)
     except orjson.JSONEncodeError:
         raise _Invalid({"payload": ["is nested too deeply"]}) from None
 
@@ -170,7 +197,7 @@ def _messages(body: object) -> list[_Message]:
             item["topic"],
             item["event"],
             item["payload"],
-            item.get("private") in (True, "true", "1"),
+            item.get("private") is True or item.get("private") in ("true", "1"),
             item.get("id"),
         )
         for item in items
@@ -185,7 +212,8 @@ def _faults(item: dict[str, Any]) -> Iterable[tuple[str, list[str]]]:
             yield key, ["can't be blank"]
         elif not isinstance(value, kind):
             yield key, ["is invalid"]
-    if item.get("private") not in (None, True, False, "true", "false", "1", "0"):
+    private = item.get("private")
+    if not isinstance(private, bool | None) and private not in ("true", "false", "1", "0"):
         yield "private", ["is invalid"]
     if not isinstance(item.get("id"), str | None):
         yield "id", ["is invalid"]

@@ -23,7 +23,7 @@ class Rules:
         idle_seconds: a socket without a frame from its client for so long is closed with 1000.
         database_seconds: how long a start waits for the stream of the database.
         max_channels: on one socket.
-        max_payload_bytes: of a broadcast that a client sends.
+        max_payload_bytes: of a broadcast.
         max_buffered_bytes: waiting for one socket; what reads slower is dropped.
         join_error_seconds: the delay before a refused join is answered.
         connect_error_seconds: the delay before a connection is refused.

@@ -149,7 +149,7 @@ class RealtimeServer:
 
     def _deliver(self, transaction: Transaction) -> None:
         try:
-            publish_transaction(transaction, self._topics)
+            publish_transaction(transaction, self._topics, self._rules.max_payload_bytes)
         except Exception:  # one odd row must not end everybody's stream
             log.exception("a transaction's broadcasts could not be published")
 

@@ -97,7 +97,11 @@ def _streams(
             # Cut in the captures: what is left of it is no JSON.
             streams.setdefault("long", []).append({"characters of a long frame": line.length})
         else:
-            frame = parsed(line.data, version)
+            try:
+                frame = parsed(line.data, version)
+            except (ValueError, LookupError, TypeError):
+                streams.setdefault("unreadable", []).append({"unreadable": repr(line.data)})
+                continue
             is_ack = frame["event"] == "phx_reply" and (frame["topic"], frame["ref"]) in pushes
             key = f"{'ack ' if is_ack else ''}{frame['topic']}"
             streams.setdefault(key, []).append(frame)
@@ -120,7 +124,7 @@ def parsed(data: str | bytes, version: Version) -> dict[str, Any]:
     """Takes a frame apart.
 
     Raises:
-        ValueError: it is none of this version.
+        ValueError, LookupError, TypeError: it is none of this version.
     """
     if isinstance(data, bytes):
         return _binary(data)

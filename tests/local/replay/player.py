@@ -83,6 +83,10 @@ class _Connection:
                     await self._arrived.wait()
         return condition()
 
+    async def has(self, count: int, seconds: float) -> bool:
+        """Waits for so many frames; gives whether they came."""
+        return await self.until(lambda: len(self.received) >= count, seconds)
+
     def _keep(self, op: str, data: str | bytes, code: int | None = None) -> None:
         self.received.append(Line(self.number, True, op, data, code))
         self._arrived.set()
@@ -115,7 +119,11 @@ class Player:
         self._gaps: list[Gap] = []
 
     async def play(self) -> list[Gap]:
-        """Gives how our server differed from the captured one, connection by connection."""
+        """Gives how our server differed from the captured one, connection by connection.
+
+        Raises:
+            LookupError: a step belongs before a line that the capture does not have.
+        """
         versions = self._capture.connections()
         async with asyncio.TaskGroup() as group, self._closing():
             for line in self._capture.lines:
@@ -135,6 +143,8 @@ class Player:
                     await self._caught_up()
                     await self._send(line)
             await self._caught_up()
+        if self._steps:
+            raise LookupError(f"no line of {self._capture.name} has {self._steps[0].before!r}")
         for number, connection in self._connections.items():
             self._gaps += gaps(
                 self._capture.received(number),
@@ -183,12 +193,7 @@ class Player:
         if self._patience == _SHORT and self._behind():
             await self._settle()
         for connection, expected in self._behind():
-            if not await connection.until(
-                lambda connection=connection, expected=expected: (  # type: ignore[misc]
-                    len(connection.received) >= expected
-                ),
-                self._patience,
-            ):
+            if not await connection.has(expected, self._patience):
                 self._patience = _SHORT
                 self._expected[connection.number] = len(connection.received)
 
