@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -51,13 +52,14 @@ class Table:
             return await self.states.get()
 
     @asynccontextmanager
-    async def streaming(self) -> AsyncIterator[None]:
+    async def streaming(self, **more: Any) -> AsyncIterator[None]:
         """Runs a source and waits until it streams."""
         source = WalSource(
             self.dsn,
             [self.name],
             self.transactions.put_nowait,
             connected=self.states.put_nowait,
+            **more,
         )
         self.task = asyncio.create_task(source.run(), name="test.wal")
         try:
@@ -162,6 +164,59 @@ async def test_a_column_added_while_streaming_is_seen(table: Table) -> None:
         await table.execute("insert into @ values (2, null, null, 1.50)")
         await table.next()
         assert (await table.next()).changes[0].new["n"] == "1.50"
+
+
+async def test_a_large_transaction_arrives_in_parts(table: Table) -> None:
+    """Bounded by rows and by bytes; what is not wanted is not even decoded."""
+    async with table.streaming(part_rows=10, part_bytes=5000):
+        await table.execute("insert into @ select n from generate_series(1, 25) n")
+        few = [await table.next() for _ in range(3)]
+        await table.execute(
+            "insert into @ select n, repeat('x', 3000) from generate_series(31, 33) n"
+        )
+        large = [await table.next() for _ in range(2)]
+    assert [len(part.changes) for part in few + large] == [10, 10, 5, 2, 1]
+    assert [part.is_whole for part in few + large] == [False, False, True, False, True]
+    assert len({(part.xid, part.committed_at) for part in few}) == 1
+    assert all(part.lsn <= few[-1].lsn for part in few)
+    wanted = [change.new["id"] for part in few for change in part.changes]
+    assert wanted == [str(number) for number in range(1, 26)]
+
+
+async def test_tables_that_nobody_wants_are_left_out(table: Table) -> None:
+    """The transaction comes, without their rows."""
+    async with table.streaming(wants=lambda relation: relation.name != table.name):
+        await table.execute("insert into @ values (1)")
+        assert (await table.next()).changes == ()
+
+
+async def test_nothing_more_is_read_while_the_reader_is_not_ready(table: Table) -> None:
+    """PostgreSQL keeps it, and is told that somebody is there; then it goes on where it was."""
+    ready = asyncio.Event()
+    async with table.streaming(ready=ready.wait, part_rows=1):
+        await table.execute("insert into @ select n from generate_series(1, 5000) n")
+        await table.next()
+        await table.execute("select pg_sleep(0.05)")
+        assert table.transactions.empty()
+        ready.set()
+        ids = [(await table.next()).changes[0].new["id"] for _ in range(4999)]
+    assert ids == [str(number) for number in range(2, 5001)]
+
+
+async def test_values_have_one_form_whatever_the_database_prefers(table: Table) -> None:
+    """Times in UTC and ISO order, bytes in hex."""
+    await table.execute("alter table @ add t timestamptz, add b bytea, add i interval")
+    await table.execute("alter database postgres set timezone = 'Asia/Tokyo'")
+    await table.execute("alter database postgres set datestyle = 'German'")
+    try:
+        async with table.streaming():
+            await table.execute(
+                "insert into @ (id, t, b, i) values (1, '2024-01-02 03:04Z', '\\x00', '1 day')"
+            )
+            row = (await table.next()).changes[0].new
+    finally:
+        await table.execute("alter database postgres reset all")
+    assert (row["t"], row["b"], row["i"]) == ("2024-01-02 03:04:00+00", "\\x00", "1 day")
 
 
 async def test_cancelling_frees_the_walsender_and_the_slot(table: Table) -> None:

@@ -7,6 +7,7 @@ PostgreSQL has restarted.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -112,3 +113,9 @@ async def asking(connections: Connections) -> AsyncIterator[Connection]:
             yield connection
     except psycopg.Error as error:
         raise Away(str(error)) from error
+
+
+def condition(error: psycopg.Error) -> str:
+    """Names an error by code and condition, such as ``57014 (query_canceled)``."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    return f"{error.sqlstate} ({name})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import psycopg
@@ -11,7 +10,7 @@ from psycopg import sql
 from conv_realtime.local.realtime.changes.bindings import Binding, BindingRefused
 from conv_realtime.local.realtime.changes.filters import KEYWORDS, MAX_IN_VALUES, Filter
 from conv_realtime.local.realtime.changes.quoting import quoted
-from conv_realtime.local.realtime.connections import Connection
+from conv_realtime.local.realtime.connections import Connection, condition
 
 PUBLICATION = "supabase_realtime"
 
@@ -142,7 +141,6 @@ async def _check_pattern(connection: Connection, one: Filter) -> None:
 def _told(error: psycopg.Error) -> str:
     """Tells an error of PostgreSQL as Postgrex, the Elixir client, does."""
     diag = error.diag
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
     about = {
         "table": diag.table_name,
         "column": diag.column_name,
@@ -151,5 +149,5 @@ def _told(error: psycopg.Error) -> str:
     }
     metadata = "".join(f"\n    {key}: {told}" for key, told in about.items() if told)
     detail = f"\n\n{diag.message_detail}" if diag.message_detail else ""
-    words = f"{diag.severity} {diag.sqlstate} ({name}) {diag.message_primary}"
+    words = f"{diag.severity} {condition(error)} {diag.message_primary}"
     return words + (f"\n{metadata}" if metadata else "") + detail

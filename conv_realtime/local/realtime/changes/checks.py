@@ -13,7 +13,7 @@ import psycopg
 
 from conv_realtime.local.realtime.changes.sight import Answer, Question, ask
 from conv_realtime.local.realtime.changes.subscriptions import GroupKey
-from conv_realtime.local.realtime.connections import Away, Connections
+from conv_realtime.local.realtime.connections import Away, Connections, condition
 
 log = logging.getLogger("conv_realtime.local.realtime")
 
@@ -22,7 +22,10 @@ _RETRY_SECONDS = 0.2
 
 
 class CheckFailed(Exception):
-    """A policy or a condition failed or took too long: what it hides is not known."""
+    """A policy or a condition failed or took too long: what it hides is not known.
+
+    Its text names the failure, and no more: PostgreSQL's own words may quote a row.
+    """
 
 
 class Checks:
@@ -65,10 +68,9 @@ class Checks:
                     self.away = True
                 except psycopg.Error as error:
                     self._failing.add(kind)
-                    log.warning(
-                        "changes of %s cannot be checked: %s", question.table.relation.name, error
-                    )
-                    raise CheckFailed(_words(error)) from error
+                    failure = condition(error)
+                    log.warning("changes_unchecked table=%s: %s", question.table.name, failure)
+                    raise CheckFailed(failure) from error
                 else:
                     self.away = False
                     self._failing.discard(kind)
@@ -78,7 +80,3 @@ class Checks:
     async def close(self) -> None:
         """Closes the connections."""
         await self._connections.close()
-
-
-def _words(error: psycopg.Error) -> str:
-    return error.diag.message_primary or str(error)

@@ -134,14 +134,19 @@ class Feed:
             try:
                 await self._route(part, tasks)
             except Exception as error:  # one odd row must not end everybody's stream
-                log.exception("changes of a transaction could not be told")
-                for subscription in self._subscriptions:
-                    if any(
-                        binding.wants(change.relation.schema, change.relation.name)
-                        for binding in subscription.bindings
-                        for change in part.changes
-                    ):
-                        self._report(subscription, f"{CHANGES_LOST}{error}")
+                log.error("changes_not_told: %s", type(error).__name__)
+                self._lose(part, f"{CHANGES_LOST}{type(error).__name__}")
+
+    def _lose(self, part: Transaction, reason: str) -> None:
+        relations = {change.relation.oid: change.relation for change in part.changes}
+        interests = (
+            interest
+            for one in relations.values()
+            for some in self._subscriptions.interested(one.schema, one.name).values()
+            for interest in some
+        )
+        for subscription in dict.fromkeys(one for one, _ in interests):
+            self._report(subscription, reason)
 
     async def _route(self, part: Transaction, tasks: asyncio.TaskGroup) -> None:
         rows = (one for one in part.changes if one.kind != "TRUNCATE")
@@ -185,8 +190,8 @@ class Feed:
                 try:
                     await group.run()
                 except Exception as error:
-                    log.exception("changes could not be sent")
-                    group.lose(f"{CHANGES_LOST}{error}")
+                    log.error("changes_not_sent: %s", type(error).__name__)
+                    group.lose(f"{CHANGES_LOST}{type(error).__name__}")
         finally:
             del self._groups[group.key]
 

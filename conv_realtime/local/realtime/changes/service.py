@@ -161,9 +161,9 @@ class Changes:
             self._end(channel)
             self._tell(channel, "error", str(refusal))
         except Exception as error:
-            log.exception("a subscription could not be checked")
+            log.error("changes_not_subscribed: %s", type(error).__name__)
             self._end(channel)
-            self._tell(channel, "error", f"Unable to subscribe to changes: {error}")
+            self._tell(channel, "error", f"Unable to subscribe to changes: {type(error).__name__}")
         else:
             if channel not in self._of:
                 self._live(channel, bindings)

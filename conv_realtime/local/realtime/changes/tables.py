@@ -84,6 +84,11 @@ class Table:
     columns: tuple[TableColumn, ...]
     _views: dict[tuple[str, tuple[str, ...] | None], View] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Its name without the schema."""
+        return self.relation.name
+
     @cached_property
     def by_name(self) -> dict[str, TableColumn]:
         """The columns by name."""
