@@ -84,8 +84,8 @@ class Group:
         """
         while self._rows >= MAX_QUEUED_ROWS or self._bytes >= MAX_QUEUED_BYTES:
             self._moved.clear()
-            with suppress(TimeoutError):
-                if not self._failing:
+            if not self._failing or self._checks.away:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(self._stall_seconds):
                         await self._moved.wait()
             if not (self._moved.is_set() or self._checks.away):
@@ -101,9 +101,9 @@ class Group:
         """Works until nothing is queued."""
         while self._queue:
             batch = self._take()
-            self._failing = False
             oids = dict.fromkeys(oid for work in batch for oid in work.interests)
             outcomes = {oid: await self._judge(batch, oid) for oid in oids}
+            self._failing = any(outcome.failed for outcome in outcomes.values())
             for work in batch:
                 role = self.key.user.role
                 await deliver(role, work.changes, work.interests, outcomes, self._pace)
@@ -121,10 +121,9 @@ class Group:
         try:
             return await judge(self._checks, self.key, changes, interests)
         except CheckFailed as failure:
-            self._failing = True
             for subscription in dict.fromkeys(one for one, _ in interests):
                 self._report(subscription, f"{CHANGES_LOST}{failure}")
-            return Outcome.nothing()
+            return Outcome.failure()
 
     def _take(self) -> list[Work]:
         """Takes what is asked for together off the queue."""

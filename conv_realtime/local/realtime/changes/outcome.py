@@ -22,15 +22,17 @@ class Outcome:
     Attributes:
         visible: the changes that the policies let the user see.
         holds: the conditions that hold, by change.
+        failed: whether nothing is visible because there was no answer.
     """
 
     visible: frozenset[RowChange]
     holds: Mapping[RowChange, frozenset[Filter]]
+    failed: bool = False
 
     @classmethod
-    def nothing(cls) -> Outcome:
+    def failure(cls) -> Outcome:
         """Lets nothing be seen."""
-        return cls(frozenset(), {})
+        return cls(frozenset(), {}, failed=True)
 
     def admits(self, change: RowChange, binding: Binding, role: str) -> bool:
         """Whether a change is for a binding.
