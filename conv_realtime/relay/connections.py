@@ -27,7 +27,7 @@ from uuid import UUID
 from starlette.websockets import WebSocketState
 
 from conv_realtime.core.selection import select_types
-from conv_realtime.edges.asgi import find_wire
+from conv_realtime.edges.asgi import find_wire, send_at_once
 from conv_realtime.events import (
     ConnectionData,
     ConnectionEstablished,
@@ -111,6 +111,7 @@ class ConnectionManager:
         owner = UUID(str(owner_id)) if owner_id is not None else None
         selection = select_types(subscriptions, owner)
         await _accept(websocket, subprotocol)
+        send_at_once(websocket)
         if not self.hub.clients:
             # A host's tests may serve one manager in several event loops.
             self.hub.revive()

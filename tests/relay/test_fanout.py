@@ -200,6 +200,17 @@ async def test_what_piles_up_in_one_turn_leaves_in_one_write() -> None:
         assert len(writes) == 2
 
 
+async def test_no_frame_waits_for_the_acknowledgement_of_another() -> None:
+    """Nagle's algorithm is off, also where the listening socket does not say that it is TCP."""
+    async with Served.run() as served, served.client() as client:
+        await client.next()
+        (connected,) = served.relay.manager.hub.clients.values()
+        assert connected.wire is not None
+        sock = connected.wire.transport.get_extra_info("socket")
+        assert sock.proto == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 class _Counting:
     def __init__(self, transport: Any, write: Any) -> None:
         self._transport = transport
