@@ -23,6 +23,7 @@ from tests.cli.conftest import eventually
 from tests.conftest import Owner
 
 ROOT = Path(__file__).parent.parent
+_NOT_SOURCES = shutil.ignore_patterns("__pycache__", ".*")
 
 
 @pytest.fixture
@@ -99,6 +100,24 @@ def test_the_handlers_show_answers(tmp_path: Path, environment: dict[str, str]) 
             return any("A lighthouse." in line for line in list(lines))
 
         eventually(answered)
+
+
+def test_the_tests_of_somebody_elses_project_pass(tmp_path: Path) -> None:
+    """Run as they would run them: with the plugin alone, two at a time."""
+    project = shutil.copytree(
+        ROOT / "examples" / "own_tests", tmp_path / "own_tests", ignore=_NOT_SOURCES
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"],
+        cwd=project,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
 
 
 @pytest.mark.node

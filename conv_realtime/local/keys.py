@@ -10,6 +10,7 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,20 @@ class TokenError(ConvRealtimeError):
     """A JWT is refused; `code`, `message` and `details` are PostgREST's.
 
     `code` is `PGRST301` for a token that cannot be read or has another signature and `PGRST303`
-    for one whose claims do not hold.
+    for one whose claims do not hold; only the latter has `claims`: its signature holds.
     """
 
-    def __init__(self, code: str, message: str, details: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        details: str | None = None,
+        claims: Mapping[str, Any] | None = None,
+    ) -> None:
         self.code = code
         self.message = message
         self.details = details
+        self.claims = claims
         super().__init__(message)
 
 
@@ -104,7 +112,7 @@ def load_keys(path: Path, owner_id: UUID | str | None = None) -> Keys:
         kept = json.loads(path.read_text())
         keys = Keys(**kept | ({"owner_id": str(owner_id)} if owner_id else {}))
     except FileNotFoundError:
-        keys = _make(str(owner_id or uuid4()))
+        keys = make_keys(owner_id)
         kept = None
     except (ValueError, TypeError):
         raise ConfigError(
@@ -173,34 +181,36 @@ def check_claims(text: str, now: float | None = None) -> dict[str, Any]:
         TokenError: `PGRST303`, a time claim does not hold or is no number.
     """
     claims: dict[str, Any] = json.loads(text)
-    now = time.time() if now is None else now
-    exp, nbf, iat = (_time_claim(claims, name) for name in ("exp", "nbf", "iat"))
-    if exp is not None and now - _SKEW_SECONDS >= exp:
-        raise TokenError("PGRST303", "JWT expired")
-    if nbf is not None and now + _SKEW_SECONDS < nbf:
-        raise TokenError("PGRST303", "JWT not yet valid")
-    if iat is not None and now + _SKEW_SECONDS < iat:
-        raise TokenError("PGRST303", "JWT issued at future")
+    fault = _fault_of(claims, time.time() if now is None else now)
+    if fault is not None:
+        raise TokenError("PGRST303", fault, claims=claims)
     return claims
 
 
-def _time_claim(claims: dict[str, Any], name: str) -> float | None:
-    value = claims.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TokenError("PGRST303", f"The JWT '{name}' claim must be a number")
-    return float(value)
+def _fault_of(claims: dict[str, Any], now: float) -> str | None:
+    times = {name: claims.get(name) for name in ("exp", "nbf", "iat")}
+    for name, value in times.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            return f"The JWT '{name}' claim must be a number"
+    exp, nbf, iat = times.values()
+    if exp is not None and now - _SKEW_SECONDS >= exp:
+        return "JWT expired"
+    if nbf is not None and now + _SKEW_SECONDS < nbf:
+        return "JWT not yet valid"
+    if iat is not None and now + _SKEW_SECONDS < iat:
+        return "JWT issued at future"
+    return None
 
 
-def _make(owner_id: str) -> Keys:
+def make_keys(owner_id: UUID | str | None = None, db_password: str | None = None) -> Keys:
+    """Makes fresh secrets; owner and password may be given."""
     secret = secrets.token_urlsafe(48)
     return Keys(
-        owner_id=owner_id,
+        owner_id=str(owner_id or uuid4()),
         jwt_secret=secret,
         publishable_key=mint(secret, "anon", _KEY_SECONDS),
         secret_key=mint(secret, "service_role", _KEY_SECONDS),
-        db_password=secrets.token_urlsafe(24),
+        db_password=db_password or secrets.token_urlsafe(24),
     )
 
 

@@ -1,4 +1,4 @@
-"""Makes an empty PostgreSQL a Supabase project: roles, auth, Realtime, then the migrations.
+"""Makes an empty database a Supabase project: roles, auth, Realtime, then the migrations.
 
 The bootstrap runs as superuser, once per content; the migrations run as `postgres`, which is none,
 and are recorded where and how the Supabase CLI records them.
@@ -7,6 +7,7 @@ and are recorded where and how the Supabase CLI records them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -15,7 +16,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from conv_realtime.errors import MigrationError
-from conv_realtime.sql import migrations
+from conv_realtime.sql import Migration, migrations
 
 _LEDGER = """
 create schema if not exists local_supabase;
@@ -61,13 +62,14 @@ async def maintain(dsn: str) -> None:
         await connection.execute("select realtime.maintain_partitions()")
 
 
-async def migrate(dsn: str) -> list[str]:
-    """Applies our migrations that the database does not have; gives their file names.
+async def migrate(dsn: str, wanted: Sequence[Migration] | None = None) -> list[str]:
+    """Applies the migrations that the database does not have; gives their file names.
 
     Each runs in a transaction of its own together with its record.
 
     Args:
         dsn: a connection as `postgres`.
+        wanted: in their order; default: ours.
 
     Raises:
         MigrationError: one failed; it and what follows it were not applied.
@@ -77,30 +79,26 @@ async def migrate(dsn: str) -> list[str]:
         await connection.execute(_HISTORY)
         rows = await connection.execute("select version from supabase_migrations.schema_migrations")
         known = {row[0] for row in await rows.fetchall()}
-        for version, name, script in _migrations():
-            if version not in known:
-                await _apply(connection, version, name, script)
-                applied.append(f"{version}_{name}.sql")
+        for migration in migrations() if wanted is None else wanted:
+            if migration.version not in known:
+                await _apply(connection, migration)
+                applied.append(migration.filename)
     return applied
 
 
 async def _apply(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], version: str, name: str, script: str
+    connection: psycopg.AsyncConnection[tuple[object, ...]], migration: Migration
 ) -> None:
     try:
         async with connection.transaction():
-            await connection.execute(script.encode())
+            await connection.execute(migration.sql.encode())
             await connection.execute(
                 "insert into supabase_migrations.schema_migrations (version, statements, name)"
                 " values (%s, %s, %s)",
-                (version, [script], name),
+                (migration.version, [migration.sql], migration.name),
             )
     except psycopg.Error as error:
-        raise MigrationError(f"{version}_{name}", str(error)) from error
-
-
-def _migrations() -> list[tuple[str, str, str]]:
-    return [(one.version, one.name, one.sql) for one in migrations()]
+        raise MigrationError(f"{migration.version}_{migration.name}", str(error)) from error
 
 
 def _bootstrap_scripts() -> list[str]:

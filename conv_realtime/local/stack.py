@@ -7,22 +7,21 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Self
 from uuid import UUID
 
 from conv_realtime.local import provision
-from conv_realtime.local.address import check_host, is_loopback, reached_at
-from conv_realtime.local.gateway import Gateway
-from conv_realtime.local.keys import Keys, load_keys
+from conv_realtime.local.address import check_host, is_loopback
+from conv_realtime.local.keys import load_keys
 from conv_realtime.local.postgres.server import Postgres
+from conv_realtime.local.project import LocalProject
 
 _log = logging.getLogger("conv_realtime.local")
 
 _MAINTENANCE_SECONDS = 600.0
 
 
-class LocalSupabase:
+class LocalSupabase(LocalProject):
     """A Supabase project on this machine, running between entering and leaving.
 
     Args:
@@ -44,13 +43,9 @@ class LocalSupabase:
         allow_remote: bool = False,
     ) -> None:
         self._folder = Path(state_dir) / "supabase"
-        self._host = host
         self._allow_remote = allow_remote
-        self._port = port
         self._wanted_owner = owner_id
-        self._keys: Keys | None = None
-        self._postgres = Postgres(self._folder)
-        self._stack = contextlib.AsyncExitStack()
+        super().__init__(Postgres(self._folder), host=host, port=port)
 
     async def __aenter__(self) -> Self:
         """Starts everything; returns when requests are answered and our migrations applied.
@@ -68,69 +63,10 @@ class LocalSupabase:
                 self._keys.check_secret()
             await provision.bootstrap(self._postgres.dsn(), self._keys.db_password)
             await provision.migrate(self._postgres.dsn(user="postgres"))
-            gateway = Gateway(self._postgres, self._keys, self._host, self._port)
-            await stack.enter_async_context(gateway)
-            self._port = gateway.port
+            await self._serve(stack)
             await stack.enter_async_context(self._maintained())
             self._stack = stack.pop_all()
         return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        """Stops everything, the replication streams before PostgreSQL."""
-        await self._stack.aclose()
-
-    @property
-    def keys(self) -> Keys:
-        """The project's secrets."""
-        if self._keys is None:
-            raise RuntimeError("the local Supabase has not been started")
-        return self._keys
-
-    @property
-    def postgres(self) -> Postgres:
-        """The database below."""
-        return self._postgres
-
-    @property
-    def url(self) -> str:
-        """The project's URL, as supabase clients want it."""
-        return f"http://{reached_at(self._host, self._port)}"
-
-    @property
-    def db_url(self) -> str:
-        """A connection as `postgres` over TCP on loopback."""
-        password = quote(self.keys.db_password)
-        return f"postgresql://postgres:{password}@127.0.0.1:{self._postgres.port}/postgres"
-
-    @property
-    def publishable_key(self) -> str:
-        """A JWT of the role `anon`."""
-        return self.keys.publishable_key
-
-    @property
-    def secret_key(self) -> str:
-        """A JWT of the role `service_role`."""
-        return self.keys.secret_key
-
-    @property
-    def jwt_secret(self) -> str:
-        """What signs the keys and every user's token (HS256)."""
-        return self.keys.jwt_secret
-
-    @property
-    def owner_id(self) -> str:
-        """The user that owns the rows."""
-        return self.keys.owner_id
-
-    def token(
-        self,
-        sub: UUID | str | None = None,
-        role: str = "authenticated",
-        expires_in: float = 3600.0,
-        **claims: Any,
-    ) -> str:
-        """Gives a JWT for user `sub` (the owner if None) that expires in so many seconds."""
-        return self.keys.token(sub, role, expires_in, **claims)
 
     @contextlib.asynccontextmanager
     async def _maintained(self) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.realtime.frames import Version
+from conv_realtime.testing import SupabaseLocal
 from tests.project import SupabaseProject
 
 PATIENCE = 20.0
@@ -119,7 +120,10 @@ class Socket:
 
 @asynccontextmanager
 async def socket(
-    local: LocalSupabase | SupabaseProject, version: Version = Version.V2, *, key: str | None = None
+    local: LocalSupabase | SupabaseProject | SupabaseLocal,
+    version: Version = Version.V2,
+    *,
+    key: str | None = None,
 ) -> AsyncIterator[Socket]:
     """Opens a connection with the publishable key, or another."""
     url = f"{local.url.replace('http', 'ws')}/realtime/v1/websocket"

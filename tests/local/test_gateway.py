@@ -27,6 +27,7 @@ from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.local import LocalSupabase, provision
 from conv_realtime.local.keys import load_keys
 from conv_realtime.local.rest.service import DataApi
+from conv_realtime.sql import Migration
 from tests.conftest import Owner
 
 PATIENCE = 20.0
@@ -97,13 +98,12 @@ async def test_our_migrations_are_recorded_as_the_supabase_cli_does(
 
 
 async def test_a_failing_migration_is_named_and_undone(
-    local_supabase: LocalSupabase, monkeypatch: pytest.MonkeyPatch
+    local_supabase: LocalSupabase,
 ) -> None:
     """Nothing of a migration that fails stays, not even its record."""
     script = "create table half_made (id int); select 1 / 0;"
-    monkeypatch.setattr(provision, "_migrations", lambda: [("99990101000000", "bad", script)])
     with pytest.raises(MigrationError, match="99990101000000_bad"):
-        await provision.migrate(local_supabase.db_url)
+        await provision.migrate(local_supabase.db_url, [Migration("99990101000000", "bad", script)])
     async with await psycopg.AsyncConnection.connect(local_supabase.db_url) as connection:
         rows = await connection.execute("select to_regclass('half_made')")
         assert await rows.fetchone() == (None,)

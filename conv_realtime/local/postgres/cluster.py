@@ -32,10 +32,15 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
 
 
-def prepare(placement: Placement) -> None:
-    """Makes the data directory if there is none, and clears what an earlier run left."""
+def prepare(placement: Placement, *, sync: bool = True) -> None:
+    """Makes the data directory if there is none, and clears what an earlier run left.
+
+    Args:
+        placement: where.
+        sync: wait until a new one is on the disk.
+    """
     if not placement.data.exists():
-        _initialise(placement)
+        _initialise(placement, [] if sync else ["--no-sync"])
     clear(placement)
     (placement.data / "pg_hba.conf").write_text(_ACCESS)
 
@@ -50,7 +55,7 @@ def clear(placement: Placement) -> None:
         left.unlink(missing_ok=True)
 
 
-def _initialise(placement: Placement) -> None:
+def _initialise(placement: Placement, options: list[str]) -> None:
     fresh = placement.data.with_name(f"{placement.data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
@@ -58,11 +63,11 @@ def _initialise(placement: Placement) -> None:
     if account is not None:
         os.chown(fresh, account.uid, account.gid)
     program = placement.binaries / "initdb"
-    locale = ["--locale=C"]
+    options = [*options, "--locale=C"]
     if _major_version(placement.binaries) >= 17:
-        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     made = subprocess.run(
-        [program, "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "trust", *locale],
+        [program, "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "trust", *options],
         env=environment(),
         cwd="/",
         capture_output=True,

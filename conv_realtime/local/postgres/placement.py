@@ -79,7 +79,7 @@ def place(folder: Path) -> Placement:
 
 
 def _place_for_root(folder: Path, binaries: Path) -> Placement:
-    home = _kept_elsewhere(folder) or folder
+    home = kept_elsewhere(folder) or folder
     account = _account(home / "pgdata")
     # Data that was once made elsewhere stays there, even if the folder has been opened since.
     if home == folder and not reachable(folder, account):
@@ -90,7 +90,7 @@ def _place_for_root(folder: Path, binaries: Path) -> Placement:
     return Placement(account, binaries, home / "pgdata", _socket_folder(home, account))
 
 
-def _kept_elsewhere(folder: Path) -> Path | None:
+def kept_elsewhere(folder: Path) -> Path | None:
     """Reads where the data of `folder` lies, if it was made elsewhere and is still there."""
     try:
         elsewhere = Path((folder / _SIGNPOST).read_text())

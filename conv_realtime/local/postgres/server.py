@@ -16,10 +16,11 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
@@ -63,6 +64,15 @@ _SETTINGS = {
     "log_checkpoints": "off",
 }
 
+_THROWAWAY = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "64MB",
+    "max_wal_size": "128MB",
+}
+"""For data that need not outlive the machine: a `kill -9` loses nothing, a power cut everything."""
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.005
@@ -78,15 +88,24 @@ class Postgres:
         port: the TCP port on 127.0.0.1 that is tried first, by default that of the last run; a
             taken one is replaced by a free one.
         on_restart: called, in the event loop, each time PostgreSQL was found dead and runs again.
+        throwaway: its data need not outlive the machine; nothing waits for the disk.
 
     Attributes:
         port: the TCP port in use, stable between restarts within one entering.
     """
 
     def __init__(
-        self, folder: Path, *, port: int = 0, on_restart: Callable[[], None] | None = None
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        on_restart: Callable[[], None] | None = None,
+        throwaway: bool = False,
     ) -> None:
         self.port = port
+        self._throwaway = throwaway
+        self._wanted = asyncio.Event()
+        self._up = asyncio.Event()
         self._folder = folder
         self._on_restart = on_restart
         self._stack = contextlib.AsyncExitStack()
@@ -119,9 +138,10 @@ class Postgres:
         async with contextlib.AsyncExitStack() as stack:
             lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
             self._placement = await asyncio.to_thread(place, self._folder)
-            await asyncio.to_thread(prepare, self._placement)
+            await asyncio.to_thread(prepare, self._placement, sync=not self._throwaway)
             self.port = remembered_port(self._folder, self.port)
-            self._child = await _Child.start(self._placement, self.port, lock.fileno())
+            self._child = await self._start(lock)
+            self._wanted.set()
             stack.push_async_callback(self._stop)
             await stack.enter_async_context(self._supervised(lock))
             self._stack = stack.pop_all()
@@ -130,6 +150,29 @@ class Postgres:
     async def __aexit__(self, *exception: object) -> None:
         """Stops PostgreSQL; close every replication stream first, it would hold the stop up."""
         await self._stack.aclose()
+
+    @contextlib.asynccontextmanager
+    async def down(self, *, kill: bool = False) -> AsyncIterator[None]:
+        """Keeps PostgreSQL stopped inside the block; when it is left, connections are taken again.
+
+        Args:
+            kill: end it as the kernel would, without a word to anybody.
+        """
+        assert self._child is not None and self._child.pid is not None
+        self._wanted.clear()
+        self._up.clear()
+        os.kill(self._child.pid, signal.SIGKILL if kill else signal.SIGINT)
+        try:
+            await self._child.ended.wait()
+            yield
+        finally:
+            self._wanted.set()
+            await self._up.wait()
+
+    async def _start(self, lock: FolderLock) -> _Child:
+        assert self._placement is not None
+        settings = _SETTINGS | _THROWAWAY if self._throwaway else _SETTINGS
+        return await _Child.start(self._placement, self.port, lock.fileno(), settings)
 
     async def _stop(self) -> None:
         assert self._child is not None and self._placement is not None
@@ -155,13 +198,15 @@ class Postgres:
             await self._child.ended.wait()
             _log.warning("postgres_ended", extra={"restarting": True})
             await self._child.stop()  # it has ended: only its pipes are left to close
+            await self._wanted.wait()
             while self._child.ended.is_set():
                 try:
                     await asyncio.to_thread(clear, self._placement)
-                    self._child = await _Child.start(self._placement, self.port, lock.fileno())
+                    self._child = await self._start(lock)
                 except ConfigError:
                     _log.exception("postgres_restart_failed")
                     await asyncio.sleep(_RESTART_SECONDS)
+            self._up.set()
             if self._on_restart is not None:
                 self._on_restart()
 
@@ -180,13 +225,15 @@ class _Child:
         asyncio.get_running_loop().add_reader(self._status, self._on_status)
 
     @classmethod
-    async def start(cls, placement: Placement, port: int, lock: int) -> Self:
+    async def start(
+        cls, placement: Placement, port: int, lock: int, settings: Mapping[str, str]
+    ) -> Self:
         """Starts it and waits until it takes connections.
 
         Raises:
             ConfigError: it ended instead; the last line of its log is in the message.
         """
-        child = cls(_spawn(placement, port, lock), placement.data)
+        child = cls(_spawn(placement, port, lock, settings), placement.data)
         try:
             await child._until_ready()
         except BaseException:
@@ -222,8 +269,11 @@ class _Child:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _spawn(placement: Placement, port: int, lock: int) -> subprocess.Popen[bytes]:
-    settings = _SETTINGS | {
+def _spawn(
+    placement: Placement, port: int, lock: int, settings: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    settings = {
+        **settings,
         "port": str(port),
         "unix_socket_directories": str(placement.sockets),
         "hba_file": str(placement.data / "pg_hba.conf"),

@@ -5,11 +5,14 @@ A topic is joined as a public or as a private channel; the two of one name never
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from conv_realtime.local.realtime.access import Access
 from conv_realtime.local.realtime.frames import Outgoing, Ref, Version, Wire
+from conv_realtime.local.realtime.policy import Policy
 from conv_realtime.local.realtime.tokens import Token
 
 PREFIX = "realtime:"
@@ -28,6 +31,15 @@ class Subscriber(Protocol):
 
     def push(self, wire: Wire) -> None:
         """Queues one encoded frame."""
+
+    def delays(self, name: str) -> Sequence[float]:
+        """After how many seconds a message of a topic goes on its way; see `Policy`."""
+
+    def drop(self) -> None:
+        """Ends the socket without a close frame, as a network does."""
+
+    def recheck(self) -> None:
+        """Closes the channels whose token no longer holds."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,9 +75,14 @@ class Channel:
 
 
 class Topics:
-    """All joined channels by topic, and the way to reach them."""
+    """All joined channels by topic, and the way to reach them.
 
-    def __init__(self) -> None:
+    Args:
+        policy: what a test lets happen to messages on their way.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._policy = policy
         # A dict as an ordered set: delivery in the order of joining.
         self._channels: dict[tuple[str, bool], dict[Channel, None]] = {}
 
@@ -81,9 +98,10 @@ class Topics:
         if not members:
             self._channels.pop(key, None)
 
-    def listeners(self, topic: str, *, private: bool) -> int:
-        """Returns how many channels a broadcast would reach."""
-        return len(self._channels.get((topic, private), ()))
+    def subscribers(self, topic: str) -> set[Subscriber]:
+        """Returns the sockets that have joined a topic, as either kind of channel."""
+        kinds = (self._channels.get((topic, private), ()) for private in (False, True))
+        return {channel.subscriber for channels in kinds for channel in channels}
 
     def publish(
         self, topic: str, message: Outgoing, *, private: bool, besides: Channel | None = None
@@ -99,6 +117,18 @@ class Topics:
         Returns:
             On how many sockets it was queued.
         """
+        if self._policy is None:
+            return self._queue(topic, message, private, besides)
+        queued = 0
+        for delay in self._policy.deliveries(topic.removeprefix(PREFIX)):
+            if delay > 0:
+                loop = asyncio.get_running_loop()
+                loop.call_later(delay, self._queue, topic, message, private, besides)
+            else:
+                queued += self._queue(topic, message, private, besides)
+        return queued
+
+    def _queue(self, topic: str, message: Outgoing, private: bool, besides: Channel | None) -> int:
         queued = 0
         row_id = message.row_id
         for channel in self._channels.get((topic, private), ()):

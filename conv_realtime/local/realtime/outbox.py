@@ -48,6 +48,9 @@ class Outbox(Protocol):
     async def drain(self) -> None:
         """Hands what is queued to the server, so that a close frame can follow it."""
 
+    def abort(self) -> None:
+        """Gives the reader up at once, as if it were too slow."""
+
 
 class Turn:
     """The outboxes of one server that have something to write when this turn of the loop ends.
@@ -133,9 +136,13 @@ class TransportOutbox:
             return
         transport.write(joined)
         if transport.get_write_buffer_size() > self._max_bytes:
-            self.full = True
-            transport.abort()
-            self._on_full()
+            self.abort()
+
+    def abort(self) -> None:
+        """Cuts the connection; see `Outbox`."""
+        self.full = True
+        self._transport.abort()
+        self._on_full()
 
 
 class SendOutbox:
@@ -164,9 +171,13 @@ class SendOutbox:
         self._bytes += len(wire.data)
         self._waiting.set()
         if self._bytes > self._max_bytes:
-            self.full = True
-            self._queue.clear()
-            self._on_full()
+            self.abort()
+
+    def abort(self) -> None:
+        """Leaves without a close frame, which is all that ASGI allows; see `Outbox`."""
+        self.full = True
+        self._queue.clear()
+        self._on_full()
 
     @asynccontextmanager
     async def writing(self, on_full: Callable[[], None]) -> AsyncIterator[None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from conv_realtime.local.realtime.access import AccessChecker
 from conv_realtime.local.realtime.changes.service import Changes
-from conv_realtime.local.realtime.channels import Topics
+from conv_realtime.local.realtime.channels import Subscriber, Topics
+from conv_realtime.local.realtime.policy import Policy
 from conv_realtime.local.realtime.replay import History
 from conv_realtime.local.realtime.tokens import Verify
 
@@ -53,6 +54,8 @@ class Surroundings:
         rules: limits and delays.
         now: the clock, in seconds since 1970.
         replicating: whether broadcasts from the database are being seen.
+        policy: what a test wants done with joins.
+        sockets: the open ones.
     """
 
     topics: Topics
@@ -63,3 +66,5 @@ class Surroundings:
     rules: Rules
     now: Callable[[], float]
     replicating: Callable[[], bool]
+    policy: Policy | None = None
+    sockets: set[Subscriber] = field(default_factory=set)

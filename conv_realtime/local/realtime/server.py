@@ -24,10 +24,11 @@ from conv_realtime.local.realtime.access import AccessChecker
 from conv_realtime.local.realtime.broadcast import PUBLICATION, publish_transaction
 from conv_realtime.local.realtime.broadcast_http import BroadcastApi
 from conv_realtime.local.realtime.changes.service import Changes
-from conv_realtime.local.realtime.channels import Topics
+from conv_realtime.local.realtime.channels import PREFIX, Topics
 from conv_realtime.local.realtime.connections import Connections
 from conv_realtime.local.realtime.frames import Version
 from conv_realtime.local.realtime.outbox import Send, Turn, outbox
+from conv_realtime.local.realtime.policy import Policy
 from conv_realtime.local.realtime.replay import History
 from conv_realtime.local.realtime.rules import Rules, Surroundings
 from conv_realtime.local.realtime.session import Session
@@ -55,6 +56,7 @@ class RealtimeServer:
         verify: checks a JWT; see `realtime.tokens.Verify`.
         rules: limits and delays.
         now: the clock by which tokens expire, in seconds since 1970.
+        policy: what a test lets happen; see `Policy`.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class RealtimeServer:
         verify: Verify,
         rules: Rules | None = None,
         now: Callable[[], float] = time.time,
+        policy: Policy | None = None,
     ) -> None:
         self._rules = rules or Rules()
         self._verify = verify
         self._now = now
         self._dsn = dsn
-        self._topics = Topics()
+        self._policy = policy
+        self._topics = Topics(policy)
         self._replicating = asyncio.Event()
         self._stack = AsyncExitStack()
         self._around: Surroundings | None = None
@@ -101,6 +105,7 @@ class RealtimeServer:
                 self._rules,
                 self._now,
                 self._replicating.is_set,
+                self._policy,
             )
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rules.database_seconds):
@@ -126,6 +131,20 @@ class RealtimeServer:
         """Whether broadcasts from the database are being seen right now."""
         return self._replicating.is_set()
 
+    def drop_sockets(self, name: str | None = None) -> int:
+        """Cuts the sockets that have joined a topic, or all; returns how many."""
+        around = self._surroundings()
+        sockets = around.sockets if name is None else self._topics.subscribers(PREFIX + name)
+        dropped = list(sockets)
+        for socket in dropped:
+            socket.drop()
+        return len(dropped)
+
+    def recheck_tokens(self) -> None:
+        """Closes every channel whose token no longer holds."""
+        for socket in list(self._surroundings().sockets):
+            socket.recheck()
+
     def _surroundings(self) -> Surroundings:
         if self._around is None:
             raise RuntimeError("the Realtime server has not been started")
@@ -133,7 +152,13 @@ class RealtimeServer:
 
     @asynccontextmanager
     async def _replication(self) -> AsyncIterator[None]:
-        source = WalSource(self._dsn, [PUBLICATION], self._deliver, connected=self._on_replication)
+        source = WalSource(
+            self._dsn,
+            [PUBLICATION],
+            self._deliver,
+            connected=self._on_replication,
+            may_connect=self._policy.may_replicate if self._policy else None,
+        )
         async with asyncio.TaskGroup() as group:
             task = group.create_task(source.run(), name="conv_realtime.local.wal")
             try:
@@ -146,6 +171,8 @@ class RealtimeServer:
             self._replicating.set()
         else:
             self._replicating.clear()
+        if self._policy is not None:
+            self._policy.replicates(connected)
 
     def _deliver(self, transaction: Transaction) -> None:
         try:
@@ -196,6 +223,7 @@ class _Endpoint:
         idle_seconds = self._around.rules.idle_seconds
         out = outbox(send, self._around.rules.max_buffered_bytes, self._turn)
         session = Session(out, version, token, self._around)
+        self._around.sockets.add(session)
         try:
             # One deadline for both reasons to give a client up: it says nothing, it reads nothing.
             async with asyncio.timeout(idle_seconds) as deadline:
@@ -215,6 +243,7 @@ class _Endpoint:
                 log.debug("a socket that does not read was dropped")
                 return
         finally:
+            self._around.sockets.discard(session)
             session.end()
         await out.drain()
         await send({"type": "websocket.close", "code": NORMAL_CLOSURE})

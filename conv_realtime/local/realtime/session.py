@@ -8,6 +8,7 @@ ignored without an answer, as on a real server.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -62,6 +63,23 @@ class Session:
     def push(self, wire: Wire) -> None:
         """Queues one encoded frame for this socket."""
         self._outbox.push(wire)
+
+    def delays(self, name: str) -> Sequence[float]:
+        """What a test lets happen to a message, else at once and once; see `Subscriber`."""
+        policy = self._around.policy
+        return policy.deliveries(name) if policy else (0.0,)
+
+    def drop(self) -> None:
+        """Ends the socket without a close frame; see `Subscriber`."""
+        self._outbox.abort()
+
+    def recheck(self) -> None:
+        """Closes the channels whose token no longer holds; see `Subscriber`."""
+        for channel in list(self._channels.values()):
+            try:
+                read_token(channel.token.text, self._around.verify, self._around.now())
+            except TokenRefused as refusal:
+                self._shut(channel, refusal.in_channel)
 
     def end(self) -> None:
         """Takes the socket off all its topics; nothing is delivered to it from here on."""
@@ -149,6 +167,8 @@ class Session:
         """Raises JoinRefused, TokenRefused or Away where a join is refused."""
         rules = self._around.rules
         name = frame.topic.removeprefix(PREFIX)
+        if self._around.policy and (refused := self._around.policy.refusal(name)):
+            raise refused
         if len(self._channels) >= rules.max_channels and frame.topic not in self._channels:
             raise JoinRefused("ChannelRateLimitReached", "Too many channels")
         request = read_join(name, frame.payload)
@@ -178,9 +198,7 @@ class Session:
     def _token_of(self, asked: object) -> Token:
         """Returns the token of a join; without one, or with an API key, the connection's."""
         if asked is None or (isinstance(asked, str) and asked.startswith("sb_")):
-            if self._token.expires_at <= self._around.now():
-                raise expired(self._token.expires_at, self._around.now())
-            return self._token
+            asked = self._token.text
         return read_token(asked, self._around.verify, self._around.now())
 
     async def _access(self, name: str, token: Token) -> Access:
@@ -234,6 +252,8 @@ class Session:
         self._channels[channel.topic] = channel
         self._around.topics.add(channel)
         self._watch_expiry(channel)
+        if self._around.policy:
+            self._around.policy.joined(channel.name)
 
     def _forget(self, channel: Channel) -> None:
         self._around.topics.discard(channel)

@@ -58,8 +58,13 @@ class Database:
         first = asyncio.Event()
         self._task = asyncio.create_task(self._follow(first), name="conv_realtime.local.rest")
         waiting = asyncio.create_task(first.wait(), name="conv_realtime.local.rest.start")
-        await asyncio.wait((self._task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            await asyncio.wait((self._task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        finally:
+            waiting.cancel()
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -55,6 +55,7 @@ class WalSource:
         wants: whether the changes of a table are to be delivered at all.
         part_rows: see `Decoder`.
         part_bytes: see `Decoder`.
+        may_connect: returns when another attempt to connect may begin; default: at once.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class WalSource:
         wants: Callable[[Relation], bool] = lambda _: True,
         part_rows: int | None = None,
         part_bytes: int | None = None,
+        may_connect: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._dsn = dsn
         self._publications = tuple(publications)
@@ -77,6 +79,7 @@ class WalSource:
         self._decoder = partial(Decoder, wants, part_rows, part_bytes)
         self._position = 0
         self._reported = 0.0
+        self._may_connect = may_connect
 
     async def run(self) -> None:
         """Streams until cancelled, connecting again whenever the stream breaks.
@@ -85,6 +88,8 @@ class WalSource:
         """
         delays = backoff()
         while True:
+            if self._may_connect is not None:
+                await self._may_connect()
             try:
                 async with self._slot() as pgconn:
                     delays = backoff()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from conv_realtime.local.realtime.changes.bindings import Binding
 from conv_realtime.local.realtime.changes.message import RowChange, payload
 from conv_realtime.local.realtime.changes.outcome import Outcome
 from conv_realtime.local.realtime.changes.subscriptions import Interest, Subscription
-from conv_realtime.local.realtime.frames import TextFanOut
+from conv_realtime.local.realtime.channels import Subscriber
+from conv_realtime.local.realtime.frames import TextFanOut, Wire
 
 EVENT = "postgres_changes"
 PACE_FRAMES = 200
@@ -52,7 +54,7 @@ def _send(
     role: str, change: RowChange, interested: Sequence[Interest], outcome: Outcome
 ) -> tuple[int, int]:
     """Sends one change; gives how many frames that took, and how many characters for each."""
-    made: dict[tuple[str, Select, tuple[int, ...], bool], TextFanOut] = {}
+    made: dict[tuple[str, Select, tuple[int, ...], bool], tuple[TextFanOut, Sequence[float]]] = {}
     frames = characters = 0
     for subscription, bindings in interested:
         if not subscription.live:
@@ -60,15 +62,24 @@ def _send(
         for select, ids in _choices(role, change, bindings, outcome):
             channel = subscription.channel
             key = (channel.topic, select, ids, subscription.is_legacy)
-            message = made.get(key)
-            if message is None:
-                message = made[key] = _message(role, change, *key)
+            if key not in made:
+                message = _message(role, change, *key)
                 characters += len(message.body)
+                made[key] = message, channel.subscriber.delays(channel.name)
+            message, delays = made[key]
             wire = message.wire(channel.subscriber.version)
             if wire is not None:
-                channel.subscriber.push(wire)
+                for delay in delays:
+                    _push(channel.subscriber, wire, delay)
                 frames += 1
     return frames, characters
+
+
+def _push(subscriber: Subscriber, wire: Wire, delay: float) -> None:
+    if delay > 0:
+        asyncio.get_running_loop().call_later(delay, subscriber.push, wire)
+    else:
+        subscriber.push(wire)
 
 
 def _choices(

@@ -1,34 +1,16 @@
-"""For your own tests: a bridge without server and database, and the lines to feed it.
-
-async with testing.bridge() as b:
-    b.append(testing.claude_line("hi"))
-    assert (await b.next("new_message")).data.text == "hi"
-"""
+"""A store without a database."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
-from conv_realtime.bridge import Bridge
 from conv_realtime.core.digest import digest, text_sha256
 from conv_realtime.errors import StoreError
-from conv_realtime.events import DATA_TYPES, DataEvent
-from conv_realtime.models import NAMESPACE, Conversation, Message, Project, Row, Table
+from conv_realtime.models import Conversation, Message, Project, Row, Table
 from conv_realtime.ports import Digest, KnownConversation, StoredMessage
-
-SESSION = "5e551011-0000-4000-8000-000000000001"
-"""The session of lines that name none."""
-
-OWNER = uuid5(NAMESPACE, "testing")
-"""Who owns the rows of `bridge()`."""
 
 
 class MemoryStore:
@@ -170,116 +152,3 @@ def _replaces(row: Row, known: Row) -> bool:
     if isinstance(row, Project) or isinstance(known, Project):
         return row.to_row() != known.to_row()
     return row.revision >= known.revision and row.to_row() != known.to_row()
-
-
-class TestBridge:
-    """What `bridge()` gives: transcripts to append to, and the events that follow."""
-
-    __test__ = False  # pytest looks for classes of this name
-
-    def __init__(self, running: Bridge, store: MemoryStore, transcripts: Path) -> None:
-        self.bridge = running
-        self.store = store
-        self.transcripts = transcripts
-        self._events: asyncio.Queue[DataEvent] = asyncio.Queue()
-
-    def append(self, line: str | bytes, *, session: str | None = None) -> Path:
-        """Append `line` to the transcript of its session; return the file."""
-        data = line.encode() if isinstance(line, str) else line
-        folder = self.transcripts / "-project"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{session or _session_of(data)}.jsonl"
-        with path.open("ab") as file:
-            file.write(data)
-        return path
-
-    async def next(self, type: str, within: float = 10.0, **match: Any) -> Any:
-        """Return the next event of `type` whose data has the given values; skips others.
-
-        Raises:
-            TimeoutError: none came within `within` seconds.
-        """
-        async with asyncio.timeout(within):
-            while True:
-                event = await self._events.get()
-                if event.type == type and all(
-                    getattr(event.data, name) == value for name, value in match.items()
-                ):
-                    return event
-
-    async def heard(self, event: DataEvent) -> None:
-        """Take an event from the bridge."""
-        self._events.put_nowait(event)
-
-
-@asynccontextmanager
-async def bridge(**settings: Any) -> AsyncIterator[TestBridge]:
-    """Run a bridge on a temporary folder and a `MemoryStore`; keywords are `Settings` fields."""
-    with tempfile.TemporaryDirectory(prefix="conv_realtime-") as folder:
-        root, transcripts = _folders(folder)
-        store = MemoryStore()
-        values = {"state_dir": root / "state", "owner_id": OWNER, "machine": "testing", **settings}
-        running = Bridge([transcripts], store=store, **values)
-        tested = TestBridge(running, store, transcripts)
-        for kind in DATA_TYPES:
-            running.on(kind)(tested.heard)
-        async with running:
-            yield tested
-
-
-def _folders(folder: str) -> tuple[Path, Path]:
-    # Resolved, because a watcher reports real paths and a temporary folder may be a link.
-    root = Path(folder).resolve()
-    transcripts = root / "projects"
-    transcripts.mkdir()
-    return root, transcripts
-
-
-def claude_line(
-    text: str,
-    role: str = "user",
-    *,
-    session: str = SESSION,
-    message_id: str | None = None,
-    model: str = "claude-test",
-    **fields: Any,
-) -> bytes:
-    """Return a line of a Claude Code transcript, with its newline.
-
-    Lines of role `assistant` with the same `message_id` are one message. `fields` replace or add
-    fields of the record, such as `cwd`, `timestamp`, `isSidechain` or `type`.
-    """
-    message: dict[str, Any] = {"role": role, "content": text}
-    if role == "assistant":
-        message = {
-            "id": message_id or f"msg_{uuid4().hex}",
-            "type": "message",
-            "role": role,
-            "model": model,
-            "content": [{"type": "text", "text": text}],
-            "stop_reason": None,
-            "usage": {"input_tokens": 1, "output_tokens": 1},
-        }
-    record: Mapping[str, Any] = {
-        "type": role,
-        "uuid": str(uuid4()),
-        "parentUuid": None,
-        "sessionId": session,
-        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "cwd": "/project",
-        "version": "2.1.0",
-        "isSidechain": False,
-        "userType": "external",
-        "message": message,
-        **fields,
-    }
-    return json.dumps(record).encode() + b"\n"
-
-
-def _session_of(line: bytes) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return SESSION
-    session = record.get("sessionId") if isinstance(record, dict) else None
-    return session if isinstance(session, str) else SESSION
