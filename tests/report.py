@@ -18,6 +18,7 @@ import pytest
 from conv_realtime.sql import latest_version
 from tests.project import SupabaseProject
 
+LEFT_OUT = "left out"  # a property of a test that asked less than it does at the local Supabase
 PATH_VARIABLE = "CONV_REALTIME_TEST_REPORT"
 _JS = Path(__file__).parent / "js" / "node_modules"
 _OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed")
@@ -58,13 +59,19 @@ class Report:
         users = "tokens of its own" if self._project.jwt_secret else "the auth admin API"
         yield f"Users: {users}. Rows of the run's users were removed."
         yield ""
-        for name, told in {**self._versions, **_clients()}.items():
+        for name, told in {**self._versions, "Realtime": "does not say", **_clients()}.items():
             yield f"* {name}: {told}"
         yield ""
         yield from _table(stats)
         for outcome in ("failed", "error"):
             for one in stats.get(outcome, []):
                 yield f"* **{_NAMES.get(outcome, outcome)}** `{one.nodeid}`: {_reason(one)}"
+        passed = stats.get("passed", [])
+        left_out = Counter(
+            told for one in passed for key, told in one.user_properties if key == LEFT_OUT
+        )
+        for what, count in left_out.most_common():
+            yield f"* left out of {count} that passed: {what}"
         reasons = Counter(_reason(one) for one in stats.get("skipped", []))
         for reason, count in reasons.most_common():
             yield f"* {count} not applicable: {reason}"

@@ -24,7 +24,7 @@ from conv_realtime.cli import main
 from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import claude_line
-from tests.conftest import Owner
+from tests.project import Owner, SupabaseProject
 
 ROOT = Path(__file__).parent.parent
 CLIENTS = ROOT / "conv_realtime" / "viewer"
@@ -229,16 +229,16 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
 @pytest.mark.node
 @pytest.mark.skipif(not WS_MODULE.exists(), reason="needs Node.js and `npm ci` in tests/js")
 async def test_the_supabase_client_of_the_readme_shows_a_message(
-    tmp_path: Path, local_supabase: LocalSupabase, owner: Owner
+    tmp_path: Path, supabase: SupabaseProject, member: Owner
 ) -> None:
     """The block for supabase-js, given only its names, shows what ingest writes."""
     transcripts = tmp_path / "transcripts"
     transcripts.mkdir()
     names = {
-        "url": local_supabase.url,
-        "publishableKey": local_supabase.publishable_key,
-        "token": owner.token,
-        "id": str(conversation_id(owner.id, "claude_code", "m", testing.SESSION)),
+        "url": supabase.url,
+        "publishableKey": supabase.publishable_key,
+        "token": member.token,
+        "id": str(conversation_id(member.id, "claude_code", "m", testing.SESSION)),
     }
     address = "http://127.0.0.1:8787/conversations.js"
     module = tmp_path / "client.mjs"
@@ -254,9 +254,9 @@ async def test_the_supabase_client_of_the_readme_shows_a_message(
     )
     ingest = Ingest(
         paths=[transcripts],
-        supabase_url=local_supabase.url,
-        supabase_key=local_supabase.secret_key,
-        owner_id=owner.id,
+        supabase_url=supabase.url,
+        supabase_key=supabase.secret_key,
+        owner_id=member.id,
         machine="m",
         state_dir=tmp_path / "state",
     )

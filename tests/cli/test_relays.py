@@ -13,6 +13,7 @@ from uuid import UUID
 from websockets.asyncio.client import connect
 
 from tests.cli.conftest import Command, Runner
+from tests.project import Owner, SupabaseProject
 from tests.relay.protocol import check_frame
 from tests.relay.rows import START, conversation, message, project
 from tests.relay.test_supabase_feed import client_of, write
@@ -67,15 +68,15 @@ class Hopper:
 
 
 async def test_a_client_hops_between_relays_while_others_write(
-    conv_realtime: Runner, home: Path, local_supabase: Any, owner: Any
+    conv_realtime: Runner, home: Path, supabase: SupabaseProject, member: Owner
 ) -> None:
     """Each takes the cursors of the other, also after a kill; the end is what the database says."""
-    me = UUID(owner.id)
+    me = UUID(member.id)
     talk = conversation("hopping", owner=me)
     variables = {
-        "SUPABASE_URL": local_supabase.url,
-        "SUPABASE_SECRET_KEY": local_supabase.secret_key,
-        "CONV_REALTIME_OWNER_ID": owner.id,
+        "SUPABASE_URL": supabase.url,
+        "SUPABASE_SECRET_KEY": supabase.secret_key,
+        "CONV_REALTIME_OWNER_ID": member.id,
     }
 
     def start(number: int, port: int = 0) -> Command:
@@ -85,7 +86,7 @@ async def test_a_client_hops_between_relays_while_others_write(
     relays = [start(0), start(1)]
     addresses = [(await asyncio.to_thread(relay.json))["ws"] for relay in relays]
     hopper = Hopper(talk.id)
-    async with client_of(local_supabase, local_supabase.secret_key) as client:
+    async with client_of(supabase, supabase.secret_key) as client:
         await write(client, project(owner=me), talk, message("first", 1, of=talk))
 
         async def writing() -> None:

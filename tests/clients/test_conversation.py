@@ -17,6 +17,7 @@ from tests.clients.javascript import NEWEST, NODE_20, javascript
 from tests.clients.python import python
 from tests.local.own_postgres import open_folder
 from tests.project import SupabaseProject
+from tests.report import LEFT_OUT
 
 Opening = Callable[[SupabaseProject], AbstractAsyncContextManager[Client]]
 
@@ -62,9 +63,13 @@ async def place(supabase: SupabaseProject) -> AsyncIterator[Place]:
 # realtime-py reads deprecated attributes when its connection breaks; as errors they would end it.
 @pytest.mark.filterwarnings("ignore:ConnectionClosed:DeprecationWarning")
 @pytest.mark.parametrize("opening", CLIENTS)
-async def test_a_client_holds_the_conversation(place: Place, opening: Opening) -> None:
+async def test_a_client_holds_the_conversation(
+    place: Place, opening: Opening, record_property: Callable[[str, object], None]
+) -> None:
     """Every step of the script, in its order."""
     project = place.project
+    if place.restart is None:
+        record_property(LEFT_OUT, "the restart of a server that is not ours")
     # Sign-ins are requests that block.
     member, stranger = [await asyncio.to_thread(project.member) for _ in range(2)]
     async with opening(project) as client, opening(project) as neighbour:

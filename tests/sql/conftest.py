@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -33,12 +33,13 @@ def db(
     request: pytest.FixtureRequest, supabase: SupabaseProject, default_grants: bool
 ) -> Iterator[Database]:
     """The database of the Supabase under test; without default grants, one made so beside it."""
-    if default_grants or not supabase.local:
-        yield Database(supabase.db_url)
-        return
-    local: LocalSupabase = request.getfixturevalue("local_supabase")
-    with scratch_databases(local, default_grants=False) as made:
-        yield made.database(made.migrated())
+    with ExitStack() as stack:
+        dsn = supabase.db_url
+        if supabase.local and not default_grants:
+            local: LocalSupabase = request.getfixturevalue("local_supabase")
+            made = stack.enter_context(scratch_databases(local, default_grants=False))
+            dsn = made.postgres(made.migrated())
+        yield stack.enter_context(closing(Database(dsn, idle=[])))
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
 
 
 class Request:
     """One open transaction: what a user, or a key, does with one request or several."""
 
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def rows(self, query: str, *values: Any) -> list[Row]:
@@ -55,16 +56,48 @@ class Request:
 
 @dataclass(frozen=True)
 class Database:
-    """Opens requests at a database that has our schema."""
+    """Opens requests at a database that has our schema.
+
+    Attributes:
+        idle: connections between two requests; None to connect for each. Far away, connecting takes
+            much longer than asking.
+    """
 
     dsn: str
+    idle: list[Connection] | None = None
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """One transaction, committed at the end unless something was raised."""
+        connection = self.idle.pop() if self.idle else self._connect()
+        try:
+            yield connection
+            connection.commit()
+        except BaseException:
+            if not connection.closed:
+                connection.rollback()
+            raise
+        finally:
+            if self.idle is None or connection.closed:
+                connection.close()
+            else:
+                self.idle.append(connection)
+
+    def _connect(self) -> Connection:
+        # Nothing is prepared by itself: a pooler in between could not keep it.
+        return psycopg.connect(self.dsn, row_factory=dict_row, prepare_threshold=None)
+
+    def close(self) -> None:
+        """Closes what is idle."""
+        while self.idle:
+            self.idle.pop().close()
 
     @contextmanager
     def request(
         self, role: str, claims: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> Iterator[Request]:
         """One transaction as `role`, committed at the end unless something was raised."""
-        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
+        with self._connected() as connection:
             request = Request(connection)
             settings = {"request.jwt.claims": claims, "request.headers": headers or {}}
             for name, value in settings.items():
@@ -95,5 +128,5 @@ class Database:
     @contextmanager
     def postgres(self) -> Iterator[Request]:
         """The role that applies migrations; row security does not bind it."""
-        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
+        with self._connected() as connection:
             yield Request(connection)
