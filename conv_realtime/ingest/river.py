@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +24,6 @@ from conv_realtime.edges.store import SupabaseStore, advised, connect, http_clie
 from conv_realtime.edges.watch import Watcher
 from conv_realtime.errors import (
     ConfigError,
-    ConvRealtimeError,
     MigrationError,
     StoreError,
 )
@@ -37,9 +36,9 @@ from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
-from conv_realtime.ingest.verifying import Verified, repair, verify
+from conv_realtime.ingest.upkeep import Upkeep, plain_errors
 from conv_realtime.ingest.waking import Waker
-from conv_realtime.models import Conversation, Message, StoredFault
+from conv_realtime.models import Conversation, Message
 from conv_realtime.ports import Sink, Store
 from conv_realtime.settings import Settings
 
@@ -55,7 +54,7 @@ class DatabaseReplacedError(Exception):
     """Behind the same address stands another database than the checkpoints speak of."""
 
 
-class Ingest:
+class Ingest(Upkeep):
     """Watches transcripts and writes what they say to a store.
 
     Args:
@@ -137,7 +136,7 @@ class Ingest:
         desk, _ = self._opened
         self._paths = desk.settings.paths or disk.default_paths()
         desk.sender.stubborn = True
-        with _plain_errors():
+        with plain_errors():
             while not await self._run_until_replaced():
                 self._recall()
 
@@ -198,7 +197,7 @@ class Ingest:
             if on_progress is not None:
                 on_progress(progress)
 
-        with _plain_errors():
+        with plain_errors():
             found = await asyncio.to_thread(disk.walk, self._paths)
             stats = await asyncio.to_thread(disk.stats, found.files)
             async with tender.running():
@@ -207,73 +206,6 @@ class Ingest:
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
         return summary
-
-    @property
-    def dead_letters(self) -> Sequence[StoredFault]:
-        """The rows that the database refused for good, the oldest first."""
-        return list(self._opened[0].checkpoints.letters.faults.values())
-
-    async def retry(self, ids: Collection[UUID] | None = None) -> Sequence[StoredFault]:
-        """Send the files of dead letters once more; return the letters that are left.
-
-        Args:
-            ids: of the rows; default: all.
-
-        Raises:
-            StoreError: the database refuses for a reason that does not pass by itself.
-        """
-        desk, tender = self._opened
-        desk.sender.stubborn = False
-        faults = desk.checkpoints.letters.faults.values()
-        desk.resends.update(fault.path for fault in faults if ids is None or fault.id in ids)
-        with _plain_errors():
-            async with tender.running():
-                await self._send_again()
-        return self.dead_letters
-
-    def discard(self, ids: Collection[UUID] | None = None) -> int:
-        """Give up on dead letters: on those of `ids`, or on all; return on how many."""
-        letters = self._opened[0].checkpoints.letters
-        return len(letters.taken(letters.faults.keys() if ids is None else ids))
-
-    async def forget(self, conversations: Collection[UUID]) -> None:
-        """Note that conversations were erased for good: nothing of them is sent or shown again."""
-        await stated.forget(*self._opened, conversations)
-
-    async def _send_again(self) -> None:
-        """Send the files that are due once more, and those that become due by that."""
-        desk, tender = self._opened
-        while stats := await asyncio.to_thread(disk.stats, list(desk.resends)):
-            await catch_up(desk, tender, stats, resting=True)
-            desk.resends.difference_update(stats)
-
-    async def verify(self, paths: Sequence[str | Path] | None = None) -> AsyncIterator[Verified]:
-        """Yield what the database says of each conversation, compared with the files.
-
-        Args:
-            paths: files and folders; default: those of the settings.
-
-        Raises:
-            SourceError: one of `paths` cannot be read at all.
-            StoreError: the database refuses for a reason that does not pass by itself.
-        """
-        desk, _ = self._opened
-        desk.sender.stubborn = False
-        wanted = [Path(path) for path in paths] if paths else desk.settings.paths
-        async for found in verify(desk, wanted or disk.default_paths()):
-            yield found
-
-    async def repair(self, found: Collection[Verified]) -> Mapping[str, str]:
-        """Send the files of conversations that differ once more; return what was done, by path.
-
-        Raises:
-            StoreError: the database refuses for a reason that does not pass by itself.
-        """
-        desk, tender = self._opened
-        desk.sender.stubborn = False
-        with _plain_errors():
-            async with tender.running():
-                return await repair(desk, tender, found)
 
     # What others see -----------------------------------------------------------------------
 
@@ -409,18 +341,6 @@ class Ingest:
         if self._desk is None or self._tender is None:
             raise RuntimeError("Ingest is used before it is entered: async with Ingest() as …")
         return self._desk, self._tender
-
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise an error of ours as itself and not as a group: callers handle one at a time."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        ours: BaseException = group.subgroup(ConvRealtimeError) or group
-        while ours is not group and isinstance(ours, ExceptionGroup):
-            ours = ours.exceptions[0]
-        raise ours from group
 
 
 async def _own_store(settings: Settings, stack: AsyncExitStack) -> SupabaseStore:

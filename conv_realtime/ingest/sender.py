@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -21,15 +21,15 @@ from uuid import UUID
 
 from conv_realtime.core.refusals import Refusal, judge
 from conv_realtime.errors import StoreError
+from conv_realtime.ingest import pace
 from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.pace import Pace, waits
 from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-FIRST_DELAY = 0.1
-LONGEST_DELAY = 10.0
 UNITS_A_MESSAGE = 4
 """Realtime messages that one row costs at most, without receivers."""
 
@@ -94,7 +94,7 @@ class Sender:
     ) -> None:
         self._store = store
         self._live_window = settings.live_window
-        self._pace = _Pace(settings.realtime_messages_per_second)
+        self._pace = Pace(settings.realtime_messages_per_second)
         self._clock = clock
         self._projects: set[UUID] = set()
         self._taken: Counter[Table] = Counter()
@@ -138,7 +138,7 @@ class Sender:
         Raises:
             StoreError: one that does not pass by itself, unless `stubborn`.
         """
-        waits = _waits()
+        pauses = waits()
         while True:
             try:
                 await self._until_allowed()
@@ -146,7 +146,7 @@ class Sender:
             except StoreError as error:
                 self._note(error)
                 if error.retryable:
-                    await self._pause(next(waits))
+                    await self._pause(next(pauses))
                 else:
                     await self._wait_for_help(error)
             else:
@@ -162,7 +162,7 @@ class Sender:
     async def _write(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
         """Write rows of a table; return how many changed anything."""
         rows = self._with_parents(table, rows, request)
-        tries, waits, taken_before = 0, _waits(), self._taken[table]
+        tries, pauses, taken_before = 0, waits(), self._taken[table]
         while rows:
             try:
                 return await self._once(table, rows, request)
@@ -186,7 +186,7 @@ class Sender:
                 elif tries >= _PATIENCE and self._taken[table] > taken_before:
                     raise PutOffError(error) from error
                 else:
-                    await self._pause(next(waits))
+                    await self._pause(next(pauses))
         return 0
 
     async def _once(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
@@ -202,9 +202,9 @@ class Sender:
     ) -> int:
         """Write the rows that can be written: a refused request does not say which cannot."""
         if len(rows) > 1:
-            half = len(rows) // 2
-            first = await self._write(table, rows[:half], request)
-            return first + await self._write(table, rows[half:], request)
+            earlier, later = _halves(rows)
+            written = await self._write(table, earlier, request)
+            return written + await self._write(table, later, request)
         row, revision = rows[0], getattr(rows[0], "revision", 0)
         fault = StoredFault(table, row.id, request.path, error.code, error.reason, revision)
         logger.error("the database refuses %s %s of %s: %s", table, row.id, request.path, error)
@@ -269,11 +269,11 @@ class Sender:
         if not self.stubborn:
             raise error
         self._tell_refusal(error)
-        await self._pause(LONGEST_DELAY)
+        await self._pause(pace.LONGEST_DELAY)
 
     def _tell_refusal(self, error: StoreError) -> None:
         level = logging.DEBUG if error.code == self._refusal else logging.ERROR
-        logger.log(level, "store: %s; trying again every %.0f s", error, LONGEST_DELAY)
+        logger.log(level, "store: %s; trying again every %.0f s", error, pace.LONGEST_DELAY)
         self._refusal = error.code
 
     async def _pause(self, delay: float) -> None:
@@ -322,12 +322,17 @@ def _parent_of(row: Row) -> UUID | None:
     return row.project_id if isinstance(row, Conversation) else None
 
 
-def _waits() -> Iterator[float]:
-    """Yield the seconds to wait before each further attempt, doubling; see `_pause` for jitter."""
-    delay = FIRST_DELAY
-    while True:
-        yield delay
-        delay = min(delay * 2, LONGEST_DELAY)
+def _halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the earlier rows and the later ones, each sorted as a batch is.
+
+    They become transactions of their own, which readers see in their order.
+    """
+    places = sorted(range(len(rows)), key=lambda place: getattr(rows[place], "revision", 0))
+    half = len(rows) // 2
+    return (
+        [rows[place] for place in sorted(places[:half])],
+        [rows[place] for place in sorted(places[half:])],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,24 +349,3 @@ class _Request:
     def before(self, *, more: bool) -> _Request:
         """Return the request for rows that `more` of the batch follow."""
         return replace(self, more=more)
-
-
-class _Pace:
-    """Realtime units that may be spent: `rate` a second, saved up for a minute.
-
-    Supabase averages over a minute, and drops what is above in silence.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._saved = self._most = rate * 60
-        self._at: float | None = None
-
-    def spend(self, units: int, now: float) -> bool:
-        if self._at is not None:
-            self._saved = min(self._most, self._saved + (now - self._at) * self._rate)
-        self._at = now
-        if units > self._saved:
-            return False
-        self._saved -= units
-        return True

@@ -39,7 +39,13 @@ class Tender:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.TaskGroup]:
-        """Give the group that all work belongs to; leaving waits for it, cancelling ends it."""
+        """Give the group that all work belongs to; leaving waits for it, cancelling ends it.
+
+        Raises:
+            RuntimeError: it runs already. Another one may tend the same files beside it.
+        """
+        if self._tasks is not None:
+            raise RuntimeError("this Ingest is at work; use another one on its state directory")
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 yield self._tasks

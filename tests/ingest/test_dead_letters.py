@@ -251,7 +251,7 @@ async def test_a_refusal_of_everything_parks_nothing(
     tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bad key, a missing right or table, a database that only reads: no row is to blame."""
-    monkeypatch.setattr("conv_realtime.ingest.sender.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
     monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
     store = Strict(lambda row: isinstance(row, Message), code)
     transcript(tmp_path, *_lines("a", "b", "c"))
@@ -303,7 +303,7 @@ async def test_a_row_that_fails_for_now_makes_way_for_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one sender, a file whose rows the server stumbles over does not stop the others."""
-    monkeypatch.setattr("conv_realtime.ingest.sender.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
     monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
 
     class Stumbling(MemoryStore):

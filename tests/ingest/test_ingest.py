@@ -630,7 +630,7 @@ async def test_a_refusal_is_told_once_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A key that was revoked needs somebody: one line says so, and the rows wait in the files."""
-    monkeypatch.setattr("conv_realtime.ingest.sender.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
 
     class Refusing(MemoryStore):
         refused = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.edges.checkpoints.file import StateFile
 from conv_realtime.edges.checkpoints.letters import DeadLetters
 from conv_realtime.models import Conversation
+
+logger = logging.getLogger("conv_realtime.ingest")
 
 _COLUMNS = (
     "device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
@@ -81,10 +84,17 @@ class Checkpoints:
         return self._opened.connection
 
     def changed_elsewhere(self) -> bool:
-        """Return whether another process has written here; what is in `letters` is current then."""
-        changed = self._opened.changed_elsewhere()
-        if changed:
-            self.letters.reload()
+        """Return whether another process has written here; what is in `letters` is current then.
+
+        One that cannot be read now is asked again.
+        """
+        try:
+            changed = self._opened.changed_elsewhere()
+            if changed:
+                self.letters.reload()
+        except sqlite3.Error as error:
+            logger.debug("the state directory cannot be read: %s", error)
+            return False
         return changed
 
     def load(self) -> dict[str, Checkpoint]:

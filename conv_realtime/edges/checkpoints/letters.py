@@ -38,7 +38,7 @@ class DeadLetters:
         db, where = self._file.connection, (self._destination,)
         rows = db.execute(
             "select table_name, id, path, code, reason, revision, parent, since"
-            " from dead_letters where destination = ? order by since, id",
+            " from dead_letters where destination = ? order by since, path, revision",
             where,
         )
         found = [

@@ -45,7 +45,7 @@ def _read(db: sqlite3.Connection) -> Survey:
     files = db.execute("select path, size, mtime_ns from checkpoints").fetchall()
     letters = db.execute(
         "select table_name, id, path, code, reason, revision, parent, since"
-        " from dead_letters order by since, id"
+        " from dead_letters order by since, path, revision"
     )
     (forgotten,) = db.execute("select count(distinct id) from forgotten").fetchone()
     return Survey(

@@ -1,0 +1,111 @@
+"""What a user does about rows that are refused, different or not to be kept.
+
+Beside an ingest that runs on the same state directory, in this process or another, these are
+calls of an `Ingest` of their own: the running one notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+from conv_realtime.edges import disk
+from conv_realtime.errors import ConvRealtimeError
+from conv_realtime.ingest import stated
+from conv_realtime.ingest.catching_up import catch_up
+from conv_realtime.ingest.desk import Desk
+from conv_realtime.ingest.tender import Tender
+from conv_realtime.ingest.verifying import Verified, repair, verify
+from conv_realtime.models import StoredFault
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise an error of ours as itself and not as a group: callers handle one at a time."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        ours: BaseException = group.subgroup(ConvRealtimeError) or group
+        while ours is not group and isinstance(ours, ExceptionGroup):
+            ours = ours.exceptions[0]
+        raise ours from group
+
+
+class Upkeep(ABC):
+    """The part of an `Ingest` that looks after what was sent."""
+
+    @property
+    @abstractmethod
+    def _opened(self) -> tuple[Desk, Tender]:
+        """What is there once the ingest has been entered."""
+
+    @property
+    def dead_letters(self) -> Sequence[StoredFault]:
+        """The rows that the database refused for good, the oldest first."""
+        return list(self._opened[0].checkpoints.letters.faults.values())
+
+    async def retry(self, ids: Collection[UUID] | None = None) -> Sequence[StoredFault]:
+        """Send the files of dead letters once more; return the letters that are left.
+
+        Args:
+            ids: of the rows; default: all.
+
+        Raises:
+            StoreError: the database refuses for a reason that does not pass by itself.
+        """
+        desk, tender = self._opened
+        desk.sender.stubborn = False
+        faults = desk.checkpoints.letters.faults.values()
+        desk.resends.update(fault.path for fault in faults if ids is None or fault.id in ids)
+        with plain_errors():
+            async with tender.running():
+                await self._send_again()
+        return self.dead_letters
+
+    def discard(self, ids: Collection[UUID] | None = None) -> int:
+        """Give up on dead letters: on those of `ids`, or on all; return on how many."""
+        letters = self._opened[0].checkpoints.letters
+        return len(letters.taken(letters.faults.keys() if ids is None else ids))
+
+    async def forget(self, conversations: Collection[UUID]) -> None:
+        """Note that conversations were erased for good: nothing of them is sent or shown again."""
+        await stated.forget(*self._opened, conversations)
+
+    async def _send_again(self) -> None:
+        """Send the files that are due once more, and those that become due by that."""
+        desk, tender = self._opened
+        while stats := await asyncio.to_thread(disk.stats, list(desk.resends)):
+            await catch_up(desk, tender, stats, resting=True)
+            desk.resends.difference_update(stats)
+
+    async def verify(self, paths: Sequence[str | Path] | None = None) -> AsyncIterator[Verified]:
+        """Yield what the database says of each conversation, compared with the files.
+
+        Args:
+            paths: files and folders; default: those of the settings.
+
+        Raises:
+            SourceError: one of `paths` cannot be read at all.
+            StoreError: the database refuses for a reason that does not pass by itself.
+        """
+        desk, _ = self._opened
+        desk.sender.stubborn = False
+        wanted = [Path(path) for path in paths] if paths else desk.settings.paths
+        async for found in verify(desk, wanted or disk.default_paths()):
+            yield found
+
+    async def repair(self, found: Collection[Verified]) -> Mapping[str, str]:
+        """Send the files of conversations that differ once more; return what was done, by path.
+
+        Raises:
+            StoreError: the database refuses for a reason that does not pass by itself.
+        """
+        desk, tender = self._opened
+        desk.sender.stubborn = False
+        with plain_errors():
+            async with tender.running():
+                return await repair(desk, tender, found)

@@ -1,0 +1,184 @@
+"""The store away: listeners hear on, nothing piles up, and everything arrives once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+import pytest
+
+from conv_realtime.errors import StoreError
+from conv_realtime.ingest import Ingest
+from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.pace import waits
+from conv_realtime.local import LocalSupabase
+from conv_realtime.models import Table
+from conv_realtime.testing import MemoryStore
+from tests.ingest.lines import assistant, user, uuid
+from tests.ingest.running import Heard, ingest, running, texts, until
+from tests.ingest.running import write as transcript
+from tests.project import Owner
+from tests.relay.proxy import Proxy
+
+
+async def test_however_many_files_wait_few_batches_exist(tmp_path: Path) -> None:
+    """The files are the queue: what cannot be sent lies there and not in memory."""
+    store, heard = MemoryStore(), Heard()
+    (tmp_path / "projects").mkdir()
+    async with running(ingest(tmp_path, store, heard, concurrency=3)) as river:
+        store.down = True
+        for number in range(80):
+            session = uuid(number)
+            lines = (user(f"{number} {n}", "x" * 2000, session=session) for n in range(5))
+            transcript(tmp_path, *lines, name=f"-p/{session}.jsonl")
+        await until(lambda: len(heard.texts()) == 400)
+        await until(lambda: river.health()["last_error"] is not None)
+        assert river.health()["queue"] == 400
+        gc.collect()
+        waiting = [found for found in gc.get_objects() if isinstance(found, Batch)]
+        assert len(waiting) <= 3
+        store.down = False
+        await until(lambda: len(store.messages) == 400)
+        await until(lambda: river.health()["queue"] == 0)
+    assert len(heard.texts()) == 400
+
+
+async def test_a_store_that_is_away_is_not_stormed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts do not grow with the number of files, and come ever more rarely."""
+
+    class Away(MemoryStore):
+        asked = 0
+
+        def _check(self, table: Table) -> None:
+            self.asked += 1
+            super()._check(table)
+
+    pauses: list[float] = []
+    real_timeout = asyncio.timeout
+
+    def timeout(delay: float | None) -> asyncio.Timeout:
+        if delay is not None and delay < 30:
+            pauses.append(delay)
+        return real_timeout(delay and delay / 100)
+
+    store = Away()
+    (tmp_path / "projects").mkdir()
+    async with running(ingest(tmp_path, store, concurrency=2, sweep_seconds=3600)) as river:
+        await until(lambda: store.asked > 0)
+        store.down = True
+        monkeypatch.setattr("conv_realtime.ingest.sender.asyncio.timeout", timeout)
+        for number in range(40):
+            session = uuid(number)
+            transcript(tmp_path, user(number, session=session), name=f"-p/{session}.jsonl")
+        asked = store.asked
+        await until(lambda: max(pauses, default=0) > 7)
+        assert store.asked - asked < 60
+        store.down = False
+        await until(lambda: len(store.messages) == 40)
+        assert river.health()["queue"] == 0
+    assert {round(pause, 3) for pause in pauses} != {0.1}, "no jitter"
+
+
+def test_waits_double_up_to_ten_seconds() -> None:
+    """An outage of a day is asked about every ten seconds."""
+    pauses = waits()
+    assert [next(pauses) for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+
+
+# A real network ----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _behind_a_network(
+    folder: Path, local: LocalSupabase, owner: Owner, heard: Heard
+) -> AsyncIterator[tuple[Ingest, Proxy]]:
+    address = urlsplit(local.url)
+    async with Proxy.to(address.hostname or "", address.port or 0) as network:
+        settings: dict[str, Any] = {
+            "supabase_url": f"http://127.0.0.1:{network.port}",
+            "supabase_key": local.secret_key,
+            "owner_id": UUID(owner.id),
+            "request_timeout": 1.0,
+        }
+        async with running(ingest(folder, None, heard, **settings)) as river:
+            yield river, network
+
+
+def _changes(local: LocalSupabase, owner: Owner) -> list[dict[str, Any]]:
+    """Every row of the owner, in the order of the stream."""
+    headers = {"apikey": local.publishable_key, "authorization": f"Bearer {owner.token}"}
+    answer = httpx.post(
+        f"{local.url}/rest/v1/rpc/changes_since",
+        headers=headers,
+        json={"cursor": "start", "max_rows": 1000},
+    )
+    changes: list[dict[str, Any]] = answer.raise_for_status().json()["changes"]
+    return changes
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["cut", "silent"])
+async def test_through_a_network_that_goes_and_comes_back(
+    tmp_path: Path, local_supabase: LocalSupabase, owner: Owner, silent: bool
+) -> None:
+    """Cut, or swallowing every byte: local listeners hear on; the database has all of it once."""
+    heard = Heard()
+    (tmp_path / "projects").mkdir()
+    async with _behind_a_network(tmp_path, local_supabase, owner, heard) as (river, network):
+        path = transcript(tmp_path, user(0, "p0"))
+        await until(lambda: river.health()["queue"] == 0 and _changes(local_supabase, owner))
+        if silent:
+            network.silent = True
+        else:
+            network.open = False
+            network.cut()
+        for number in range(1, 30):
+            with path.open("ab") as file:
+                file.write(user(number, f"p{number}", at=number))
+        await until(lambda: len(heard.texts()) == 30)
+        await until(lambda: river.health()["last_error"] is not None)
+        path.write_bytes(path.read_bytes() + assistant("a", "m"))
+        await until(lambda: len(heard.texts()) == 31)
+        network.silent, network.open = False, True
+        network.cut()  # what was swallowed does not come later
+        await until(lambda: river.health()["queue"] == 0, 40)
+        await until(lambda: river.health()["last_error"] is None)
+        assert [one.state async for one in river.verify()] == ["equal"]
+    rows = [change["row"] for change in _changes(local_supabase, owner)]
+    messages = [row for row in rows if "role" in row]
+    assert len(messages) == 31
+    assert [row["seq"] for row in messages] == sorted(row["seq"] for row in messages)
+    assert all(row["deleted_at"] is None for row in messages)
+
+
+async def test_an_outage_is_no_reason_to_park(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the gateway answers meanwhile, with or without a body."""
+
+    monkeypatch.setattr("conv_realtime.ingest.pace.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
+
+    class Shaky(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answers = ["503", "502", "PGRST002", "57P01", "XX000", "ReadTimeout", "57014"] * 3
+
+        def _check(self, table: Table) -> None:
+            if table == "messages" and self.answers:
+                raise StoreError(table, self.answers.pop(), "away", retryable=True)
+
+    store = Shaky()
+    transcript(tmp_path, *(user(n, f"p{n}") for n in range(9)))
+    async with ingest(tmp_path, store) as river:
+        await river.backfill()
+        assert river.dead_letters == []
+    assert texts(store) == [f"p{n}" for n in range(9)]
