@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conv_realtime.local.realtime.rules import Rules
+from tests.local.replay.captures import Line
 from tests.local.replay.compare import Gap
 from tests.local.replay.project import ALICE, Server, token
 
@@ -30,13 +31,13 @@ class Flow:
 
     Attributes:
         steps: what happens between the frames, in their order.
-        rewrite: changes a text frame of the client that would be stale by now.
+        rewrite: gives the frame of the client that is sent; changes what would be stale by now.
         rules: of a server for this flow alone; None plays it on the one behind the gateway.
         apart: whether it is about waiting and shares nothing with others, so that they go on.
     """
 
     steps: tuple[Step, ...] = ()
-    rewrite: Callable[[str], str] = lambda text: text
+    rewrite: Callable[[Line], str | bytes] = lambda line: line.data
     rules: Rules | None = None
     apart: bool = False
 
@@ -87,18 +88,33 @@ async def _stop(server: Server) -> None:
     server.stop()
 
 
-def _since_an_hour_ago(text: str) -> str:
-    return re.sub(r'("since": )1\d{12}', lambda found: f"{found[1]}{now_ms() - 3_600_000}", text)
+def _replaced(pattern: str, value: Callable[[], object]) -> Callable[[Line], str | bytes]:
+    """Puts another value where a pattern ends, as JSON."""
+
+    def rewrite(line: Line) -> str | bytes:
+        assert isinstance(line.data, str)
+        return re.sub(pattern, lambda found: found[1] + json.dumps(value()), line.data)
+
+    return rewrite
 
 
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return int(time.time() * 1000)
+def _an_hour_ago_ms() -> int:
+    return int(time.time() * 1000) - 3_600_000
 
 
-def _expiring_soon(text: str) -> str:
-    soon = token("anon", exp=int(time.time()) + 5)
-    return re.sub(r'("access_token": )"[^"]*"', lambda found: found[1] + json.dumps(soon), text)
+def _token_for_seconds() -> str:
+    return token("anon", exp=int(time.time()) + 5)
+
+
+def _whole(line: Line) -> str | bytes:
+    """Restores a broadcast of many x that was cut in the capture."""
+    if not line.cut_from:
+        return line.data
+    assert isinstance(line.data, str)
+    head = line.data.removesuffix("...")
+    ref = {100: 2, 2900: 3, 3100: 4, 4700: 5}[line.cut_from // 1000]
+    tail = '"}}]' if head.startswith("[") else f'"}}}}, "ref": "{ref}", "join_ref": "1"}}'
+    return head + "x" * (line.cut_from - len(head) - len(tail)) + tail
 
 
 ANON, AS_ALICE = token("anon"), token("authenticated", ALICE)
@@ -282,16 +298,21 @@ FLOWS: dict[str, Flow] = {
             ),
         )
     ),
-    "private_replay": Flow((before("^out http", FROM_THE_DATABASE),), _since_an_hour_ago),
+    "private_replay": Flow(
+        (before("^out http", FROM_THE_DATABASE),),
+        rewrite=_replaced(r'("since": )\d+', _an_hour_ago_ms),
+    ),
     "py_client_3_private_alice": Flow((before("INSERT", FROM_THE_DATABASE),)),
-    "expiry": Flow(rewrite=_expiring_soon, apart=True),
+    "expiry": Flow(
+        rewrite=_replaced(r'("access_token": )"[^"]*"', _token_for_seconds), apart=True
+    ),
+    "big": Flow(rewrite=_whole),
     "idle": Flow(rules=Rules(idle_seconds=1.0), apart=True),
     "restart": Flow((before("^in close", _stop),), rules=Rules(), apart=True),
 }  # fmt: skip
 """Flows that are more than their frames."""
 
 NOT_PLAYED = {
-    "big": "its frames were cut when they were captured",
     "dbdown": "depends on when the database went",
     "dbdown_private": "depends on when the database went",
     "gapcold": "depends on how long the server took to connect",

@@ -24,11 +24,19 @@ _SHORT = 0.05
 
 
 class _Connection:
-    """One connection of the capture; `received` is what the capture's server would have sent."""
+    """One connection of the capture.
+
+    Attributes:
+        received: what the capture's server would have sent.
+        websocket: None before and after.
+        over: set when the capture has ended: what comes now is no part of it.
+        number: as in the capture.
+    """
 
     def __init__(self, number: int, version: Version) -> None:
         self.received: list[Line] = []
         self.websocket: ClientConnection | None = None
+        self.over = False
         self.number = number
         self._version = version
         self._refs = itertools.count(1)
@@ -88,7 +96,8 @@ class _Connection:
         return await self.until(lambda: len(self.received) >= count, seconds)
 
     def _keep(self, op: str, data: str | bytes, code: int | None = None) -> None:
-        self.received.append(Line(self.number, True, op, data, code))
+        if not self.over:
+            self.received.append(Line(self.number, True, op, data, code))
         self._arrived.set()
 
     def _note_own(self, data: str) -> None:
@@ -161,6 +170,7 @@ class Player:
                 yield
             finally:
                 for connection in self._connections.values():
+                    connection.over = True
                     if connection.websocket is not None:
                         stack.push_async_callback(connection.websocket.close)
 
@@ -182,8 +192,7 @@ class Player:
             if line.op == "close":
                 await websocket.close(line.code or 1000)
             else:
-                data = line.data if isinstance(line.data, bytes) else self._flow.rewrite(line.data)
-                await websocket.send(data)
+                await websocket.send(self._flow.rewrite(line))
 
     async def _caught_up(self) -> None:
         """Waits until each connection has what its captured one had by then.
