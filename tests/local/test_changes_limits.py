@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -22,7 +23,7 @@ from tests.local.changes import (
 )
 from tests.local.own_postgres import kill_postmaster, open_folder
 from tests.local.own_realtime import serving
-from tests.local.realtime_client import socket
+from tests.local.realtime_client import PATIENCE, socket
 
 TRAPPED = """
 create table {name} (id int primary key, v text);
@@ -192,3 +193,43 @@ async def test_changes_go_on_after_a_restart_of_postgres_and_it_is_told() -> Non
                         await db.execute(f"insert into {plain.name} values (2, 'after')".encode())
                         payloads = await arrived(client, 2, topic)
     assert [one["data"]["record"]["v"] for one in payloads] == ["before", "after"]
+
+
+async def test_a_channel_is_told_when_other_tables_are_published(
+    local_supabase: LocalSupabase, plain: Table
+) -> None:
+    """An error for a table that is gone, and the old words when it is back."""
+    async with (
+        serving(local_supabase, Rules(publication_seconds=0.05)) as server,
+        socket(server) as client,
+    ):
+        topic, _ = await subscribe(client, [plain.binding()], name="table")
+        await plain.run("alter publication supabase_realtime drop table @")
+        gone = await system(client, "table", 1)
+        assert (gone["status"], plain.name in gone["message"]) == ("error", True)
+        assert "Please check Realtime is enabled" in gone["message"]
+        await plain.run("insert into @ values (1, 'unheard')")
+        await plain.run("alter publication supabase_realtime add table @")
+        assert (await system(client, "table", 2))["status"] == "ok"
+        await plain.run("insert into @ values (2, 'heard')")
+        (row,) = await arrived(client, 1, topic)
+    assert row["data"]["record"]["id"] == 2
+
+
+async def test_a_publication_that_is_made_anew_goes_on() -> None:
+    """Supabase's guides drop and create it: what is published then is heard of."""
+    with open_folder() as folder:
+        async with LocalSupabase(folder, port=0) as local, table(local.db_url, PLAIN) as plain:
+            async with socket(local) as client:
+                topic, _ = await subscribe(client, [plain.binding()], name="anew")
+                await plain.run("drop publication supabase_realtime")
+                await plain.run("insert into @ values (1, 'unheard')")
+                await plain.run("create publication supabase_realtime for table @")
+                await plain.run("insert into @ values (2, 'heard')")
+                async with asyncio.timeout(PATIENCE):
+                    number = 2
+                    while not changes(client, topic):
+                        number += 1
+                        await plain.run("insert into @ values (%s, 'heard')", number)
+                        await plain.run("select pg_sleep(0.05)")
+        assert "unheard" not in str([one.payload for one in changes(client, topic)])

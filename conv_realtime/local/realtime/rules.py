@@ -29,6 +29,7 @@ class Rules:
         join_error_seconds: the delay before a refused join is answered.
         connect_error_seconds: the delay before a connection is refused.
         policy_seconds: after which a policy that does not answer is given up.
+        publication_seconds: between two looks at which tables are published.
     """
 
     idle_seconds: float = 60.0
@@ -39,6 +40,7 @@ class Rules:
     join_error_seconds: float = 0.0
     connect_error_seconds: float = 0.0
     policy_seconds: float = 5.0
+    publication_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

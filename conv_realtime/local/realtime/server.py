@@ -94,7 +94,8 @@ class RealtimeServer:
             )
             stack.push_async_callback(connections.close)
             await stack.enter_async_context(self._replication())
-            changes = Changes(self._dsn, self._rules.policy_seconds)
+            rules = self._rules
+            changes = Changes(self._dsn, rules.policy_seconds, rules.publication_seconds)
             await stack.enter_async_context(changes.running())
             self._around = Surroundings(
                 self._topics,

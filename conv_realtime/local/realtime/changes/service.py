@@ -40,7 +40,6 @@ log = logging.getLogger("conv_realtime.local.realtime")
 
 EXTENSION = "postgres_changes"
 SUBSCRIBED = "Subscribed to PostgreSQL"
-PUBLICATION_SECONDS = 5.0
 _ADMISSIONS = 2
 _RETRY_SECONDS = 0.2
 
@@ -52,9 +51,11 @@ class Changes:
         dsn: of a role that may replicate; checks are made as ``authenticator``, and everything
             else as ``postgres``.
         statement_seconds: after which PostgreSQL ends a check.
+        publication_seconds: between two looks at which tables are published.
     """
 
-    def __init__(self, dsn: str, statement_seconds: float) -> None:
+    def __init__(self, dsn: str, statement_seconds: float, publication_seconds: float) -> None:
+        self._publication_seconds = publication_seconds
         self._checks = Checks(dsn, statement_seconds)
         self._admission = Connections(
             dsn, "postgres", limit=_ADMISSIONS, statement_seconds=statement_seconds
@@ -156,7 +157,7 @@ class Changes:
         try:
             bindings = [read_binding(one) for one in self._asked[channel][0]]
             bindings.reverse()  # real servers begin with the last, and name the first that fails
-            self._tables = await self._admitted(channel, bindings)
+            tables = await self._admitted(channel, bindings)
         except BindingRefused as refusal:
             self._end(channel)
             self._tell(channel, "error", str(refusal))
@@ -165,6 +166,8 @@ class Changes:
             self._end(channel)
             self._tell(channel, "error", f"Unable to subscribe to changes: {type(error).__name__}")
         else:
+            if not self._all:
+                self._tables = tables
             if channel not in self._of:
                 self._live(channel, bindings)
             self._tell(channel, "ok", SUBSCRIBED)
@@ -198,7 +201,7 @@ class Changes:
     async def _watch_publication(self) -> None:
         """Tells channels when the publication has other tables for them than before."""
         while True:
-            await asyncio.sleep(PUBLICATION_SECONDS)
+            await asyncio.sleep(self._publication_seconds)
             if not self._all:
                 continue
             try:
