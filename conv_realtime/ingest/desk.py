@@ -93,8 +93,7 @@ class Desk:
         letters = self.checkpoints.letters
         if batch is None or not letters.forgotten:
             return batch
-        if new := batch.below(letters.forgotten) - letters.forgotten:
-            letters.forget(new)
+        letters.forget(batch.below(letters.forgotten))
         return batch.without(letters.forgotten)
 
     async def known(self, follower: Follower) -> Mapping[UUID, KnownConversation]:

@@ -54,8 +54,7 @@ async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) ->
 async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> None:
     """Withdraw conversations that were erased for good from everybody who was told of them."""
     letters = desk.checkpoints.letters
-    if new := set(forgotten) - letters.forgotten:
-        letters.forget(new)
+    letters.forget(forgotten)
     for conversation in letters.forgotten & desk.announcer.rows.keys():
         path, row = desk.announcer.rows[conversation]
         revisions = await _revisions(desk, tender, path, conversation)

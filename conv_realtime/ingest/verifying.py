@@ -19,6 +19,7 @@ from uuid import UUID
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.digest import digest, text_sha256
+from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import STRIDE, Desk
@@ -117,12 +118,22 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
             ]
         if not follower.settled:
             await fit(desk, follower, await desk.known(follower))
-        ids = [id for id, _ in follower.rows.conversations()]
+        rows = [follower.rows.conversation(fold) for _, fold in follower.rows.conversations()]
+        ids = {row.id for row in rows} | {row.parent_id for row in rows if row.parent_id}
         stored = await desk.ask(lambda: desk.store.digests(ids))
         return [
-            await _compare_one(desk, follower, fold, file, stored.get(id))
-            for id, fold in follower.rows.conversations()
+            Verified(id, path, "forgotten", len(fold.entries))
+            if _is_forgotten(row, stored)
+            else await _compare_one(desk, follower, fold, file, stored.get(id))
+            for row, (id, fold) in zip(rows, follower.rows.conversations(), strict=True)
         ]
+
+
+def _is_forgotten(row: Conversation, stored: Mapping[UUID, Digest]) -> bool:
+    """Return whether a conversation was erased for good, or what it is a subagent of."""
+    above = {row.parent_id} if is_subagent(row.agent_id) else set()
+    found = (stored.get(id) for id in (row.id, *above) if id is not None)
+    return any(one is not None and one.forgotten for one in found)
 
 
 def _read_all(follower: Follower, file: disk.OpenFile) -> None:
@@ -141,8 +152,6 @@ async def _compare_one(
     row = follower.rows.conversation(fold)
     refused = desk.checkpoints.letters.faults.get(row.id)
     count = len(fold.entries)
-    if stored is not None and stored.forgotten:
-        return Verified(row.id, follower.path, "forgotten", count)
     if stored is None:
         words = [f"the database refuses it: {refused.reason}"] if refused else []
         return Verified(row.id, follower.path, "missing", count, words)

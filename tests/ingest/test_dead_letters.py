@@ -349,6 +349,24 @@ async def test_a_request_that_takes_too_long_is_made_smaller(tmp_path: Path) -> 
     assert max(store.sizes) > 4
 
 
+async def test_a_request_that_is_too_large_is_made_smaller(tmp_path: Path) -> None:
+    """A proxy in front bounds bodies; what is above that alone is parked, the rest is written."""
+
+    class Bounded(MemoryStore):
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if sum(len(row.text) for row in rows if isinstance(row, Message)) > 1000:
+                raise StoreError(table, "413", "too large", retryable=False)
+            return await super().write(table, rows, **hints)
+
+    store = Bounded()
+    said = [f"{n} " + "x" * (2000 if n == 5 else 300) for n in range(12)]
+    transcript(tmp_path, *_lines(*said))
+    async with ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        assert [fault.code for fault in letters(ingest)] == ["413"]
+    assert texts(store) == [text for text in said if len(text) < 1000]
+
+
 async def test_what_is_twice_in_a_request_is_written(tmp_path: Path) -> None:
     """21000 is nobody's fault: each half of the request may have one of the two."""
 

@@ -13,7 +13,14 @@ import pytest
 import respx
 
 from conv_realtime.core.refusals import Refusal, judge
-from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
+from conv_realtime.edges.store import (
+    SupabaseStore,
+    advised,
+    connect,
+    family,
+    forget,
+    http_client,
+)
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Conversation, Message, Project, Row
 from conv_realtime.settings import Settings
@@ -334,3 +341,32 @@ def test_a_first_refusal_names_the_setting_to_put_right(code: str, name: str) ->
     error = advised(StoreError("schema_version", code, "refused", retryable=False))
     assert isinstance(error, ConfigError)
     assert error.name == name
+
+
+async def test_a_long_conversation_is_forgotten_in_pieces(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """Thousands of messages are more than one statement's time; nothing is left in the end."""
+    project, conversation, messages = _rows(member.id, 1150)
+    child = conversation.model_copy(
+        update={"id": uuid4(), "parent_id": conversation.id, "agent_id": "a", "title": "below"}
+    )
+    settings = Settings(supabase_url=supabase.url, supabase_key=supabase.secret_key)
+    async with http_client(30) as http:
+        client = await connect(settings, http)
+        store = SupabaseStore(client)
+        await _write_all(store, (project, conversation, messages))
+        await store.write("conversations", [child])
+        assert await family(client, conversation.id, uuid4()) is None
+        found = await family(client, conversation.id, UUID(member.id))
+        assert found is not None
+        assert (list(found.ids), found.already) == ([conversation.id, child.id], False)
+        await forget(client, found)
+        again = await family(client, conversation.id)
+        assert again is not None and again.already
+        gone = await store.forgotten(UUID(member.id), conversation.machine)
+        digests = await store.digests(found.ids)
+        texts = [message.deleted async for message in store.stored_messages(conversation.id)]
+    assert set(gone) == set(found.ids)
+    assert (digests[conversation.id].messages, digests[conversation.id].deleted) == (0, 1150)
+    assert texts == [True] * 1150

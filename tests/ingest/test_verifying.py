@@ -200,6 +200,25 @@ async def test_what_is_forgotten_is_as_it_should_be(tmp_path: Path, store: Memor
     assert store.messages == {}
 
 
+async def test_a_subagent_of_what_is_forgotten_is_forgotten_too(tmp_path: Path) -> None:
+    """Also one that the database has never seen: nothing of it is sent, and nothing is missing."""
+    path = transcript(tmp_path, user("q"))
+    os.utime(path, (0, 0))
+    store = MemoryStore()
+    await _read(tmp_path, store)
+    (id,) = store.conversations
+    store.forget(id)
+    path.write_bytes(path.read_bytes() + user("s", "secret", isSidechain=True))
+    os.utime(path, (0, 0))
+    for state in ("state", "empty"):
+        settings: dict[str, Any] = {"state_dir": tmp_path / state}
+        async with ingest(tmp_path, store, **settings) as river:
+            await river.backfill()
+        found = await _verified(tmp_path, store, **settings)
+        assert [one.state for one in found] == ["forgotten", "forgotten"]
+    assert (store.messages, store.conversations) == ({}, {})
+
+
 async def test_copies_and_several_conversations_of_a_file(tmp_path: Path) -> None:
     """Each conversation once: subagents apart, copies not at all."""
     lines = [user("q"), user("s1", isSidechain=True), assistant("a", "m")]

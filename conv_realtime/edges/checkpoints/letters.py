@@ -81,8 +81,11 @@ class DeadLetters:
 
     def forget(self, conversations: Collection[UUID]) -> None:
         """Note conversations that were erased for good."""
-        self.forgotten.update(conversations)
-        ids = [(self._destination, str(id)) for id in conversations]
+        new = set(conversations) - self.forgotten
+        if not new:
+            return
+        self.forgotten |= new
+        ids = [(self._destination, str(id)) for id in new]
 
         def work(db: Connection) -> None:
             db.executemany("insert or replace into forgotten values (?,?)", ids)
