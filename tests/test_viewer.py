@@ -6,23 +6,25 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 
 from conv_realtime import testing, viewer
 from conv_realtime.cli.server import Server
 from tests.browser import Page, browser, needs_chromium, open_page
+from tests.ingest.running import until
 
 pytestmark = needs_chromium
 
 
 @asynccontextmanager
-async def _viewed() -> AsyncIterator[tuple[testing.TestBridge, Page]]:
+async def _viewed(**settings: Any) -> AsyncIterator[tuple[testing.TestBridge, Page]]:
     """Run a bridge with its viewer, and a browser that looks at it."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server("127.0.0.1", 0))
         stack.push_async_callback(server.stop)
-        bridge = await stack.enter_async_context(testing.bridge())
+        bridge = await stack.enter_async_context(testing.bridge(**settings))
         await server.start(Starlette(routes=[*bridge.bridge.routes, *viewer.routes()]))
         connection = await stack.enter_async_context(browser())
         yield bridge, await open_page(connection, f"http://{server.address}/")
@@ -116,6 +118,23 @@ async def test_of_two_quick_choices_the_last_is_shown() -> None:
         assert await page.value(last) == await page.value(
             "[...document.querySelectorAll('#conversations strong')].at(-1).textContent"
         )
+        assert page.complaints == []
+
+
+async def test_a_forgotten_conversation_leaves_the_page() -> None:
+    """The list, the messages and the title; the others stay."""
+    async with _viewed(sweep_seconds=0.1) as (bridge, page):
+        await page.until(LIVE)
+        bridge.append(testing.claude_line("harmless", session=SESSION_1[:-1] + "2"))
+        bridge.append(testing.claude_line("my secret"))
+        await page.until("document.querySelectorAll('#conversations button').length === 2")
+        await page.until("document.body.textContent.includes('my secret')")
+        known = bridge.store.conversations
+        await until(lambda: [row for row in known.values() if row.title == "my secret"])
+        bridge.store.forget(next(row.id for row in known.values() if row.title == "my secret"))
+        await page.until("document.querySelectorAll('#conversations button').length === 1")
+        await page.until("!document.body.textContent.includes('my secret')")
+        assert await page.value("document.body.textContent.includes('harmless')")
         assert page.complaints == []
 
 

@@ -37,7 +37,7 @@ async def send(desk: Desk, book: Book) -> None:
     Raises:
         StoreError: the store refuses for good, and the sender is not stubborn.
     """
-    resent, attempts = False, 0
+    lost_at, attempts = -1, 0
     while (follower := book.follower) is not None:
         try:
             await settle(desk, book, follower)
@@ -52,12 +52,13 @@ async def send(desk: Desk, book: Book) -> None:
                 batch, generation = await _next(desk, book, follower)
                 if batch is None:
                     break
-                outcome = await desk.sender.write(batch, book.path, resent=resent)
+                outcome = await desk.sender.write(batch, book.path, resent=lost_at >= 0)
         except MissingParentError as error:
             logger.warning("the database lost rows (%s); sending %s again", error, book.path)
             desk.sender.forget_projects()
             follower.forget_sent()
-            resent = True
+            assert batch is not None  # it was being written
+            lost_at = batch.mark[0]
             continue
         except PutOffError as put_off:
             attempts += 1
@@ -67,7 +68,9 @@ async def send(desk: Desk, book: Book) -> None:
             logger.debug("%s waits: %s", book.path, put_off)
             await asyncio.sleep(LATER_SECONDS)
             continue
-        resent, attempts = False, 0
+        attempts = 0
+        if batch.mark[0] >= lost_at:  # through what was refused for its missing parent
+            lost_at = -1
         if book.generation != generation or book.follower is not follower:
             continue
         if not _judge(desk, follower, batch, outcome):

@@ -246,6 +246,24 @@ async def test_a_parent_that_never_comes_is_a_row_that_is_refused(tmp_path: Path
     assert (fault.table, fault.code, texts(store)) == ("messages", "23503", ["c"])
 
 
+async def test_nor_one_that_is_missing_far_into_a_file(tmp_path: Path) -> None:
+    """The file is sent once more from its start, and not over and over."""
+
+    class Dropping(Strict):
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            kept = [r for r in rows if not (isinstance(r, Conversation) and r.agent_id)]
+            return await super().write(table, kept, **hints)
+
+    store = Dropping(says())
+    lines = _lines(*(f"p{n}" for n in range(9)))
+    transcript(tmp_path, *lines, user("s", "below", isSidechain=True), *_lines("last")[-1:])
+    async with asyncio.timeout(20), ingest_of(tmp_path, store, batch_rows=2) as ingest:
+        await ingest.backfill()
+        (fault,) = letters(ingest)
+    assert (fault.table, fault.code, len(texts(store))) == ("messages", "23503", 9)
+    assert store.asked < 60
+
+
 @pytest.mark.parametrize("code", ["PGRST301", "42501", "PGRST205", "25006", "403", "P0001"])
 async def test_a_refusal_of_everything_parks_nothing(
     tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
