@@ -80,6 +80,15 @@ async def test_a_bad_binding_is_refused_in_the_words_of_a_real_server(
         assert all(frame.event != "phx_close" for frame in client.received)
 
 
+async def test_a_channel_has_so_many_bindings_and_no_more(local_supabase: LocalSupabase) -> None:
+    """Each is checked in the database."""
+    many = [{"event": "*", "schema": "public", "table": f"t{n}"} for n in range(1001)]
+    async with socket(local_supabase) as client:
+        await client.join("many", postgres_changes=many)
+        told = await system(client, "many")
+    assert (told["status"], told["message"]) == ("error", "Too many bindings, at most 1000")
+
+
 @pytest.mark.parametrize("version", list(Version))
 async def test_a_table_that_is_not_published_spoils_the_channel(
     local_supabase: LocalSupabase, todos: Table, version: Version

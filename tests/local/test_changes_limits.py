@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -173,6 +174,31 @@ async def test_a_socket_that_does_not_read_is_dropped_and_the_others_hear_everyt
                 "insert into @ select n, repeat('x', 100000) from generate_series(1, 120) n"
             )
             assert len(await arrived(healthy, 120)) == 120
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_burst_does_not_overrun_a_socket_that_reads_slowly(
+    local_supabase: LocalSupabase, plain: Table, wrapped: bool
+) -> None:
+    """It gets several times what may wait for it, because the stream waits."""
+    rules = Rules(max_buffered_bytes=4 << 20)
+    join = '["1","1","realtime:slow","phx_join",{{"config":{{"postgres_changes":[{}]}}}}]'
+    wanted = f'{{"event":"*","schema":"public","table":"{plain.name}"}}'
+    async with serving(local_supabase, rules, wrapped=wrapped) as server:
+        url = f"{server.url.replace('http', 'ws')}/realtime/v1/websocket"
+        query = f"?apikey={server.publishable_key}&vsn=2.0.0"
+        async with connect(url + query, max_queue=1, compression=None, close_timeout=1) as slow:
+            await slow.send(join.format(wanted))
+            while b"Subscribed" not in bytes(await slow.recv(decode=False)):
+                pass
+            await plain.run(
+                "insert into @ select n, repeat('x', 100000) from generate_series(1, 200) n"
+            )
+            async with asyncio.timeout(PATIENCE):
+                for number in range(1, 201):
+                    await asyncio.sleep(0.002)
+                    frame = json.loads(await slow.recv())
+                    assert frame[4]["data"]["record"]["id"] == number
 
 
 async def test_changes_go_on_after_a_restart_of_postgres_and_it_is_told() -> None:

@@ -113,7 +113,7 @@ class Feed:
                 part_bytes=PART_BYTES,
             )
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(source.run(), name="conv_realtime.local.changes.wal")
+                reading = group.create_task(_read(source), name="conv_realtime.local.changes.wal")
                 while self._wanted.is_set():
                     await self._unwanted.wait()
                     await asyncio.sleep(LINGER_SECONDS)
@@ -225,3 +225,13 @@ class Feed:
         if found is not None:
             self._tables[relation.oid] = time.monotonic(), roles, found
         return found
+
+
+async def _read(source: WalSource) -> None:
+    """Streams until cancelled; what it cannot read costs a gap, and not everything else."""
+    while True:
+        try:
+            await source.run()
+        except Exception:
+            log.exception("the stream of changes broke")
+        await asyncio.sleep(_RETRY_SECONDS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,6 +40,8 @@ log = logging.getLogger("conv_realtime.local.realtime")
 
 EXTENSION = "postgres_changes"
 SUBSCRIBED = "Subscribed to PostgreSQL"
+MAX_BINDINGS = 1_000
+ADMISSION_SECONDS = 10.0
 _ADMISSIONS = 2
 _RETRY_SECONDS = 0.2
 
@@ -155,7 +157,10 @@ class Changes:
     async def _confirm(self, channel: Channel) -> None:
         """Checks a subscription, makes it live, and tells what became of it."""
         try:
-            bindings = [read_binding(one) for one in self._asked[channel][0]]
+            asked = self._asked[channel][0]
+            if len(asked) > MAX_BINDINGS:
+                raise BindingRefused(f"Too many bindings, at most {MAX_BINDINGS}")
+            bindings = [read_binding(one) for one in asked]
             bindings.reverse()  # real servers begin with the last, and name the first that fails
             tables = await self._admitted(channel, bindings)
         except BindingRefused as refusal:
@@ -179,7 +184,7 @@ class Changes:
         while True:
             try:
                 async with self._admission.take() as connection:
-                    tables = await admit(connection, channel.token.role, bindings)
+                    tables = await _in_time(admit(connection, channel.token.role, bindings))
             except Away:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
@@ -235,3 +240,11 @@ class Changes:
     def _tell(self, channel: Channel, status: str, message: str) -> None:
         frame = replies.system(channel, EXTENSION, status, message)
         channel.subscriber.push(encode(channel.subscriber.version, frame))
+
+
+async def _in_time(admission: Awaitable[Published]) -> Published:
+    try:
+        async with asyncio.timeout(ADMISSION_SECONDS):
+            return await admission
+    except TimeoutError as error:
+        raise BindingRefused("Too many database timeouts") from error
