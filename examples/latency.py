@@ -28,12 +28,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import websockets
 from realtime import RealtimeSubscribeStates
 from supabase import AsyncClient, acreate_client
-from websockets.asyncio.client import ClientConnection
 
-from conv_realtime import conversation_id, message_id
+from conv_realtime import Live, connect, conversation_id, message_id
 from conv_realtime.testing import claude_line
 
 MACHINE = "latency"
@@ -153,12 +151,11 @@ async def measure_disk(folder: Path) -> dict[str, Any]:
 # The readers -------------------------------------------------------------------------------
 
 
-async def read_ws(clock: Clock, client: ClientConnection) -> None:
+async def read_ws(clock: Clock, live: Live) -> None:
     """Follow /ws."""
-    async for frame in client:
-        event = json.loads(frame)
-        if event["type"] == "new_message":
-            clock.see(WS, event["data"]["id"])
+    async for event in live:
+        if event.type == "new_message":
+            clock.see(WS, str(event.data.id))
 
 
 async def read_table(clock: Clock, supabase: AsyncClient) -> None:
@@ -296,9 +293,9 @@ async def measure(folder: Path, lines: int, files: int, rate: float) -> bool:
         stack.push_async_callback(supabase.realtime.close)
         transcripts = Transcripts(root, ready["owner_id"], files)
         readers = [WS, TABLE]
-        client = await stack.enter_async_context(websockets.connect(ready["ws"], max_size=None))
-        await client.recv()  # connection_established: what is written from here on is heard
-        await stack.enter_async_context(running(read_ws(clock, client)))
+        # Entered, it is subscribed: what is written from here on is heard.
+        live = await stack.enter_async_context(connect(ready["ws"]))
+        await stack.enter_async_context(running(read_ws(clock, live)))
         await stack.enter_async_context(running(read_table(clock, supabase)))
         await transcripts.append(clock, files, rate, readers)
         await clock.complete()

@@ -13,6 +13,7 @@ const given = globalThis.WebSocket ? {} : { WebSocket: (await import("ws")).defa
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 let lost = 0; // the share of broadcasts that get lost
+let dropped = 0;
 let answers = null; // what the next reader of changes asks instead
 let requests = 0; // of the Data API
 
@@ -22,7 +23,10 @@ class Lossy extends (given.WebSocket ?? WebSocket) {
   }
   set onmessage(listener) {
     // Broadcasts from the database are the binary frames.
-    super.onmessage = (event) => (typeof event.data === "string" || Math.random() >= lost) && listener(event);
+    super.onmessage = (event) => {
+      if (typeof event.data !== "string" && Math.random() < lost) dropped++;
+      else listener(event);
+    };
   }
 }
 
@@ -122,6 +126,9 @@ const commands = {
   },
   reaches({ cursor, target }) {
     return reaches(cursor, target);
+  },
+  dropped() {
+    return dropped;
   },
   requests() {
     return requests;

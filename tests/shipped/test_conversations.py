@@ -216,10 +216,16 @@ async def test_a_cursor_that_is_not_known_means_fetching_anew(
         await shown.follow("talk", conversation=str(talk.id), **NEVER)
         await shown.becomes("talk", "live")
         await shown.node.do("answer", instead={"cursor": FOREIGN})
+        await shown.node.do("lose", share=1)
         await write(writer, message("2", 2, of=talk))
-        await shown.shows("talk", talk, "1", "2")
+        async with asyncio.timeout(WITHIN):  # the row, and `changed`
+            while await shown.node.do("dropped") < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await shown.node.do("lose", share=0)
         await write(writer, message("3", 3, of=talk))
         await shown.shows("talk", talk, "1", "2", "3")
+        await write(writer, message("4", 4, of=talk))
+        await shown.shows("talk", talk, "1", "2", "3", "4")
 
 
 async def test_more_than_a_page_is_read_page_by_page(

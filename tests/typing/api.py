@@ -19,13 +19,16 @@ from conv_realtime import (
     Event,
     Feed,
     Ingest,
+    Live,
     LocalFeed,
     NewMessage,
     Relay,
+    Rows,
     Settings,
     Store,
     SupabaseFeed,
     SupabaseStore,
+    connect,
     conversation_id,
     message_id,
     project_id,
@@ -52,6 +55,24 @@ async def follow() -> None:
             assert frame
             if event.type == "new_message":
                 assert_type(event, NewMessage)
+
+
+async def fresh_token() -> str:
+    return "token"
+
+
+async def follow_from_afar(id: UUID) -> None:
+    rows = Rows(messages=200)
+    wanted = {"conversations": [id], "snapshot": 200}
+    async with connect("wss://host/ws", token=fresh_token, subscribe=wanted) as live:
+        assert_type(live, Live)
+        await live.subscribe({"types": ["new_message"]})
+        async for event in live:
+            rows.apply(event)
+            assert_type(live.cursor, str | None)
+            if event.type == "new_message":
+                assert_type(event, NewMessage)
+    assert_type([row.text for row in rows.messages(id)], list[str])
 
 
 async def write_only(store: Store) -> None:
