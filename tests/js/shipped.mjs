@@ -16,6 +16,8 @@ let lost = 0; // the share of broadcasts that get lost
 let dropped = 0;
 let answers = null; // what the next reader of changes asks instead
 let requests = 0; // of the Data API
+let read = 0; // changes
+let held = null; // answers about messages that wait
 
 class Lossy extends (given.WebSocket ?? WebSocket) {
   get onmessage() {
@@ -37,7 +39,13 @@ async function fetchOrNot(url, options) {
     if (asked.cursor) options = { ...options, body: JSON.stringify({ ...asked, ...answers }) };
     answers = null;
   }
-  return fetch(url, options);
+  const response = await fetch(url, options);
+  if (held && String(url).includes("/rest/v1/messages")) {
+    held.answers++;
+    await held.released;
+  }
+  if (String(url).includes("/rpc/changes_since")) read += (await response.clone().json()).changes?.length ?? 0;
+  return response;
 }
 
 const clients = new Map();
@@ -129,6 +137,17 @@ const commands = {
   },
   dropped() {
     return dropped;
+  },
+  hold() {
+    let release;
+    held = { answers: 0, released: new Promise((resolve) => (release = resolve)), release: () => release() };
+  },
+  holding() {
+    return { answers: held.answers, read };
+  },
+  release() {
+    held.release();
+    held = null;
   },
   requests() {
     return requests;

@@ -251,7 +251,7 @@ class Scene:
         proxy.open = True
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])  # supabase-js of either age
 async def test_every_client_ends_in_the_state_it_follows(
     seed: int, local_supabase: LocalSupabase, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

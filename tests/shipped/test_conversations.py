@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import psycopg
 import pytest
 from supabase import AsyncClient
 
@@ -228,6 +229,50 @@ async def test_a_cursor_that_is_not_known_means_fetching_anew(
         await shown.shows("talk", talk, "1", "2", "3", "4")
 
 
+async def test_what_is_announced_is_looked_for_until_it_is_there(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """`changed` runs ahead of what can be read while an older transaction is open."""
+    me = UUID(member.id)
+    async with page(supabase, [member.token]) as (shown, writer):
+        await write(writer, project(owner=me), conversation("one", me))
+        await shown.follow("list", **NEVER)
+        await shown.becomes("list", "live")
+        async with await psycopg.AsyncConnection.connect(supabase.db_url) as older:
+            await older.execute("select pg_current_xact_id()")
+            asked = await shown.node.do("requests")
+            await write(writer, conversation("two", me))
+            async with asyncio.timeout(WITHIN):
+                while await shown.node.do("requests") < asked + 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await shown.lists("list", "one")
+        await shown.lists("list", "one", "two")
+
+
+async def test_what_changes_while_rows_are_fetched_is_not_lost(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """The answer is older than the changes that are read before it comes."""
+    me = UUID(member.id)
+    talk = conversation("one", me)
+    async with page(supabase, [member.token]) as (shown, writer):
+        await write(writer, project(owner=me), talk, message("1", 1, of=talk))
+        await shown.follow("list", **NEVER)  # joins the owner's topic, so that changes are read
+        await shown.becomes("list", "live")
+        await shown.node.do("hold")
+        await shown.begin("talk", conversation=str(talk.id), **NEVER)
+        async with asyncio.timeout(WITHIN):
+            while (await shown.node.do("holding"))["answers"] == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            read = (await shown.node.do("holding"))["read"]
+            await write(writer, message("2", 2, of=talk))
+            while (await shown.node.do("holding"))["read"] == read:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await shown.seen("talk"))["changes"] == 0
+        await shown.node.do("release")
+        await shown.shows("talk", talk, "1", "2")
+
+
 async def test_more_than_a_page_is_read_page_by_page(
     supabase: SupabaseProject, member: Owner
 ) -> None:
@@ -262,12 +307,15 @@ async def test_more_than_a_page_is_read_page_by_page(
         assert list(revisions.values()).count(5000) == 600
 
 
-async def test_a_token_that_expires_is_renewed(local_supabase: LocalSupabase, owner: Owner) -> None:
+@flavours
+async def test_a_token_that_expires_is_renewed(
+    flavour: Flavour, local_supabase: LocalSupabase, owner: Owner
+) -> None:
     """The server ends the channel; the next one is joined with the token that is asked for then."""
     me = UUID(owner.id)
     talk = conversation("one", me)
     short = local_supabase.token(sub=owner.id, expires_in=2)
-    async with page(local_supabase, [short]) as (shown, writer):
+    async with page(local_supabase, [short], flavour) as (shown, writer):
         await write(writer, project(owner=me), talk, message("1", 1, of=talk))
         await shown.follow("talk", conversation=str(talk.id), **QUICK)
         await shown.becomes("talk", "live")
