@@ -140,3 +140,17 @@ def test_every_reader_sees_every_line() -> None:
     assert [facts["seen"] for facts in said if "reader" in facts] == [12, 12, 9, 9]
     assert said[-2]["p99_ms"] > 0
     assert said[-1] == {"another_users_token": "refused"}
+
+
+def test_the_start_of_the_local_supabase_is_measured() -> None:
+    """The startup program starts it on an empty state directory and again on the same one."""
+    done = subprocess.run(
+        [sys.executable, "examples/startup.py", "--times", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["cold", "warm"]

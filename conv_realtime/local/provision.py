@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from conv_realtime.errors import MigrationError
+from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.sql import Migration, migrations
 
 _LEDGER = """
@@ -39,7 +39,21 @@ async def bootstrap(dsn: str, password: str) -> None:
     Args:
         dsn: a superuser's connection.
         password: of the role `postgres`, for connections over TCP.
+
+    Raises:
+        ConfigError: PostgreSQL did not take them; it is as it was before.
     """
+    try:
+        await _bootstrap(dsn, password)
+    except psycopg.Error as error:
+        told = str(error).splitlines()[0]
+        raise ConfigError(
+            "local Supabase",
+            f"its database cannot be prepared: {told}; put that right and start again",
+        ) from error
+
+
+async def _bootstrap(dsn: str, password: str) -> None:
     scripts = _bootstrap_scripts()
     digest = hashlib.sha256("\0".join([password, *scripts]).encode()).hexdigest()
     async with await psycopg.AsyncConnection.connect(dsn, row_factory=tuple_row) as connection:

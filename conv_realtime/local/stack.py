@@ -13,6 +13,7 @@ from uuid import UUID
 from conv_realtime.local import provision
 from conv_realtime.local.address import check_host, is_loopback
 from conv_realtime.local.keys import load_keys
+from conv_realtime.local.postgres.placement import usable
 from conv_realtime.local.postgres.server import Postgres
 from conv_realtime.local.project import LocalProject
 
@@ -58,7 +59,8 @@ class LocalSupabase(LocalProject):
         check_host(self._host, allow_remote=self._allow_remote)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._postgres)
-            self._keys = load_keys(self._folder / "keys.json", self._wanted_owner)
+            with usable(self._folder):
+                self._keys = load_keys(self._folder / "keys.json", self._wanted_owner)
             if not is_loopback(self._host):
                 self._keys.check_secret()
             await provision.bootstrap(self._postgres.dsn(), self._keys.db_password)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -21,24 +23,56 @@ _INSTALLS = ("pginstall18", "pginstall")
 _UNUSED = ("include", "*.a", "pkgconfig", "pgxs")
 
 
-def find_binaries() -> Path:
+def find_binaries(made_by: int | None = None) -> Path:
     """Gives the folder that holds `postgres` and `initdb`.
 
+    Args:
+        made_by: the major version that the data was made by, None for new data: a PostgreSQL of
+            another one cannot read it. The wheel has several.
+
     Raises:
-        ConfigError: neither the environment nor the wheel has them.
+        ConfigError: neither the environment nor the wheel has them, or not of that version.
     """
     override = os.environ.get("CONV_REALTIME_PG_BIN")
     if override:
-        return _checked(Path(override), "CONV_REALTIME_PG_BIN")
+        return _fitting([_checked(Path(override), "CONV_REALTIME_PG_BIN")], made_by)
     spec = importlib.util.find_spec(_WHEEL)  # finds a top-level package without running it
-    for root in (spec.submodule_search_locations or []) if spec else []:
-        for install in _INSTALLS:
-            if (Path(root) / install / "bin" / "postgres").exists():
-                return _checked(Path(root) / install / "bin", _WHEEL)
-    raise ConfigError(
-        "local Supabase",
-        "no PostgreSQL found: pip install 'conv-realtime[local]', or set CONV_REALTIME_PG_BIN",
+    found = [
+        _checked(Path(root) / install / "bin", _WHEEL)
+        for root in (spec.submodule_search_locations or [] if spec else [])
+        for install in _INSTALLS
+        if (Path(root) / install / "bin" / "postgres").exists()
+    ]
+    if not found:
+        raise ConfigError(
+            "local Supabase",
+            "no PostgreSQL found: pip install 'conv_realtime[local]', or set CONV_REALTIME_PG_BIN",
+        )
+    return _fitting(found, made_by)
+
+
+def _fitting(found: list[Path], made_by: int | None) -> Path:
+    if made_by is None:
+        return found[0]
+    versions = {major_version(folder): folder for folder in found}
+    if made_by not in versions:
+        here = " and ".join(str(version) for version in sorted(versions))
+        raise ConfigError(
+            "--state-dir",
+            f"its data was made by PostgreSQL {made_by}, and here is {here}: set "
+            f"CONV_REALTIME_PG_BIN to the bin folder of a PostgreSQL {made_by}, or choose another "
+            "state directory",
+        )
+    return versions[made_by]
+
+
+def major_version(binaries: Path) -> int:
+    """Gives the major version of the programs, 0 if they do not tell."""
+    told = subprocess.run(
+        [binaries / "postgres", "--version"], capture_output=True, text=True, check=False
     )
+    digits = re.search(r"\d+", told.stdout)
+    return int(digits[0]) if digits else 0
 
 
 def _checked(folder: Path, name: str) -> Path:

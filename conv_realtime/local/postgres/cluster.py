@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from conv_realtime.errors import ConfigError
+from conv_realtime.local.postgres.binaries import major_version
 from conv_realtime.local.postgres.orphans import stop_orphan
 from conv_realtime.local.postgres.placement import Placement
 
@@ -64,7 +66,7 @@ def _initialise(placement: Placement, options: list[str]) -> None:
         os.chown(fresh, account.uid, account.gid)
     program = placement.binaries / "initdb"
     options = [*options, "--locale=C"]
-    if _major_version(placement.binaries) >= 17:
+    if major_version(placement.binaries) >= 17:
         options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     made = subprocess.run(
         [program, "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "trust", *options],
@@ -78,16 +80,9 @@ def _initialise(placement: Placement, options: list[str]) -> None:
         extra_groups=[] if account else None,
     )
     if made.returncode != 0:
-        raise ConfigError("local Supabase", f"initdb: {_last_line(made.stderr or made.stdout)}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise failure(made.stderr or made.stdout, placement.data)
     fresh.rename(placement.data)
-
-
-def _major_version(binaries: Path) -> int:
-    told = subprocess.run(
-        [binaries / "postgres", "--version"], capture_output=True, text=True, check=False
-    )
-    digits = told.stdout.rpartition(" ")[2].partition(".")[0].strip()
-    return int(digits) if digits.isdigit() else 0
 
 
 def remembered_port(folder: Path, wanted: int) -> int:
@@ -128,14 +123,44 @@ def open_log(data: Path) -> Generator[int]:
 
 
 def last_words(data: Path) -> str:
-    """Gives what the server's log says of its end."""
+    """Gives what the server's log says."""
     with contextlib.suppress(OSError):
-        told = _log_path(data).read_text(errors="replace")
-        fatal = [line for line in told.splitlines() if "FATAL:" in line or "PANIC:" in line]
-        return _last_line(fatal[-1] if fatal else told)
-    return "ended without a word"
+        return _log_path(data).read_text(errors="replace")
+    return ""
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+_ADVICE = {
+    "No space left on device": "the disk of {folder} is full: free some space and start again; "
+    "nothing that was committed is lost",
+    "Disk quota exceeded": "the quota for {folder} is used up: free some space and start again; "
+    "nothing that was committed is lost",
+    "ermission": "{folder} must belong to the account that runs this: use that account, or another "
+    "state directory",
+    "wrong ownership": "{folder} belongs to another account: use that one, or another state "
+    "directory",
+    "shared memory": "this machine has no shared memory left for PostgreSQL: end what uses it",
+}
+
+
+_ROOM_BYTES = 32 << 20
+"""A new database takes more than so much, and a log segment of a known one half of it."""
+
+
+def _free_bytes(data: Path) -> int:
+    try:
+        return shutil.disk_usage(data.parent).free
+    except OSError:
+        return _ROOM_BYTES
+
+
+def failure(told: str, data: Path) -> ConfigError:
+    """Makes an error of what initdb or the server said when it ended: its words, and what to do."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    fatal = [line for line in lines if re.search(r"FATAL:|PANIC:|error:", line)]
+    words = re.sub(r"^.*?(?=FATAL:|PANIC:|error:)", "", (fatal or lines or ["no message"])[-1])
+    run = told.rpartition("starting PostgreSQL")[2]  # what an earlier run complained of is over
+    if _free_bytes(data) < _ROOM_BYTES:  # then it says so only if it is lucky
+        run += "No space left on device"
+    advice = [text for sign, text in _ADVICE.items() if sign in run]
+    todo = advice[0] if advice else "its log is {folder}/postgres.log"
+    return ConfigError("local Supabase", f"PostgreSQL: {words}; {todo.format(folder=data.parent)}")

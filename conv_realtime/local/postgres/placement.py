@@ -8,11 +8,13 @@ folder that is not ours is ever changed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,24 +68,56 @@ def place(folder: Path) -> Placement:
     """Decides where the PostgreSQL of `folder` lives and makes the folders above its data.
 
     Raises:
-        ConfigError: no PostgreSQL, no account to run it as, or a folder that cannot be written.
+        ConfigError: no PostgreSQL that fits, no account to run it as, or somebody else's data.
+        OSError: a folder cannot be written.
     """
-    binaries = find_binaries()
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        data = folder / "pgdata"
+        _check_owner(data)
+        return Placement(None, find_binaries(made_by(data)), data, _socket_folder(folder, None))
+    return _place_for_root(folder)
+
+
+@contextlib.contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Makes an error of the operating system one that says what to do.
+
+    Raises:
+        ConfigError: the folder cannot be used as it is.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() != 0:
-            return Placement(None, binaries, folder / "pgdata", _socket_folder(folder, None))
-        return _place_for_root(folder, binaries)
+        yield
     except OSError as error:
-        raise ConfigError("--state-dir", f"cannot use {error.filename}: {error.strerror}") from None
+        reason = f"cannot use {error.filename or folder}: {error.strerror}"
+        raise ConfigError("--state-dir", f"{reason}; free it or choose another") from error
 
 
-def _place_for_root(folder: Path, binaries: Path) -> Placement:
+def made_by(data: Path) -> int | None:
+    """Gives the major version of the PostgreSQL that made `data`, None if there is none."""
+    try:
+        told = (data / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        return None
+    return int(told) if told.isdigit() else None
+
+
+def _check_owner(data: Path) -> None:
+    if data.exists() and (owner := data.stat().st_uid) != os.geteuid():
+        raise ConfigError(
+            "--state-dir",
+            f"{data} belongs to user {owner}, and this is user {os.geteuid()}: run it as that one, "
+            "or choose another state directory",
+        )
+
+
+def _place_for_root(folder: Path) -> Placement:
     home = kept_elsewhere(folder) or folder
     account = _account(home / "pgdata")
     # Data that was once made elsewhere stays there, even if the folder has been opened since.
     if home == folder and not reachable(folder, account):
         home = _move_elsewhere(folder)
+    binaries = find_binaries(made_by(home / "pgdata"))
     if not reachable(binaries / "postgres", account):
         SHELF.mkdir(parents=True, exist_ok=True, mode=0o755)
         binaries = copy_for_others(binaries, SHELF)

@@ -31,6 +31,7 @@ from conv_realtime.local.postgres.cluster import (
     SUPERUSER,
     clear,
     environment,
+    failure,
     last_words,
     open_log,
     prepare,
@@ -38,7 +39,7 @@ from conv_realtime.local.postgres.cluster import (
 )
 from conv_realtime.local.postgres.lock import FolderLock
 from conv_realtime.local.postgres.orphans import is_ready
-from conv_realtime.local.postgres.placement import Placement, place
+from conv_realtime.local.postgres.placement import Placement, place, usable
 
 _log = logging.getLogger("conv_realtime.local.postgres")
 
@@ -77,6 +78,7 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.005
 _RESTART_SECONDS = 0.2
+_RESTART_MAX_SECONDS = 5.0
 
 
 class Postgres:
@@ -137,10 +139,11 @@ class Postgres:
         """
         async with contextlib.AsyncExitStack() as stack:
             lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
-            self._placement = await asyncio.to_thread(place, self._folder)
-            await asyncio.to_thread(prepare, self._placement, sync=not self._throwaway)
-            self.port = remembered_port(self._folder, self.port)
-            self._child = await self._start(lock)
+            with usable(self._folder):
+                self._placement = await asyncio.to_thread(place, self._folder)
+                await asyncio.to_thread(prepare, self._placement, sync=not self._throwaway)
+                self.port = remembered_port(self._folder, self.port)
+                self._child = await self._start(lock)
             self._wanted.set()
             stack.push_async_callback(self._stop)
             await stack.enter_async_context(self._supervised(lock))
@@ -199,13 +202,15 @@ class Postgres:
             _log.warning("postgres_ended", extra={"restarting": True})
             await self._child.stop()  # it has ended: only its pipes are left to close
             await self._wanted.wait()
+            wait = _RESTART_SECONDS
             while self._child.ended.is_set():
                 try:
                     await asyncio.to_thread(clear, self._placement)
                     self._child = await self._start(lock)
-                except ConfigError:
-                    _log.exception("postgres_restart_failed")
-                    await asyncio.sleep(_RESTART_SECONDS)
+                except (ConfigError, OSError) as error:  # a full disk may have room again later
+                    _log.error("postgres_restart_failed: %s", error)
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 2, _RESTART_MAX_SECONDS)
             self._up.set()
             if self._on_restart is not None:
                 self._on_restart()
@@ -265,7 +270,7 @@ class _Child:
         deadline = time.monotonic() + _START_SECONDS
         while not is_ready(self._data, self.pid):
             if self.ended.is_set() or time.monotonic() > deadline:
-                raise ConfigError("local Supabase", f"PostgreSQL: {last_words(self._data)}")
+                raise failure(last_words(self._data), self._data)
             await asyncio.sleep(_POLL_SECONDS)
 
 
