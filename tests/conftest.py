@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
-import tempfile
-import threading
 import uuid
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.postgres import placement
+from conv_realtime.testing.threads import InThread, LoopThread
+from tests.local.own_postgres import open_folder
 from tests.project import Owner as Owner  # where tests look for it
 from tests.project import SupabaseProject, borrowed, from_environment
 from tests.report import Report
 
-_START_SECONDS = 60.0
 _JS = Path(__file__).parent / "js"
 _NAMED = pytest.StashKey[SupabaseProject]()
 _REPORT = pytest.StashKey[Report]()
@@ -75,37 +72,9 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def local_supabase() -> Iterator[LocalSupabase]:
     """A running local Supabase, in a thread and an event loop of its own."""
-    # Not pytest's folder: that one is closed, so under root the data would move elsewhere.
-    folder = Path(tempfile.mkdtemp(prefix="conv_rt_test-"))
-    folder.chmod(0o755)
-    running: Future[tuple[LocalSupabase, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    thread = threading.Thread(
-        target=lambda: asyncio.run(_run(folder, running)), name="local_supabase", daemon=True
-    )
-    thread.start()
-    try:
-        local, loop, stop = running.result(_START_SECONDS)
-        yield local
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(_START_SECONDS)
-        assert not thread.is_alive(), "the local Supabase did not stop"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _run(
-    folder: Path, running: Future[tuple[LocalSupabase, asyncio.AbstractEventLoop, asyncio.Event]]
-) -> None:
-    stop = asyncio.Event()
-    try:
-        async with LocalSupabase(folder, port=0) as local:
-            running.set_result((local, asyncio.get_running_loop(), stop))
-            await stop.wait()
-    except BaseException as error:
-        if not running.done():
-            running.set_exception(error)
-            return
-        raise
+    with open_folder() as folder, LoopThread("local_supabase") as thread:
+        with InThread(thread, LocalSupabase(folder, port=0)) as local:
+            yield local
 
 
 @pytest.fixture(scope="session")

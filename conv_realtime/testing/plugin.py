@@ -6,14 +6,17 @@ nothing is imported here that is not needed to say what there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
     from conv_realtime.testing.supabase import SupabaseLocal, SupabaseServer
+
+_T = TypeVar("_T")
 
 _MARKER = (
     "supabase_local(migrations=..., seed=..., schema=..., owner_id=...): "
@@ -42,19 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def supabase_local_server(request: pytest.FixtureRequest) -> Iterator[SupabaseServer]:
     """The PostgreSQL of this run, or of this xdist worker: `project()` gives more projects."""
-    from conv_realtime import testing
-    from conv_realtime.errors import ConfigError
-
     folder = _path(request.config, request.config.getini("supabase_local_folder"))
-    try:
-        server = testing.SupabaseServer(folder)
-        server.__enter__()
-    except (ModuleNotFoundError, ConfigError) as error:
-        pytest.fail(str(error), pytrace=False)
-    try:
+    with _entered(lambda: _server(folder)) as server:
         yield server
-    finally:
-        server.__exit__()
 
 
 @pytest.fixture
@@ -62,17 +55,31 @@ def supabase_local(
     request: pytest.FixtureRequest, supabase_local_server: SupabaseServer
 ) -> Iterator[SupabaseLocal]:
     """A Supabase project of this test alone: Data API, Realtime, keys, and faults on demand."""
+    with _entered(lambda: supabase_local_server.project(**_wanted(request))) as supabase:
+        yield supabase
+
+
+def _server(folder: Path | None) -> SupabaseServer:
+    from conv_realtime import testing
+
+    return testing.SupabaseServer(folder)
+
+
+@contextmanager
+def _entered(make: Callable[[], AbstractContextManager[_T]]) -> Iterator[_T]:
+    """Enters what is made; where that cannot be, the test says why in a line, without our code."""
     from conv_realtime.errors import ConfigError, MigrationError
 
-    project = supabase_local_server.project(**_wanted(request))
-    try:
-        supabase = project.__enter__()
-    except (ConfigError, MigrationError) as error:
-        pytest.fail(f"supabase_local: {error}", pytrace=False)
-    try:
-        yield supabase
-    finally:
-        project.__exit__()
+    reason = None
+    with ExitStack() as stack:
+        try:
+            value = stack.enter_context(make())
+        except (ModuleNotFoundError, ConfigError, MigrationError) as error:
+            reason = f"supabase_local: {error}"
+        else:
+            yield value
+    if reason is not None:  # outside of the block above: pytest shows what was being handled
+        pytest.fail(reason, pytrace=False)
 
 
 def _wanted(request: pytest.FixtureRequest) -> dict[str, Any]:

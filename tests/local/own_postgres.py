@@ -12,11 +12,13 @@ from pathlib import Path
 
 import psycopg
 
+from conv_realtime.testing.folders import roomy
+
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
     """Gives a folder that any account may reach, and removes it."""
-    path = Path(tempfile.mkdtemp(prefix="conv_rt_own-"))
+    path = Path(tempfile.mkdtemp(prefix="conv_rt_own-", dir=roomy()))
     path.chmod(0o755)
     try:
         yield path

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -29,6 +27,7 @@ from conv_realtime.local.keys import load_keys
 from conv_realtime.local.rest.service import DataApi
 from conv_realtime.sql import Migration
 from tests.conftest import Owner
+from tests.local.own_postgres import open_folder
 
 PATIENCE = 20.0
 
@@ -36,10 +35,8 @@ PATIENCE = 20.0
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A state directory that every account may pass."""
-    made = Path(tempfile.mkdtemp(prefix="conv_rt_gw-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with open_folder() as made:
+        yield made
 
 
 async def until_answer(client: httpx.AsyncClient, status: int) -> None:
