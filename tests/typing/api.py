@@ -116,3 +116,20 @@ async def in_a_users_test() -> None:
         b.append(testing.claude_line("hi"))
         event = await b.next("new_message")
         assert event.data.text == "hi"
+
+
+async def own_tests(supabase_local: testing.SupabaseLocal) -> None:
+    """The pytest fixture, and the same without pytest."""
+    assert_type(supabase_local.url, str)
+    assert_type(supabase_local.token(sub=UUID(int=1), plan="pro"), str)
+    faults = supabase_local.faults
+    with faults.answer(503, times=1, retry_after=1.5) as fault:
+        assert_type(fault, testing.Fault)
+        assert_type(fault.hits, int)
+    assert_type(faults.drop_sockets("room"), int)
+    async with faults.postgres_down(kill=True):
+        pass
+    async with testing.supabase_local(migrations="supabase/migrations") as one:
+        assert_type(one, testing.SupabaseLocal)
+    with testing.SupabaseServer() as server, server.project(schema=False) as other:
+        assert_type(other, testing.SupabaseLocal)
