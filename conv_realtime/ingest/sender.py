@@ -36,6 +36,12 @@ UNITS_A_MESSAGE = 4
 _PATIENCE = 6
 """Attempts after which a batch that fails while others get through makes way for them."""
 
+_IN_A_ROW = 3
+"""Rows refused one after another, and none taken, that are still blamed without asking."""
+
+_PROBES = 8
+"""Rows of a batch that are tried alone, to learn whether it is a row's fault at all."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -99,6 +105,7 @@ class Sender:
         self._projects: set[UUID] = set()
         self._taken: Counter[Table] = Counter()
         self._control: dict[Table, Row] = {}  # one that the table took
+        self._in_a_row: Counter[Table] = Counter()  # refused since then
         self._recovered = asyncio.Event()
         self._not_before = 0.0
         self._refusal: str | None = None  # the code that was told last
@@ -122,10 +129,13 @@ class Sender:
         projects = [row for row in batch.projects if row.id not in self._projects]
         totals = bool(batch.totals)
         # Added up at the end: other files' batches count in between.
-        written = await self._write("projects", projects, request)
-        await self._write("conversations", batch.stubs, request.before(more=True))
-        written += await self._write("messages", batch.messages, request.before(more=totals))
-        written += await self._write("conversations", batch.totals, request)
+        first, last = request.of(projects), request.of(batch.totals)
+        stubs = request.of(batch.stubs, more=True)
+        messages = request.of(batch.messages, more=totals)
+        written = await self._write("projects", projects, first)
+        await self._write("conversations", batch.stubs, stubs)
+        written += await self._write("messages", batch.messages, messages)
+        written += await self._write("conversations", batch.totals, last)
         self.changed += written
         refused = {fault.id for fault in request.faults}
         self._projects.update(row.id for row in projects if row.id not in refused)
@@ -171,10 +181,13 @@ class Sender:
                 refusal = _blame(error, table, request)
                 if refusal is Refusal.PARENT:
                     raise MissingParentError(str(error)) from error
-                if refusal is Refusal.UNCLEAR and await self._takes_others(table, rows, request):
-                    refusal = Refusal.ROW
                 if refusal is Refusal.HEAVY and len(rows) == 1:
                     refusal = Refusal.PASSES if error.retryable else Refusal.ROW
+                if refusal is Refusal.UNCLEAR or (
+                    refusal is Refusal.ROW and self._in_a_row[table] >= _IN_A_ROW
+                ):
+                    others = await self._takes_others(table, request)
+                    refusal = Refusal.ROW if others else Refusal.UNCLEAR
                 if refusal in (Refusal.ROW, Refusal.HEAVY):
                     return await self._narrow(table, rows, request, error)
                 self._note(error)
@@ -193,6 +206,7 @@ class Sender:
         await self._until_allowed()
         written = await self._store.write(table, rows, history=request.history, more=request.more)
         self._taken[table] += 1
+        self._in_a_row[table] = 0
         self._control[table] = rows[0]
         self._recover()
         return written
@@ -209,19 +223,18 @@ class Sender:
         fault = StoredFault(table, row.id, request.path, error.code, error.reason, revision)
         logger.error("the database refuses %s %s of %s: %s", table, row.id, request.path, error)
         request.faults.append(fault)
+        self._in_a_row[table] += 1
         if table != "messages":
             self.refused.add(row.id)
         return 0
 
-    async def _takes_others(self, table: Table, rows: Sequence[Row], request: _Request) -> bool:
+    async def _takes_others(self, table: Table, request: _Request) -> bool:
         """Return whether the store takes other rows of the table at this moment.
 
-        Asked with one that it took before, which changes nothing; else with the ends of the
-        request that it refused.
+        Asked with one that it took before, which changes nothing; else with some of the batch.
         """
         known = self._control.get(table)
-        ends = [rows[0], rows[-1]] if len(rows) > 1 else []
-        for row in [known] if known else ends:
+        for row in [known] if known else _spread(request.rows):
             try:
                 await self._once(table, [row], request)
             except StoreError as error:
@@ -322,6 +335,12 @@ def _parent_of(row: Row) -> UUID | None:
     return row.project_id if isinstance(row, Conversation) else None
 
 
+def _spread(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return some of several rows, from the first to the last."""
+    some = min(len(rows), _PROBES)
+    return [rows[place * (len(rows) - 1) // (some - 1)] for place in range(some) if some > 1]
+
+
 def _halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Return the earlier rows and the later ones, each sorted as a batch is.
 
@@ -337,15 +356,19 @@ def _halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the writes of one batch have in common; `faults` gathers what is refused."""
+    """What the writes of one batch have in common; `faults` gathers what is refused.
+
+    `rows` are all those of the batch in the table that is written.
+    """
 
     path: str
     history: bool
     more: bool = False
     resent: bool = False
+    rows: Sequence[Row] = ()
     faults: list[StoredFault] = field(default_factory=list)
     held: set[UUID] = field(default_factory=set)
 
-    def before(self, *, more: bool) -> _Request:
-        """Return the request for rows that `more` of the batch follow."""
-        return replace(self, more=more)
+    def of(self, rows: Sequence[Row], *, more: bool = False) -> _Request:
+        """Return the request for rows of a table; whether `more` of the batch follow them."""
+        return replace(self, rows=rows, more=more)
