@@ -31,9 +31,10 @@ class Table:
         self.name = name
         self.db = db
 
-    async def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    async def run(self, statement: str, *values: object, **named: object) -> list[tuple[Any, ...]]:
         """Runs SQL in which `@` stands for the table; gives the rows if there are any."""
-        cursor = await self.db.execute(statement.replace("@", self.name).encode(), values or None)
+        given = named or values or None
+        cursor = await self.db.execute(statement.replace("@", self.name).encode(), given)
         return await cursor.fetchall() if cursor.description else []
 
     def binding(self, event: str = "*", **more: Any) -> dict[str, Any]:
