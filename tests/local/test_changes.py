@@ -316,6 +316,25 @@ async def test_a_new_token_changes_what_is_seen(
     assert titles == ["one", "as owner", "two", "three"]
 
 
+async def test_a_new_token_loses_nothing_that_is_on_its_way(
+    local_supabase: LocalSupabase, owner: Owner, todos: Table
+) -> None:
+    """Clients renew theirs every hour, whatever arrives meanwhile."""
+    rows, insert = (
+        3000,
+        "insert into @ (id, owner) select n, %s from generate_series(%s::int, %s::int) n",
+    )
+    async with socket(local_supabase) as client:
+        topic, _ = await subscribe(client, [todos.binding()], token=owner.token)
+        for first in range(1, rows, 100):
+            await todos.run(insert, owner.id, first, first + 99)
+            token = local_supabase.token(sub=owner.id, expires_in=3600 + first)
+            await client.send(topic, "access_token", {"access_token": token})
+        payloads = await arrived(client, rows)
+    ids = [one["data"]["record"]["id"] for one in payloads]
+    assert sorted(ids) == list(range(1, rows + 1))
+
+
 async def test_who_leaves_hears_no_more_and_may_come_back(
     local_supabase: LocalSupabase, plain: Table
 ) -> None:

@@ -57,7 +57,7 @@ def _send(
     made: dict[tuple[str, Select, tuple[int, ...], bool], tuple[TextFanOut, Sequence[float]]] = {}
     frames = characters = 0
     for subscription, bindings in interested:
-        if not subscription.live:
+        if subscription.stay.ended:
             continue
         for select, ids in _choices(role, change, bindings, outcome):
             channel = subscription.channel

@@ -153,7 +153,13 @@ class Feed:
         wanted = [one for one in rows if self._wants(one.relation)]
         if not wanted:
             return
-        changes = await self._seen(part, wanted)
+        described: frozenset[str] = frozenset()
+        changes: list[RowChange] = []
+        while not changes or not self._subscriptions.roles <= described:
+            described = self._subscriptions.roles
+            changes = await self._seen(part, wanted)
+            if not changes:
+                return
         interests: dict[GroupKey, dict[int, list[Interest]]] = {}
         for relation in {one.oid: one for one in (change.relation for change in wanted)}.values():
             found = self._subscriptions.interested(relation.schema, relation.name)

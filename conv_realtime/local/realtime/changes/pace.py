@@ -28,7 +28,7 @@ class Pacer:
     async def wait(self, audience: Sequence[Subscription]) -> None:
         """Returns when nobody of the audience has too much waiting, or the patience is over."""
         # A look now and then: transports tell their protocol that they have room, but not us.
-        readers = [one.channel.subscriber for one in audience if one.live]
+        readers = [one.channel.subscriber for one in audience if not one.stay.ended]
         while readers:
             readers = [reader for reader in readers if self._is_worth_waiting(reader)]
             await asyncio.sleep(_LOOK_SECONDS if readers else 0)

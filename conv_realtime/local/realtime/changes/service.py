@@ -28,6 +28,7 @@ from conv_realtime.local.realtime.changes.checks import Checks
 from conv_realtime.local.realtime.changes.feed import Feed
 from conv_realtime.local.realtime.changes.pace import Pacer
 from conv_realtime.local.realtime.changes.subscriptions import (
+    Stay,
     Subscription,
     Subscriptions,
     subscription,
@@ -120,8 +121,8 @@ class Changes:
         if channel in self._asked:
             earlier = self._of.get(channel)
             if earlier is not None:
-                self._end(channel)
-                self._live(channel, earlier.bindings)
+                self._all.discard(earlier)
+                self._live(channel, earlier.bindings, earlier.stay)
             self._begin(channel)
 
     def discard(self, channel: Channel) -> None:
@@ -144,14 +145,15 @@ class Changes:
             self._confirm(channel), name="conv_realtime.local.subscribe"
         )
 
-    def _live(self, channel: Channel, bindings: Sequence[Binding]) -> None:
-        one = subscription(channel, bindings, is_legacy=self._asked[channel][1])
+    def _live(self, channel: Channel, bindings: Sequence[Binding], stay: Stay) -> None:
+        one = subscription(channel, bindings, stay, is_legacy=self._asked[channel][1])
         self._of[channel] = one
         self._all.add(one)
 
     def _end(self, channel: Channel) -> None:
         one = self._of.pop(channel, None)
         if one is not None:
+            one.stay.ended = True
             self._all.discard(one)
 
     async def _confirm(self, channel: Channel) -> None:
@@ -174,7 +176,7 @@ class Changes:
             if not self._all:
                 self._tables = tables
             if channel not in self._of:
-                self._live(channel, bindings)
+                self._live(channel, bindings, Stay())
             self._tell(channel, "ok", SUBSCRIBED)
         if self._confirming.get(channel) is asyncio.current_task():
             del self._confirming[channel]
@@ -234,7 +236,7 @@ class Changes:
             self._tell(one.channel, "ok", SUBSCRIBED)
 
     def _report(self, one: Subscription, message: str) -> None:
-        if one.live:
+        if not one.stay.ended:
             self._tell(one.channel, "error", message)
 
     def _tell(self, channel: Channel, status: str, message: str) -> None:

@@ -27,6 +27,13 @@ class GroupKey:
 
 
 @dataclass(eq=False, slots=True)
+class Stay:
+    """A channel's time on the list, under whatever token; after its end nothing is sent to it."""
+
+    ended: bool = False
+
+
+@dataclass(eq=False, slots=True)
 class Subscription:
     """The bindings of a channel under one token.
 
@@ -35,14 +42,15 @@ class Subscription:
         bindings: what it has asked for, the last first: so real servers order their ids.
         key: the group in which it is asked for.
         is_legacy: whether it joined without ``config``, and hears the old form of events.
-        live: whether it hears of changes; false before it is confirmed and after its end.
+        stay: what it shares with those of the channel's earlier tokens. What was on its way when
+            a new one came is still sent, as the earlier one allows.
     """
 
     channel: Channel
     bindings: tuple[Binding, ...]
     key: GroupKey
     is_legacy: bool
-    live: bool = False
+    stay: Stay
 
 
 Interest = tuple[Subscription, tuple[Binding, ...]]
@@ -53,12 +61,14 @@ def user_of(token: Token) -> User:
     return User(token.role, json.dumps(dict(token.claims), sort_keys=True))
 
 
-def subscription(channel: Channel, bindings: Iterable[Binding], *, is_legacy: bool) -> Subscription:
+def subscription(
+    channel: Channel, bindings: Iterable[Binding], stay: Stay, *, is_legacy: bool
+) -> Subscription:
     """Makes the subscription of a channel under its present token."""
     wanted = tuple(bindings)
     patterns = any(one.is_pattern for binding in wanted for one in binding.filters)
     key = GroupKey(user_of(channel.token), channel if patterns else None)
-    return Subscription(channel, wanted, key, is_legacy)
+    return Subscription(channel, wanted, key, is_legacy, stay)
 
 
 class Subscriptions:
@@ -81,13 +91,11 @@ class Subscriptions:
 
     def add(self, one: Subscription) -> None:
         """Lets a subscription hear of every change from now on."""
-        one.live = True
         self._all[one] = None
         self._found.clear()
 
     def discard(self, one: Subscription) -> None:
-        """Ends a subscription, even for what is on its way."""
-        one.live = False
+        """Takes a subscription off the list: it hears of nothing that is read from now on."""
         self._all.pop(one, None)
         self._found.clear()
 
