@@ -133,6 +133,9 @@ class Player:
         Raises:
             LookupError: a step belongs before a line that the capture does not have.
         """
+        for step in self._steps:
+            if not any(re.search(step.before, line.text) for line in self._capture.lines):
+                raise LookupError(f"no line of {self._capture.name} has {step.before!r}")
         versions = self._capture.connections()
         async with asyncio.TaskGroup() as group, self._closing():
             for line in self._capture.lines:
@@ -152,8 +155,6 @@ class Player:
                     await self._caught_up()
                     await self._send(line)
             await self._caught_up()
-        if self._steps:
-            raise LookupError(f"no line of {self._capture.name} has {self._steps[0].before!r}")
         for number, connection in self._connections.items():
             self._gaps += gaps(
                 self._capture.received(number),
