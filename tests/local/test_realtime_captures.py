@@ -6,6 +6,7 @@ is defined only where they are. The others make up captures of their own.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -198,12 +199,12 @@ def test_a_capture_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_readme_has_the_recorded_differences_as_its_table() -> None:
     """Line by line: nobody needs to read code to know how the local server differs."""
-    rows = [
-        [cell.strip().replace("`", "") for cell in line.split("|")[1:-1]]
-        for line in README.read_text().splitlines()
-        if line.startswith("| ")
+    lines = README.read_text().splitlines()
+    rows = lines[lines.index("| flow | real | ours | why |") + 2 :]
+    table = [
+        [cell.strip().replace("`", "") for cell in row.split("|")[1:-1]]
+        for row in itertools.takewhile(lambda row: row.startswith("|"), rows)
     ]
-    table = rows[rows.index(["flow", "real", "ours", "why"]) + 1 :]
     recorded = [[one.flow, told(one.real), told(one.ours), one.why] for one in DIFFERENCES]
     assert table == [[cell.replace("`", "") for cell in row] for row in recorded]
 

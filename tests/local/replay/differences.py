@@ -16,11 +16,11 @@ class Difference:
     """One difference.
 
     Attributes:
-        flow: the captured flow that shows it, or its one capture that does.
+        flow: the captured flow that shows it, or its one capture that does; else what it is about.
         real: parts of frames that only the real server sent.
         ours: parts of frames that only ours sends.
         why: it stays.
-        shows: whether frames show it; what only a clock shows is not looked for.
+        shows: whether frames of that flow show it; else it is not looked for.
     """
 
     flow: str
@@ -39,6 +39,59 @@ def told(parts: Sequence[str]) -> str:
 
 
 _NO_TENANTS = "a local project has no tenant settings and no limits but those in `Rules`"
+
+_CHANGES: tuple[tuple[str, str, str], ...] = (
+    (
+        "polled every 100 to 500 ms",
+        "rows come within milliseconds",
+        "the log is streamed",
+    ),
+    (
+        "a failing policy stops everybody's changes",
+        "it harms its own users",
+        "one user's mistake is nobody else's",
+    ),
+    (
+        "silence about missed rows",
+        "a channel is told (an outage of PostgreSQL, too far behind)",
+        "a client can read again only if it knows",
+    ),
+    (
+        "a filter on any column compares with the deleted row where that is logged in full",
+        "under row level security it holds for every `DELETE`, unless it is on the key",
+        "it would tell anybody what was in rows that were hidden from them",
+    ),
+    (
+        "a filter is checked once, when it is made",
+        "a right that is withdrawn also ends what filters on that column match",
+        "so that nobody goes on guessing",
+    ),
+    (
+        "a policy can write",
+        "it cannot",
+        "nor can it through the Data API's `GET`",
+    ),
+    (
+        "wal2json does not know published partitions and column lists",
+        "they are as the publication says",
+        "what is not published is not sent",
+    ),
+    (
+        "stored generated columns come",
+        "they are missing, unless the publication publishes them",
+        "PostgreSQL's own plug-in leaves them out",
+    ),
+    (
+        "a binding's id is a hash of Erlang's",
+        "another number",
+        "clients only compare them",
+    ),
+    (
+        "100 rows a second",
+        "no limit",
+        "nothing is billed",
+    ),
+)
 
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
@@ -128,6 +181,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         ("429 Too Many Requests",),
         ("101 Switching Protocols",),
         _NO_TENANTS,
+    ),
+    *(
+        Difference("postgres_changes", (real,), (ours,), why, shows=False)
+        for real, ours, why in _CHANGES
     ),
 )
 
