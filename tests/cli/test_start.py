@@ -53,6 +53,7 @@ def test_the_commands_are_those_of_the_design() -> None:
     assert set(_commands()) == {
         *("up", "serve", "demo", "backfill", "tail"),
         *("local", "token", "migrations"),
+        *("verify", "forget", "status", "retry"),
     }
 
 
