@@ -291,6 +291,10 @@ async def test_functions(api: httpx.AsyncClient) -> None:
     assert (await api.get("/rpc/api_series?n=3")).json() == [1, 2, 3]
     pairs = await api.post("/rpc/api_pairs?a=gt.1&select=b&order=a.desc", json={"n": 3})
     assert pairs.json() == [{"b": "x3"}, {"b": "x2"}]
+    one = await api.post("/rpc/api_pairs", json={"n": 1}, headers={"Accept": ONE})
+    assert one.json() == {"a": 1, "b": "x1"}
+    two = await api.post("/rpc/api_pairs", json={"n": 2}, headers={"Accept": ONE})
+    assert refusal(two) == (406, "PGRST116")
     nothing = await api.post("/rpc/api_nothing", json={})
     assert (nothing.status_code, nothing.content) == (204, b"")
 

@@ -68,8 +68,8 @@ class Asked:
         return await self._database.run(settings, statement, read_only=read_only, check=self._check)
 
     def _check(self, result: Result) -> None:
-        shown = self.method in ("GET", "HEAD") or self.prefer.returning == "representation"
-        if self.media.single and shown:
+        writes = self.method not in ("GET", "HEAD") and not self.path.startswith("/rpc/")
+        if self.media.single and not (writes and self.prefer.returning != "representation"):
             check_single(result)
         if self.method in ("PATCH", "DELETE"):
             check_affected(result, self.prefer)
