@@ -41,6 +41,14 @@ def test_a_token_can_be_another_users(tmp_path: Path) -> None:
     assert claims["exp"] - claims["iat"] == 60
 
 
+def test_a_network_is_not_opened_by_a_slip(tmp_path: Path) -> None:
+    """Another address than loopback needs a second word, which the refusal names."""
+    done = _run("local", "--state-dir", tmp_path, "--host", "0.0.0.0", "--port", "0")
+    assert done.exit_code == 2
+    assert "--allow-remote" in done.stderr
+    assert not (tmp_path / "supabase").exists()
+
+
 def test_migrations_are_written_once_and_again_without_a_change(tmp_path: Path) -> None:
     """The files hold the released SQL; writing them again is no error."""
     folder = tmp_path / "supabase" / "migrations"
