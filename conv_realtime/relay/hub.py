@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.selection import Selection
@@ -60,6 +61,7 @@ class Hub:
         self.resyncs = 0
         self.evicted = 0
         self.appended: list[Callable[[Entry], None]] = []
+        self.iterators = 0  # of `events()`
         self._max_events = settings.client_queue_events
         self._max_bytes = settings.client_queue_bytes
         self._common = 0
@@ -87,6 +89,10 @@ class Hub:
 
     def take(self, page: Page) -> None:
         """Publish a page of changes; a `ports.PageHandler`."""
+        if not self.log.cursor and (self.clients or self.iterators):
+            # They came before the stream had a beginning: between what they read by then, if
+            # anything, and this page may lie changes that no feed will tell again.
+            page = replace(page, resync=True)
         for entry in self._intake.entries_of(page):
             self._append(entry)
         self._intake.finish(page)

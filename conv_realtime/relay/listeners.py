@@ -86,6 +86,7 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event
         wake.set()
 
     hub.appended.append(hear)
+    hub.iterators += 1
     try:
         index = hub.log.head
         cursor = hub.log.cursor
@@ -112,6 +113,7 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event
             if index >= hub.log.head:
                 await wake.wait()
     finally:
+        hub.iterators -= 1
         hub.appended.remove(hear)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from starlette.applications import Starlette
@@ -211,7 +212,9 @@ class Relay:
             logger.warning("the feed has not answered yet")
 
     def _take(self, page: Page) -> None:
-        self._failing = False
+        if self._failing:  # it begins anew, at whatever is the head by now
+            self._failing = False
+            page = replace(page, resync=True)
         self.manager.hub.take(page)
         self._head.set()
 

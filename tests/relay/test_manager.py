@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from conv_realtime.core.selection import UnknownType
 from conv_realtime.errors import ConfigError
 from conv_realtime.events import NewMessage, Resync
-from conv_realtime.ports import FeedHealth
+from conv_realtime.ports import FeedHealth, Page
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay import listeners as listeners_module
 from conv_realtime.relay import service as service_module
@@ -283,6 +283,45 @@ async def test_a_feed_that_breaks_its_contract_is_started_again(
     async with Relay(feed=feed, settings=settings()) as relay:
         await eventually(lambda: relay.health()[0] == 200, "it runs")
         assert feed.runs == 3
+
+
+async def test_what_a_feed_missed_between_two_runs_is_a_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It begins again at the head: clients cannot know what came before, so they are told."""
+    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
+    breaking = asyncio.Event()
+
+    class Faulty(LocalFeed):
+        async def run(self, on_page: Any) -> None:
+            if breaking.is_set():
+                return await super().run(on_page)
+            on_page(Page((), self._cursor()))
+            await breaking.wait()
+            raise RuntimeError("broken")
+
+    feed, websocket = Faulty(settings()), FakeWebSocket()
+    async with Relay(feed=feed, settings=settings()) as relay:
+        await relay.manager.connect(websocket)
+        breaking.set()
+        feed.publish(created(message("missed")))
+        await eventually(lambda: "resync" in websocket.types, "the gap is told")
+        assert websocket.sent[-1]["data"]["cursor"] == feed._cursor()
+
+
+async def test_who_came_before_the_stream_began_is_told_of_the_gap() -> None:
+    """A snapshot may be older than the head that the feed finds when it gets through."""
+    chosen, websocket = settings(), FakeWebSocket()
+    manager = ConnectionManager(chosen)
+    await manager.connect(websocket)
+    manager.hub.take(Page((), "s.7"))
+    await eventually(lambda: "resync" in websocket.types, "the gap is told")
+    later = FakeWebSocket()
+    await manager.connect(later)
+    manager.hub.take(Page(created(message("hi")), "s.8"))
+    await eventually(lambda: "new_message" in later.types, "it goes on")
+    assert "resync" not in later.types
+    await manager.shutdown()
 
 
 @pytest.mark.parametrize(
