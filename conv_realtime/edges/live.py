@@ -196,10 +196,7 @@ class Live:
             self._pause = None
         self._opened_at = asyncio.get_running_loop().time()
         try:
-            token = self._token() if callable(self._token) else self._token
-            self._connection = await self._open(
-                await token if inspect.isawaitable(token) else token
-            )
+            self._connection = await self._open(await self._fresh_token())
             self._follower.connected()
             self._refused = self._told_of_trouble = False
         except InvalidStatus as error:
@@ -209,6 +206,13 @@ class Live:
             raise ConfigError("url", f"{self._url} is no ws://host:port/ws") from error
         except (OSError, TimeoutError, WebSocketException) as error:
             self._come_back(None, error)
+
+    async def _fresh_token(self) -> str | None:
+        token = self._token() if callable(self._token) else self._token
+        if not inspect.isawaitable(token):
+            return token
+        async with asyncio.timeout(_OPEN_SECONDS):
+            return await token
 
     async def _open(self, token: str | None) -> ClientConnection:
         local = urlsplit(self._url).hostname in ("localhost", "127.0.0.1", "::1")

@@ -6,7 +6,7 @@
 //   const live = connect("ws://127.0.0.1:8787/ws", { subscribe: { snapshot: 50 } });
 //   live.on("change", () => draw(live.conversations));
 
-import { Emitter, onWake, pauseBefore } from "./lifecycle.js";
+import { Emitter, onWake, pauseBefore, within } from "./lifecycle.js";
 import { Rows } from "./rows.js";
 
 /** @import { Change, Conversation, DataEvent, Filter, Message } from "./types.d.ts" */
@@ -179,10 +179,11 @@ export class Live extends Emitter {
     let token;
     try {
       const given = this.#options.token;
-      token = typeof given === "function" ? await given() : given;
+      token = typeof given === "function" ? await within(OPEN_MS, given()) : given;
     } catch (error) {
+      if (this.status === "closed") return;
       this.emit("error", asError(error));
-      return this.#comeBack(1);
+      return this.#comeBack(1006);
     }
     if (this.status === "closed") return;
     const Socket = this.#options.WebSocket ?? globalThis.WebSocket;

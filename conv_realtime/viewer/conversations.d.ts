@@ -71,6 +71,10 @@ export type FollowOptions = {
      */
     pollMs?: number | undefined;
     /**
+     * for the database to answer (30,000)
+     */
+    requestTimeoutMs?: number | undefined;
+    /**
      * after trouble, before another attempt (500)
      */
     firstPauseMs?: number | undefined;

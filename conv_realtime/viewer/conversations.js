@@ -10,7 +10,7 @@
 // All that follows with one client of supabase-js shares one reader and one channel a topic; the
 // times of the first that asks are those of all.
 
-import { Emitter, onWake, pauseBefore } from "./lifecycle.js";
+import { Emitter, onWake, pauseBefore, within } from "./lifecycle.js";
 import { Rows } from "./rows.js";
 
 /** @import { Change, Conversation, Message } from "./types.d.ts" */
@@ -37,6 +37,7 @@ import { Rows } from "./rows.js";
  * @property {AbortSignal} [signal] unsubscribes
  * @property {number} [reconcileMs] between reads that nothing asked for (30,000)
  * @property {number} [pollMs] between reads while Realtime cannot be joined (5,000)
+ * @property {number} [requestTimeoutMs] for the database to answer (30,000)
  * @property {number} [firstPauseMs] after trouble, before another attempt (500)
  * @property {number} [longestPauseMs] after much trouble, before another attempt (30,000)
  */
@@ -57,6 +58,7 @@ import { Rows } from "./rows.js";
 
 const RECONCILE_MS = 30_000;
 const POLL_MS = 5_000;
+const REQUEST_MS = 30_000;
 const JOIN_MS = 20_000; // for a channel to be joined, before another one is tried
 const REJOIN_MS = 2_000; // for a channel to come back by itself
 const FIRST_PAUSE_MS = 500;
@@ -259,7 +261,7 @@ export class Following extends Emitter {
       if (id) query = query.eq("id", id);
       if (table !== "projects") query = query.is("deleted_at", null);
       if (rows.length) query = query.gt("id", rows[rows.length - 1].id);
-      const page = await answer(query.order("id").limit(SELECT_ROWS).abortSignal(this.#abort.signal));
+      const page = await this.#answer(query.order("id").limit(SELECT_ROWS));
       rows.push(...page);
       if (page.length < SELECT_ROWS) return rows;
     }
@@ -275,12 +277,16 @@ export class Following extends Emitter {
       let query = this.#supabase.from("messages").select(columns).eq("conversation_id", conversation);
       query = query.eq("owner_id", owner).is("deleted_at", null);
       if (rows.length) query = query.lt("seq", rows[rows.length - 1].seq);
-      query = query.order("seq", { ascending: false }).limit(wanted).abortSignal(this.#abort.signal);
-      const page = await answer(query);
+      const page = await this.#answer(query.order("seq", { ascending: false }).limit(wanted));
       rows.push(...page);
       if (page.length < wanted) break;
     }
     return rows;
+  }
+
+  /** @param {any} query */
+  #answer(query) {
+    return answer(query, this.#options, this.#abort.signal);
   }
 
   /** @param {Rows} rows @param {Page} page @returns {Change[]} */
@@ -495,7 +501,7 @@ class Reader {
   /** @param {string | null} cursor @returns {Promise<Page>} */
   #page(cursor) {
     const asked = { cursor, max_rows: PAGE_ROWS };
-    return answer(this.#supabase.rpc("changes_since", asked).abortSignal(this.#abort.signal));
+    return answer(this.#supabase.rpc("changes_since", asked), this.#options, this.#abort.signal);
   }
 
   #wait() {
@@ -609,7 +615,8 @@ class Topic {
     if (!this.#listeners.size) return;
     this.#renew(JOIN_MS + pauseAfter(this.#attempt++, this.#options));
     try {
-      await this.#supabase.realtime.setAuth(); // a token that is fresh, for supabase-js keeps the old one
+      // A token that is fresh, for supabase-js keeps the old one.
+      await within(JOIN_MS, this.#supabase.realtime.setAuth());
       if (!this.#listeners.size) return;
       const channel = this.#supabase.channel(this.#name, { config: { private: true } });
       this.#channel = channel;
@@ -690,14 +697,20 @@ function messageOf(row) {
 }
 
 /**
- * The answer to a query of supabase-js, which gives errors instead of throwing them.
+ * The answer to a query of supabase-js, which gives errors instead of throwing them, and waits for
+ * ever where nothing comes back over a line that is dead.
  *
- * @param {PromiseLike<{ data: any, error: any }>} query
+ * @param {any} query @param {FollowOptions} options @param {AbortSignal} signal
  */
-async function answer(query) {
-  const { data, error } = await query;
-  if (error) throw new Error(`${error.code || "no answer"}: ${error.message}`, { cause: error });
-  return data;
+async function answer(query, { requestTimeoutMs = REQUEST_MS }, signal) {
+  const request = new AbortController();
+  try {
+    const { data, error } = await within(requestTimeoutMs, query.abortSignal(request.signal), signal);
+    if (error) throw new Error(`${error.code || "no answer"}: ${error.message}`, { cause: error });
+    return data;
+  } finally {
+    request.abort(); // of what is answered nothing is left to end
+  }
 }
 
 /** @param {Supabase} supabase @returns {Promise<string>} */

@@ -16,6 +16,16 @@ export function pauseBefore(attempt: number, first: number, longest: number): nu
  */
 export function onWake(act: () => void): () => void;
 /**
+ * What `promise` gives, if it does so in time: what waits for a network or a lock may wait for ever.
+ *
+ * @template Value
+ * @param {number} ms
+ * @param {Value | PromiseLike<Value>} promise
+ * @param {AbortSignal} [signal] ends it at once
+ * @returns {Promise<Awaited<Value>>}
+ */
+export function within<Value>(ms: number, promise: Value | PromiseLike<Value>, signal?: AbortSignal): Promise<Awaited<Value>>;
+/**
  * Calls listeners. What one of them throws is reported as uncaught and stops nothing else.
  *
  * @template {Record<string, unknown>} Events

@@ -82,3 +82,30 @@ export function onWake(act) {
 }
 
 const TICK_MS = 15_000;
+
+/**
+ * What `promise` gives, if it does so in time: what waits for a network or a lock may wait for ever.
+ *
+ * @template Value
+ * @param {number} ms
+ * @param {Value | PromiseLike<Value>} promise
+ * @param {AbortSignal} [signal] ends it at once
+ * @returns {Promise<Awaited<Value>>}
+ */
+export async function within(ms, promise, signal) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  /** @type {(() => void) | undefined} */
+  let end;
+  const ended = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+    end = () => reject(new Error("ended"));
+    signal?.addEventListener("abort", end);
+  });
+  try {
+    return /** @type {Awaited<Value>} */ (await Promise.race([promise, ended]));
+  } finally {
+    clearTimeout(timer);
+    if (end) signal?.removeEventListener("abort", end);
+  }
+}

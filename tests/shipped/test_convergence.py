@@ -256,7 +256,8 @@ async def test_every_client_ends_in_the_state_it_follows(
     seed: int, local_supabase: LocalSupabase, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut lines, restarts, gaps, lost broadcasts and writers at once: the rows are the same."""
-    monkeypatch.setattr(live_client, "_PAUSES", (0.02, 0.3))
+    for name in ("_PAUSES", "_PAUSES_AFTER_OVERLOAD"):
+        monkeypatch.setattr(live_client, name, (0.02, 0.3))
     address = urlsplit(local_supabase.url)
     assert address.hostname is not None and address.port is not None
     async with AsyncExitStack() as stack:

@@ -279,6 +279,24 @@ async def test_what_changes_while_rows_are_fetched_is_not_lost(
         await shown.shows("talk", talk, "1", "2")
 
 
+async def test_an_answer_that_never_comes_is_not_waited_for(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """As over a line that died while the laptop slept: it is asked again, and says so."""
+    me = UUID(member.id)
+    talk = conversation("one", me)
+    async with page(supabase, [member.token]) as (shown, writer):
+        await write(writer, project(owner=me), talk, message("1", 1, of=talk))
+        await shown.node.do("hold")
+        await shown.begin("talk", conversation=str(talk.id), requestTimeoutMs=2000, **NEVER)
+        async with asyncio.timeout(WITHIN):
+            while (await shown.node.do("holding"))["answers"] < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert "no answer within 2000 ms" in (await shown.seen("talk"))["errors"][0]
+        await shown.node.do("release")
+        await shown.shows("talk", talk, "1")
+
+
 async def test_more_than_a_page_is_read_page_by_page(
     supabase: SupabaseProject, member: Owner
 ) -> None:
@@ -324,8 +342,8 @@ async def test_a_token_that_expires_is_renewed(
     async with page(local_supabase, [short], flavour) as (shown, writer):
         await write(writer, project(owner=me), talk, message("1", 1, of=talk))
         await shown.follow("talk", conversation=str(talk.id), **QUICK)
-        await shown.becomes("talk", "live")
-        await shown.becomes("talk", "polling")
+        seen = await shown.becomes("talk", "polling")
+        assert any("CLOSED" in error or "Token" in error for error in seen["errors"])
         await shown.node.do("renew", name="page", token=owner.token)
         await shown.becomes("talk", "live")
         await write(writer, message("2", 2, of=talk))

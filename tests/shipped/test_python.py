@@ -50,7 +50,8 @@ class Files:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Come back sooner than people need it."""
-    monkeypatch.setattr(live_client, "_PAUSES", (0.01, 0.1))
+    for name in ("_PAUSES", "_PAUSES_AFTER_OVERLOAD"):
+        monkeypatch.setattr(live_client, name, (0.01, 0.1))
 
 
 async def following(live: Live) -> Any:
