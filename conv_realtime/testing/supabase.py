@@ -14,6 +14,7 @@ from conv_realtime.local.migrations import merged, read_migrations
 from conv_realtime.local.project import LocalProject
 from conv_realtime.sql import migrations as our_migrations
 from conv_realtime.testing.faults import Faults
+from conv_realtime.testing.faults.wiring import Wiring
 from conv_realtime.testing.folders import roomy, server_folder
 from conv_realtime.testing.threads import InThread, LoopThread
 
@@ -31,14 +32,15 @@ class SupabaseLocal:
         faults: what goes wrong with it.
     """
 
-    def __init__(self, project: LocalProject, faults: Faults) -> None:
+    def __init__(self, thread: LoopThread, wiring: Wiring, project: LocalProject) -> None:
         self.url = project.url
         self.publishable_key = project.publishable_key
         self.secret_key = project.secret_key
         self.jwt_secret = project.jwt_secret
         self.db_url = project.db_url
         self.owner_id = project.owner_id
-        self.faults = faults
+        self.faults = Faults(thread, wiring, project)
+        self._issued = wiring.tokens.issued
         self._project = project
 
     def __repr__(self) -> str:
@@ -57,7 +59,7 @@ class SupabaseLocal:
         No two are the same: each has a `session_id` of its own, as Supabase's have.
         """
         claims = {"session_id": str(uuid4()), **claims}
-        return self.faults.issued(self._project.token(sub, role, expires_in, **claims))
+        return self._issued(self._project.token(sub, role, expires_in, **claims))
 
 
 class SupabaseServer:
@@ -146,13 +148,12 @@ class SupabaseServer:
             read_migrations(Path(migrations)) if migrations is not None else [],
         )
         template = await self._host.template(wanted, _text(seed))
-        faults = Faults(self._thread)
-        async with self._host.project(template, faults.seams, owner_id) as project:
-            faults.attach(project)
+        wiring = Wiring(self._thread)
+        async with self._host.project(template, wiring.seams, owner_id) as project:
             try:
-                yield SupabaseLocal(project, faults)
+                yield SupabaseLocal(self._thread, wiring, project)
             finally:
-                faults.undo()
+                wiring.clear()
 
     def _prepare(self, stack: contextlib.ExitStack) -> ProjectHost:
         folder = stack.enter_context(server_folder(self._folder or roomy()))

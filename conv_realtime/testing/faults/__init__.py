@@ -8,32 +8,27 @@ from http import HTTPStatus
 from typing import Any
 
 from conv_realtime.local.project import LocalProject
-from conv_realtime.local.seams import Seams
-from conv_realtime.testing.faults.fault import Fault, Registry
+from conv_realtime.testing.faults.fault import Fault
 from conv_realtime.testing.faults.http import (
     Answer,
     Cut,
     Delay,
     Disconnect,
-    Gate,
     Hang,
-    HttpFault,
 )
 from conv_realtime.testing.faults.realtime import (
     Doubling,
-    FaultyPolicy,
     Lateness,
     Loss,
-    RealtimeFault,
     Refusal,
     Silence,
 )
-from conv_realtime.testing.faults.tokens import Expiry, TokenBook
+from conv_realtime.testing.faults.tokens import Expiry
+from conv_realtime.testing.faults.wiring import Wiring
 from conv_realtime.testing.threads import InThread, LoopThread
 
 __all__ = ["Fault", "Faults"]
 
-_GRACE_SECONDS = 0.25
 _PORTAL = b"<!doctype html><title>Welcome</title><p>Sign in to use this network.</p>"
 
 
@@ -50,19 +45,10 @@ class Faults:
     requests it strikes. Realtime faults take `topic`, a pattern of names without `realtime:`.
     """
 
-    def __init__(self, thread: LoopThread) -> None:
+    def __init__(self, thread: LoopThread, wiring: Wiring, project: LocalProject) -> None:
         self._thread = thread
-        self._http: Registry[HttpFault] = Registry(thread)
-        self._realtime: Registry[RealtimeFault] = Registry(thread)
-        self._expiries: Registry[Expiry] = Registry(thread)
-        self._tokens = TokenBook(self._expiries)
-        self._project: LocalProject | None = None
-        self.seams = Seams(
-            around=lambda app: Gate(app, self._http),
-            judging=self._tokens.judging,
-            policy=FaultyPolicy(self._realtime),
-            grace_seconds=_GRACE_SECONDS,
-        )
+        self._wiring = wiring
+        self._project = project
 
     def answer(
         self,
@@ -95,14 +81,14 @@ class Faults:
             body = json.dumps(body)
         content = body.encode() if isinstance(body, str) else body
         shown |= {name.lower(): value for name, value in (headers or {}).items()}
-        return self._http.add(Answer(status, content, shown, path, method, times))
+        return self._wiring.http.add(Answer(status, content, shown, path, method, times))
 
     def captive_portal(
         self, *, path: str = "*", method: str | None = None, times: int | None = None
     ) -> Fault:
         """Answers 200 with a page of HTML, as the network of a hotel does."""
         headers = {"content-type": "text/html; charset=utf-8"}
-        return self._http.add(Answer(200, _PORTAL, headers, path, method, times))
+        return self._wiring.http.add(Answer(200, _PORTAL, headers, path, method, times))
 
     def delay(
         self,
@@ -113,7 +99,7 @@ class Faults:
         times: int | None = None,
     ) -> Fault:
         """Does requests at once and answers late."""
-        return self._http.add(Delay(seconds, path, method, times))
+        return self._wiring.http.add(Delay(seconds, path, method, times))
 
     def hang(
         self,
@@ -131,7 +117,7 @@ class Faults:
             times: how many requests; default: all until it is undone.
             done: whether the requests are done all the same.
         """
-        return self._http.add(Hang(done, path, method, times))
+        return self._wiring.http.add(Hang(done, path, method, times))
 
     def disconnect(
         self,
@@ -149,7 +135,7 @@ class Faults:
             times: how many requests; default: all until it is undone.
             done: whether the requests are done all the same: their acknowledgement is lost.
         """
-        return self._http.add(Disconnect(done, path, method, times))
+        return self._wiring.http.add(Disconnect(done, path, method, times))
 
     def cut(
         self,
@@ -160,11 +146,11 @@ class Faults:
         times: int | None = None,
     ) -> Fault:
         """Does requests and breaks the connection after so many bytes of the answer's body."""
-        return self._http.add(Cut(bytes_kept, path, method, times))
+        return self._wiring.http.add(Cut(bytes_kept, path, method, times))
 
     def offline(self) -> Fault:
         """Breaks every connection, and each new one as soon as it asks for something."""
-        fault = self._http.add(Disconnect(False, "*", "*", None))
+        fault = self._wiring.http.add(Disconnect(False, "*", "*", None))
         self.drop_sockets()
         return fault
 
@@ -174,22 +160,22 @@ class Faults:
         Args:
             topic: only those that have joined it, by its exact name; default: all.
         """
-        realtime = self._running().realtime
+        realtime = self._project.realtime
         return self._thread.ask(lambda: realtime.drop_sockets(topic))
 
     def lose_messages(self, *, every: int = 1, topic: str = "*", times: int | None = None) -> Fault:
         """Loses every n-th message for all who listen, the n-th from now on first."""
-        return self._realtime.add(Loss(every, topic, times))
+        return self._wiring.realtime.add(Loss(every, topic, times))
 
     def duplicate_messages(self, *, topic: str = "*", times: int | None = None) -> Fault:
         """Delivers messages twice."""
-        return self._realtime.add(Doubling(topic, times))
+        return self._wiring.realtime.add(Doubling(topic, times))
 
     def delay_messages(
         self, seconds: float, *, topic: str = "*", times: int | None = None
     ) -> Fault:
         """Delivers messages late; those that follow the fault overtake them."""
-        return self._realtime.add(Lateness(seconds, topic, times))
+        return self._wiring.realtime.add(Lateness(seconds, topic, times))
 
     def refuse_joins(
         self,
@@ -203,23 +189,23 @@ class Faults:
 
         Channels that are joined stay so.
         """
-        return self._realtime.add(Refusal(code, message, topic, times))
+        return self._wiring.realtime.add(Refusal(code, message, topic, times))
 
     def silence_after_restart(self) -> Fault:
         """After the next loss of the database its broadcasts stay away until somebody joins.
 
         So does the hosted server: sockets stay open, heartbeats are answered, nothing comes.
         """
-        return self._realtime.add(Silence())
+        return self._wiring.realtime.add(Silence())
 
     def expire_tokens(self) -> Fault:
         """Lets every token expire that was issued or shown so far, but for the two keys.
 
         Channels that such a token has joined are closed. Tokens issued from now on hold.
         """
-        project = self._running()
+        project = self._project
         keys = (project.publishable_key, project.secret_key)
-        expiry = self._expiries.add(Expiry(self._tokens.known(besides=keys)))
+        expiry = self._wiring.expiries.add(Expiry(self._wiring.tokens.known(besides=keys)))
         self._thread.ask(project.realtime.recheck_tokens)
         return expiry
 
@@ -236,23 +222,8 @@ class Faults:
 
     def postgres_down(self, *, kill: bool = False) -> InThread[None]:
         """Keeps PostgreSQL away for a block of `with` or `async with`; waits at both ends."""
-        return InThread(self._thread, self._running().postgres.down(kill=kill))
+        return InThread(self._thread, self._project.postgres.down(kill=kill))
 
     def undo(self) -> None:
         """Undoes all faults."""
-        self._http.clear()
-        self._realtime.clear()
-        self._expiries.clear()
-
-    def attach(self, project: LocalProject) -> None:
-        """Takes the project that was made with `seams`."""
-        self._project = project
-
-    def issued(self, token: str) -> str:
-        """Remembers a token; gives it back."""
-        return self._tokens.issued(token)
-
-    def _running(self) -> LocalProject:
-        if self._project is None:
-            raise RuntimeError("the project has not been started")
-        return self._project
+        self._wiring.clear()
