@@ -150,6 +150,8 @@ create index conversations_parent on public.conversations (parent_id, owner_id)
   where parent_id is not null;
 create index conversations_forgotten on public.conversations (owner_id, machine, id)
   where change_forgotten;
+create index conversations_forgotten_sessions on public.conversations (owner_id, session_id)
+  where change_forgotten;
 create index conversations_newest on public.conversations (owner_id, updated_at desc nulls last);
 create index messages_order on public.messages (conversation_id, seq);
 

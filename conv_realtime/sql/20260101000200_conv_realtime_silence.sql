@@ -119,8 +119,8 @@ end
 $$;
 
 -- Forgetting ---------------------------------------------------------------------------------
--- metadata {"forgotten": true} blanks a conversation with its messages and its subagents, or one
--- message, for good: the row stays as an empty marker that drops whatever a transcript says later.
+-- metadata {"forgotten": true} blanks a conversation with its messages and its subagents, on
+-- every machine, or one message, for good: the row stays as an empty marker that drops whatever a transcript says later.
 -- Its revision rises by one, so that readers who keep the higher one keep this.
 
 -- A file that was rewritten with something else goes on as a child, too: <agent>@<part>. That is
@@ -186,13 +186,21 @@ begin
 end
 $$;
 
--- A subagent of a forgotten conversation comes into the database as what it is: forgotten.
-create function conv_realtime.forget_subagent() returns trigger
+-- A subagent of a forgotten conversation comes into the database as what it is: forgotten. So does
+-- the same session when another machine reads a copy of its transcript.
+create function conv_realtime.forget_relative() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   if exists (
     select from public.conversations c
     where c.id = new.parent_id and c.owner_id = new.owner_id and c.change_forgotten
+      and conv_realtime.is_subagent(new.agent_id)
+  ) or exists (
+    select from public.conversations c
+    where c.owner_id = new.owner_id and c.session_id = new.session_id and c.change_forgotten
+      and length(new.session_id) >= 32 -- as long as a UUID without its hyphens
+      and c.source = new.source and c.agent_id is not distinct from new.agent_id
+      and c.machine <> new.machine
   ) then
     new.metadata := '{"forgotten": true}';
   end if;
@@ -200,25 +208,35 @@ begin
 end
 $$;
 
+-- Erases what goes with a conversation. Its updates fire the trigger below again, for what goes
+-- with those.
+create function conv_realtime.forget_kin(
+  erased uuid, owner uuid, origin text, session text, agent text
+) returns void
+language plpgsql set search_path = '' as $$
+begin
+  update public.conversations s set metadata = '{"forgotten": true}'
+  where s.owner_id = owner and not s.change_forgotten and s.parent_id = erased
+    and conv_realtime.is_subagent(s.agent_id);
+  update public.conversations s set metadata = '{"forgotten": true}'
+  where s.owner_id = owner and not s.change_forgotten and s.session_id = session
+    and length(session) >= 32 and s.source = origin and s.agent_id is not distinct from agent;
+  update public.messages m set metadata = '{"forgotten": true}'
+  where m.conversation_id = erased and m.owner_id = owner;
+end
+$$;
+
 create function conv_realtime.forget_below() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  if not exists (
-    select from fresh c join stale o on o.id = c.id and o.owner_id = c.owner_id
-    where c.change_forgotten and not o.change_forgotten
-  ) then
-    return null; -- statement triggers also fire for no rows
+  if tg_op = 'INSERT' then
+    perform conv_realtime.forget_kin(f.id, f.owner_id, f.source, f.session_id, f.agent_id)
+    from fresh f where f.change_forgotten;
+  else
+    perform conv_realtime.forget_kin(f.id, f.owner_id, f.source, f.session_id, f.agent_id)
+    from fresh f join stale o on o.id = f.id and o.owner_id = f.owner_id
+    where f.change_forgotten and not o.change_forgotten;
   end if;
-  -- Fires this trigger again, for what is below those.
-  update public.conversations s set metadata = '{"forgotten": true}'
-  from fresh c join stale o on o.id = c.id and o.owner_id = c.owner_id
-  where c.change_forgotten and not o.change_forgotten
-    and s.parent_id = c.id and s.owner_id = c.owner_id and not s.change_forgotten
-    and conv_realtime.is_subagent(s.agent_id);
-  update public.messages m set metadata = '{"forgotten": true}'
-  from fresh c join stale o on o.id = c.id and o.owner_id = c.owner_id
-  where c.change_forgotten and not o.change_forgotten
-    and m.conversation_id = c.id and m.owner_id = c.owner_id;
   return null;
 end
 $$;
@@ -242,9 +260,8 @@ create trigger change_0_epoch before insert or update on public.conversations
 create trigger change_1_identity before update on public.conversations
   for each row when (old.id <> new.id or old.owner_id <> new.owner_id)
   execute function conv_realtime.refuse_new_identity();
-create trigger change_1_subagent before insert on public.conversations
-  for each row when (new.parent_id is not null and conv_realtime.is_subagent(new.agent_id))
-  execute function conv_realtime.forget_subagent();
+create trigger change_1_relative before insert on public.conversations
+  for each row execute function conv_realtime.forget_relative();
 create trigger change_2_order before update on public.conversations
   for each row execute function conv_realtime.keep_newest();
 create trigger change_3_silence before update on public.conversations
@@ -254,7 +271,10 @@ create trigger change_4_forget before insert or update on public.conversations
   execute function conv_realtime.forget_conversation();
 create trigger change_5_stamp before insert or update on public.conversations
   for each row execute function conv_realtime.stamp();
-create trigger change_9_forget after update on public.conversations
+create trigger change_9_forget_insert after insert on public.conversations
+  referencing new table as fresh
+  for each statement execute function conv_realtime.forget_below();
+create trigger change_9_forget_update after update on public.conversations
   referencing old table as stale new table as fresh
   for each statement execute function conv_realtime.forget_below();
 
@@ -316,10 +336,9 @@ revoke all on function
   conv_realtime.forget_message(),
   conv_realtime.drop_forgotten(),
   conv_realtime.is_subagent(text),
-  conv_realtime.forget_subagent(),
+  conv_realtime.forget_relative(),
+  conv_realtime.forget_kin(uuid, uuid, text, text, text),
   conv_realtime.forget_below(),
   conv_realtime.touch_projects()
   from public, anon, authenticated, service_role;
--- The condition of a trigger runs as the writer.
-grant execute on function conv_realtime.is_subagent(text) to authenticated, service_role;
 insert into conv_realtime.versions values ('20260101000200');

@@ -161,6 +161,55 @@ def test_a_subagent_that_comes_later_is_forgotten_as_well(
         assert request.rows("select from public.messages where text = 'secret'") == []
 
 
+def copied(talk: dict[str, Any], agent: str | None = None) -> dict[str, Any]:
+    """The same conversation, or a subagent of it, as another machine names it."""
+    who = talk["owner_id"], talk["source"], "desktop", talk["session_id"]
+    parent = conversation_id(*who)
+    return talk | {
+        "id": str(conversation_id(*who, agent)),
+        "machine": "desktop",
+        "agent_id": agent,
+        "parent_id": str(parent) if agent else None,
+        "project_id": None,
+    }
+
+
+def test_a_copy_on_another_machine_goes_as_well(
+    db: Database, alice: str, talk: dict[str, Any]
+) -> None:
+    """It is the same session; what it says elsewhere is no less forgotten."""
+    copy = copied(talk)
+    other = conversation(alice)
+    with db.user(alice) as request:
+        request.upsert("conversations", [copy, copied(talk, "a"), other])
+        request.upsert("messages", [message(copy, 1, text="secret")])
+        request.rows(FORGET, talk["id"])
+    with db.user(alice) as request:
+        rows = request.rows("select id::text, title from public.conversations")
+        assert {row["id"] for row in rows if row["title"]} == {other["id"]}
+        assert request.rows("select from public.messages where text = 'secret'") == []
+
+
+def test_a_machine_that_reads_a_copy_later_brings_nothing_back(
+    db: Database, alice: str, mallory: str, talk: dict[str, Any]
+) -> None:
+    """In whatever order its files come. Another user's session of that name is theirs."""
+    with db.user(alice) as request:
+        request.rows(FORGET, talk["id"])
+    copy, child = copied(talk), copied(talk, "a")
+    with db.user(alice) as request:
+        request.upsert("conversations", [child])
+        request.upsert("messages", [message(child, 1, text="secret")])
+        request.upsert("conversations", [copy])
+        request.upsert("messages", [message(copy, 1, text="secret")])
+        assert request.rows("select from public.conversations where title is not null") == []
+        assert request.rows("select from public.messages where text <> ''") == []
+    theirs = conversation(mallory, talk["session_id"])
+    with db.user(mallory) as request:
+        request.upsert("conversations", [theirs])
+        assert request.value("select title from public.conversations") == theirs["title"]
+
+
 def test_what_is_forgotten_is_newer_than_what_was(
     db: Database, alice: str, talk: dict[str, Any]
 ) -> None:

@@ -23,12 +23,13 @@ from conv_realtime.models import Table
 if TYPE_CHECKING:
     from supabase import AsyncClient
 
+_SESSION_LENGTH = 32  # shorter names of sessions are not the same everywhere
 _AT_ONCE = 500  # messages that are erased together with their conversation
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A conversation and all below it that is erased with it, itself first.
+    """A conversation and all that is erased with it, itself first: what is below, and copies.
 
     `already` says that it is erased; `messages` counts its prompts and responses.
     """
@@ -50,26 +51,34 @@ async def family(
     Raises:
         StoreError: the database cannot be asked.
     """
-    columns = "id,owner_id,parent_id,agent_id,title,message_count,change_forgotten"
+    columns = (
+        "id,owner_id,parent_id,source,session_id,agent_id,title,message_count,change_forgotten"
+    )
     equal = {"id": str(conversation)} | ({"owner_id": str(owner)} if owner else {})
     own = [row async for row in rows(client, "conversations", columns, equal=equal)]
     if not own:
         return None
-    found = {UUID(row["id"]): row for row in own}
+    first = own[0]
+    found = {UUID(first["id"]): first}
+    if len(first["session_id"]) >= _SESSION_LENGTH:  # its copies on other machines
+        same = {name: first[name] for name in ("owner_id", "source", "session_id")}
+        async for row in rows(client, "conversations", columns, equal=same):
+            if row["agent_id"] == first["agent_id"]:
+                found[UUID(row["id"])] = row
     new = set(found)
     while new:
         children: set[UUID] = set()
         for ids in chunks(new):
             async for row in rows(client, "conversations", columns, within=("parent_id", ids)):
-                mine = row["owner_id"] == own[0]["owner_id"] and is_subagent(row["agent_id"])
+                mine = row["owner_id"] == first["owner_id"] and is_subagent(row["agent_id"])
                 if mine and UUID(row["id"]) not in found:
                     found[UUID(row["id"])] = row
                     children.add(UUID(row["id"]))
         new = children
     return Family(
         ids=list(found),
-        owner_id=UUID(own[0]["owner_id"]),
-        title=own[0]["title"],
+        owner_id=UUID(first["owner_id"]),
+        title=first["title"],
         messages=sum(row["message_count"] for row in found.values()),
         already=all(row["change_forgotten"] for row in found.values()),
     )
