@@ -24,7 +24,10 @@ _FILES = {
     "/page.js": ("page.js", _MODULE),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_CLIENTS = ("client.js", "conversations.js", "rows.js", "lifecycle.js")
+_CLIENTS = (
+    *("client.js", "conversations.js", "changes.js", "channels.js"),
+    *("lifecycle.js", "rows.js"),
+)
 """Modules for pages of any origin to import; that they may is no secret and opens nothing."""
 
 _HEADERS = {

@@ -6,7 +6,7 @@
 //   const live = connect("ws://127.0.0.1:8787/ws", { subscribe: { snapshot: 50 } });
 //   live.on("change", () => draw(live.conversations));
 
-import { Emitter, onWake, pauseBefore, within } from "./lifecycle.js";
+import { Emitter, asError, onWake, pauseBefore, within } from "./lifecycle.js";
 import { Rows } from "./rows.js";
 
 /** @import { Change, Conversation, DataEvent, Filter, Message } from "./types.d.ts" */
@@ -500,9 +500,4 @@ function argumentsOf(address, token) {
   const named = new URL(address);
   named.searchParams.set("token", token);
   return [named.href];
-}
-
-/** @param {unknown} error */
-function asError(error) {
-  return error instanceof Error ? error : new Error(String(error));
 }

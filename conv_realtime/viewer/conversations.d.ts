@@ -5,13 +5,6 @@
  * @param {FollowOptions} [options]
  */
 export function follow(supabase: Supabase, options?: FollowOptions): Following;
-/**
- * Whether reading up to `cursor` has seen `target`. One of another stream never comes. Positions
- * are numbers joined by "-", too long for JavaScript's own.
- *
- * @param {string} cursor @param {string} target
- */
-export function reaches(cursor: string, target: string): boolean;
 /** @extends {Emitter<FollowEvents>} */
 export class Following extends Emitter<FollowEvents> {
     /** @param {Supabase} supabase @param {FollowOptions} options */
@@ -96,28 +89,6 @@ export type FollowEvents = {
     change: Change[];
     status: FollowStatus;
     error: Error;
-};
-export type Page = {
-    changes: {
-        table: string;
-        row: any;
-    }[];
-    cursor: string;
-    more: boolean;
-    resync: boolean;
-};
-export type Broadcast = {
-    event: string;
-    payload?: any;
-};
-export type Listener = {
-    joined(): void;
-    heard(message: Broadcast): void;
-    told(): void;
-    failed(error: Error): void;
-};
-export type Follower = Listener & {
-    changed(page: Page): void;
 };
 import { Emitter } from "./lifecycle.js";
 import type { Conversation } from "./types.d.ts";

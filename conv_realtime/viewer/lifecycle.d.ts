@@ -25,6 +25,10 @@ export function onWake(act: () => void): () => void;
  * @returns {Promise<Awaited<Value>>}
  */
 export function within<Value>(ms: number, promise: Value | PromiseLike<Value>, signal?: AbortSignal): Promise<Awaited<Value>>;
+/** @param {number} ms @param {AbortSignal} [signal] ends it early */
+export function sleep(ms: number, signal?: AbortSignal): Promise<any>;
+/** @param {unknown} error */
+export function asError(error: unknown): Error;
 /**
  * Calls listeners. What one of them throws is reported as uncaught and stops nothing else.
  *

@@ -1,4 +1,4 @@
-// What both clients need of the world around them: listeners, pauses, and the moment to look again.
+// What both clients need of the world around them: listeners, time, and the moment to look again.
 
 /**
  * Calls listeners. What one of them throws is reported as uncaught and stops nothing else.
@@ -108,4 +108,22 @@ export async function within(ms, promise, signal) {
     clearTimeout(timer);
     if (end) signal?.removeEventListener("abort", end);
   }
+}
+
+/** @param {number} ms @param {AbortSignal} [signal] ends it early */
+export function sleep(ms, signal) {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve(undefined);
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", done);
+  });
+}
+
+/** @param {unknown} error */
+export function asError(error) {
+  return error instanceof Error ? error : new Error(String(error));
 }

@@ -6,7 +6,8 @@
 import { createInterface } from "node:readline";
 
 import { connect } from "../../conv_realtime/viewer/client.js";
-import { follow, reaches } from "../../conv_realtime/viewer/conversations.js";
+import { reaches } from "../../conv_realtime/viewer/changes.js";
+import { follow } from "../../conv_realtime/viewer/conversations.js";
 
 const { createClient } = await import(process.env.SUPABASE_JS ?? "@supabase/supabase-js");
 const given = globalThis.WebSocket ? {} : { WebSocket: (await import("ws")).default };

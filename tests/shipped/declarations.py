@@ -17,7 +17,7 @@ from tests.node import JS, node
 
 ROOT = Path(__file__).parent.parent.parent
 VIEWER = ROOT / "conv_realtime" / "viewer"
-MODULES = ("client", "conversations", "lifecycle", "rows")
+MODULES = ("client", "conversations", "changes", "channels", "lifecycle", "rows")
 
 
 def compiler(*arguments: str | Path) -> None:

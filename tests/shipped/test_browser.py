@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from tests.relay.proxy import Proxy
 from tests.relay.rows import changed, conversation, created, message, project
 from tests.relay.serving import Served
 from tests.relay.test_supabase_feed import client_of, write
+from tests.shipped.declarations import MODULES, VIEWER
 
 pytestmark = needs_chromium
 
@@ -121,8 +121,6 @@ async def test_supabase_js_in_a_page_follows_a_conversation(
     """The newest supabase-js, as a script: rows, changes, a frozen tab, and nothing left."""
     me = UUID(owner.id)
     talk = conversation("one", me)
-    modules = ("conversations.js", "rows.js", "lifecycle.js")
-    folder = Path(viewer.__file__).parent
     values = {
         "url": local_supabase.url,
         "key": local_supabase.publishable_key,
@@ -130,7 +128,7 @@ async def test_supabase_js_in_a_page_follows_a_conversation(
         "talk": str(talk.id),
     }
     html = SUPABASE.format(**{name: json.dumps(value) for name, value in values.items()})
-    paths = {"/supabase.js": UMD, **{f"/{name}": folder / name for name in modules}}
+    paths = {"/supabase.js": UMD, **{f"/{name}.js": VIEWER / f"{name}.js" for name in MODULES}}
     scripts = {address: path.read_text() for address, path in paths.items()}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context

@@ -123,15 +123,12 @@ async def test_a_snapshot_that_fails_is_asked_for_again() -> None:
 
 
 async def test_a_server_that_says_nothing_is_asked_and_then_given_up() -> None:
-    """An answer is enough to stay; without one there is another line."""
+    """Without an answer there is another line."""
     async with scripted() as (server, live):
         await live.begin()
         line = await server.line()
         await line.welcomes(heartbeat_seconds=0.1)
         await line.confirms()
-        frame = await line.hears()
-        assert frame["type"] == "ping"
-        await line.says("pong", **frame["data"])
         assert (await line.hears())["type"] == "ping"
         async with asyncio.timeout(DEADLINE):
             await line.ended.wait()
