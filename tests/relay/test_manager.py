@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from conv_realtime.core.selection import UnknownType
 from conv_realtime.errors import ConfigError
 from conv_realtime.events import NewMessage, Resync
-from conv_realtime.ports import FeedHealth, Page
+from conv_realtime.ports import FeedHealth, Page, SnapshotPart
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
+from conv_realtime.relay import hub as hub_module
 from conv_realtime.relay import listeners as listeners_module
 from conv_realtime.relay import service as service_module
 from tests.relay.rows import OTHER, OWNER, changed, conversation, created, message
@@ -131,6 +133,34 @@ async def test_a_hanging_client_without_a_wire_is_bounded_too() -> None:
     assert websocket.types.count("resync") == 1
     assert len(websocket.sent) < 20
     manager.disconnect(id)
+
+
+async def test_a_slow_snapshot_is_not_the_clients_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it waits for us, events may overflow its queue: it gets resync, and no 1013."""
+    monkeypatch.setattr(hub_module, "STALL_SECONDS", 0.1)
+    answered = asyncio.Event()
+
+    class Feed(LocalFeed):
+        async def snapshot(self, **selection: Any) -> AsyncIterator[SnapshotPart]:
+            await answered.wait()
+            yield SnapshotPart((), (), "s.1")
+
+    manager = ConnectionManager(settings(client_queue_events=10), feed=Feed(settings()))
+    websocket = FakeWebSocket()
+    serving = asyncio.create_task(manager.run(websocket), name="endpoint")
+    await websocket.inbox.put('{"type": "subscribe", "data": {"snapshot": true}}')
+    await eventually(lambda: websocket.types[-1:] == ["subscribed"], "it is asked")
+    for n in range(100):
+        await manager.broadcast(event(str(n)))
+    gap = next(iter(manager.hub.clients.values()))
+    begun = asyncio.get_running_loop().time()
+    assert gap.gap_at is not None
+    await eventually(lambda: (gap.gap_at or 0) > begun + 0.3, "three times its patience is over")
+    answered.set()
+    await eventually(lambda: websocket.types[-2:] == ["snapshot", "resync"], "it is told")
+    assert websocket.closed is None and manager.stats()["evicted"] == 0
+    await websocket.inbox.put(None)
+    await serving
 
 
 async def test_run_serves_an_endpoint_of_the_hosts_own() -> None:
