@@ -370,3 +370,25 @@ async def test_a_long_conversation_is_forgotten_in_pieces(
     assert set(gone) == set(found.ids)
     assert (digests[conversation.id].messages, digests[conversation.id].deleted) == (0, 1150)
     assert texts == [True] * 1150
+
+
+async def test_copies_of_a_session_are_forgotten_with_it(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """Under the name that another machine has for it; a short name is another session there."""
+    settings = Settings(supabase_url=supabase.url, supabase_key=supabase.secret_key)
+    async with http_client(30) as http:
+        client = await connect(settings, http)
+        store = SupabaseStore(client)
+        for session, count in ((str(uuid4()), 2), ("main", 1)):
+            project, conversation, _ = _rows(member.id)
+            one = conversation.model_copy(update={"session_id": session})
+            copy = one.model_copy(update={"id": uuid4(), "machine": "elsewhere"})
+            await store.write("projects", [project])
+            await store.write("conversations", sorted([one, copy], key=lambda row: row.id))
+            found = await family(client, one.id, UUID(member.id))
+            assert found is not None
+            assert len(found.ids) == count
+            await forget(client, found)
+            assert (await family(client, one.id) or found).already
+            assert (copy.id in await store.forgotten(copy.owner_id, "elsewhere")) is (count == 2)
