@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -160,6 +161,28 @@ def test_a_binding_without_schema_means_public() -> None:
     assert read_binding({"id": 1, "table": "a"}).schema == "public"
     with pytest.raises(BindingRefused, match="No subscription params provided"):
         read_binding({"id": 1, "table": "a", "filter": "id=eq.1"})
+
+
+NAMES = st.text("ab_%.", max_size=7)
+
+
+@given(NAMES, NAMES)
+def test_a_table_is_matched_as_like_matches(pattern: str, name: str) -> None:
+    """As PostgreSQL says: `%` is any text, `_` any character, and nothing else is special."""
+    regex = "".join({"%": ".*", "_": "."}.get(char) or re.escape(char) for char in pattern)
+    binding = read_binding({"id": 1, "table": pattern})
+    assert binding.wants("public", name) == bool(re.fullmatch(regex, name))
+
+
+def test_no_wish_takes_long_to_be_understood() -> None:
+    """Clients choose patterns and filters, and everybody waits while they are read."""
+    for part in ("%", "%_", "%s"):
+        assert not read_binding({"id": 1, "table": part * 300 + "x"}).wants("public", "s" * 63)
+    with pytest.raises(BindingRefused, match="may have 1000 characters at most"):
+        read_binding({"id": 1, "table": "%" * 1001})
+    long = "x" * 2_000_000
+    asked = {"id": 1, "schema": "public", "table": "a", "filter": f"a=eq.{long}"}
+    assert read_binding(asked).filters == (Filter("a", "eq", long, negated=False),)
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,11 @@ def parse_filters(text: str) -> tuple[Filter, ...]:
 
 def _split(text: str) -> list[str]:
     """Splits at the commas that are outside of parentheses and quotes."""
-    parts = [""]
-    depth = 0
+    parts: list[str] = []
+    start = depth = 0
     quoted = escaped = False
     before = ""
-    for char in text:
+    for at, char in enumerate(text):
         if quoted:
             quoted = escaped or char != '"'
             escaped = char == "\\" and not escaped
@@ -87,12 +87,12 @@ def _split(text: str) -> list[str]:
         elif char in "()":
             depth = depth + 1 if char == "(" else max(0, depth - 1)
         elif char == "," and not depth:
-            parts.append("")
+            parts.append(text[start:at])
+            start = at + 1
             before = ""
             continue
-        parts[-1] += char
         before = char
-    return parts
+    return [*parts, text[start:]]
 
 
 def _parse(part: str) -> Filter:
