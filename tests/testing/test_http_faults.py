@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from itertools import permutations
 
 import httpx
 import psycopg
@@ -12,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-from conv_realtime.testing import SupabaseLocal
+from conv_realtime.testing import Fault, Faults, SupabaseLocal
 from tests.relay.serving import eventually
 
 TODOS = "/rest/v1/todos"
@@ -174,15 +176,41 @@ def test_an_answer_is_cut_short(supabase: SupabaseLocal, client: httpx.Client) -
     assert client.get(TODOS, params={"text": "eq.done"}).json() == [{"id": 1, "text": "done"}]
 
 
-def test_faults_add_up(supabase: SupabaseLocal, client: httpx.Client) -> None:
+def test_faults_add_up(
+    supabase: SupabaseLocal, client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
     """An invented answer is delayed and cut as a real one, in whatever order they were made."""
-    with supabase.faults.cut(3), supabase.faults.answer(503), supabase.faults.delay(0.2):
-        began = time.monotonic()
-        with client.stream("GET", TODOS) as answer:
-            assert answer.status_code == 503
-            assert time.monotonic() - began >= 0.2
-            with pytest.raises(httpx.RemoteProtocolError, match="received 3 bytes"):
-                answer.read()
+    faults = supabase.faults
+    makers: list[Callable[[], Fault]] = [
+        lambda: faults.cut(3),
+        lambda: faults.answer(503),
+        lambda: faults.delay(0.2),
+    ]
+    for order in permutations(makers):
+        with ExitStack() as stack:
+            for make in order:
+                stack.enter_context(make())
+            began = time.monotonic()
+            with client.stream("GET", TODOS) as answer:
+                assert answer.status_code == 503
+                assert time.monotonic() - began >= 0.2
+                with pytest.raises(httpx.RemoteProtocolError, match="received 3 bytes"):
+                    answer.read()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("late", [lambda faults: faults.delay(0.01), lambda faults: faults.cut(3)])
+def test_a_connection_breaks_under_other_faults(
+    supabase: SupabaseLocal, client: httpx.Client, late: Callable[[Faults], Fault]
+) -> None:
+    """There is no answer that could be late or cut, and nothing else goes wrong."""
+    with supabase.faults.disconnect(), late(supabase.faults):
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+            client.get(TODOS)
+    with late(supabase.faults), supabase.faults.hang() as hang:
+        with pytest.raises(httpx.ReadTimeout):
+            client.get(TODOS, timeout=0.2)
+        assert hang.hits == 1
 
 
 async def test_handshakes_of_realtime_fail_on_demand(supabase: SupabaseLocal) -> None:

@@ -13,6 +13,10 @@ from typing import Any, ClassVar, cast
 from conv_realtime.local.seams import Application, Receive, Scope, Send
 from conv_realtime.testing.faults.fault import Fault, Registry, matches
 
+_TRANSPORT = "conv_realtime.transport"
+"""Where a scope keeps the connection, which ASGI has no way to break: it is behind uvicorn's own
+`send`, and not behind that of another fault."""
+
 
 class HttpFault(Fault):
     """What happens to some requests.
@@ -62,6 +66,7 @@ class Gate:
             # Stable: what answers stands innermost, so that an invented answer is delayed or cut
             # as a real one would be.
             answered = False
+            scope[_TRANSPORT] = cast(Any, send).__self__.transport
             for fault in sorted(reversed(active), key=lambda one: not one.answers):
                 if fault.concerns(scope) and not (fault.answers and answered) and fault.strike():
                     answered = answered or fault.answers
@@ -150,7 +155,7 @@ class Hang(HttpFault):
             for end in ends:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
-        _transport(send).abort()
+        _transport(scope).abort()
         await _gone(receive)
 
 
@@ -167,7 +172,7 @@ class Disconnect(HttpFault):
         """Lets the request be done or not, and tells nobody."""
         if self._done and scope["type"] == "http":
             await app(scope, receive, _nowhere)
-        _transport(send).abort()
+        _transport(scope).abort()
         await _gone(receive)
 
 
@@ -193,12 +198,12 @@ class Cut(HttpFault):
                     kept = body[: min(self._bytes_kept, len(body) - 1)]
                     await send({"type": "http.response.body", "body": kept, "more_body": True})
                 head = None
-                _transport(send).close()
+                _transport(scope).close()
 
         if scope["type"] == "http":
             await app(scope, receive, short)
         else:
-            _transport(send).abort()
+            _transport(scope).abort()
         await _gone(receive)
 
 
@@ -218,6 +223,5 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def _transport(send: Send) -> asyncio.Transport:
-    """Gives the connection behind uvicorn's `send`: ASGI itself has no way to break one."""
-    return cast(Any, send).__self__.transport  # type: ignore[no-any-return]
+def _transport(scope: Scope) -> asyncio.Transport:
+    return scope[_TRANSPORT]  # type: ignore[no-any-return]
