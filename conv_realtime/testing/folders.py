@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,9 +47,10 @@ def _sweep(parent: Path) -> None:
     """Removes folders whose owners were killed: a PostgreSQL that lives holds its folder's lock."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            found = folder.stat()
+            found = folder.lstat()  # anybody may put a link to a folder of ours here
+            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
             young = time.time() - found.st_mtime < _YOUNG_SECONDS
-            if found.st_uid == os.geteuid() and not young and not _in_use(folder):
+            if ours and not young and not _in_use(folder):
                 _remove(folder)
 
 

@@ -219,6 +219,22 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
             ]
 
 
+def test_a_link_to_data_of_ours_removes_nothing(tmp_path: Path) -> None:
+    """The parent may be open to everybody, as `/dev/shm` is."""
+    data, parent = tmp_path / "data", tmp_path / "parent"
+    kept = data / "supabase" / "elsewhere"
+    kept.parent.mkdir(parents=True)
+    (data / "rows").mkdir()
+    kept.write_text(str(data / "rows"))
+    os.utime(data, (1, 1))
+    parent.mkdir()
+    (parent / "conv_realtime-test-link").symlink_to(data)
+    os.utime(parent / "conv_realtime-test-link", (1, 1), follow_symlinks=False)
+    with server_folder(parent):
+        assert kept.exists()
+        assert (data / "rows").exists()
+
+
 async def test_several_projects_without_pytest(supabase_local_server: SupabaseServer) -> None:
     """`async with` gives projects side by side."""
     async with supabase_local_server.project() as one, supabase_local_server.project() as two:
