@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -41,6 +43,7 @@ class ProjectHost:
         self._password = make_keys().db_password
         self._databases = Databases(self.postgres)
         self._templates: dict[str, str | MigrationError] = {}
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._numbers = itertools.count(1)
         self._stack = contextlib.AsyncExitStack()
 
@@ -55,7 +58,7 @@ class ProjectHost:
             stack.push_async_callback(self._databases.close)
             await self._databases.create(_BASE, "template0")
             await provision.bootstrap(self.postgres.dsn(_BASE), self._password)
-            await self._add_owner()
+            await self._add_owner(_BASE, self.owner_id)
             self._stack = stack.pop_all()
         return self
 
@@ -75,8 +78,9 @@ class ProjectHost:
         """
         parts = [part for one in migrations for part in (one.version, one.name, one.sql)]
         digest = hashlib.sha256("\0".join([*parts, seed]).encode()).hexdigest()[:16]
-        if digest not in self._templates:
-            self._templates[digest] = await self._made(f"template_{digest}", migrations, seed)
+        async with self._making[digest]:
+            if digest not in self._templates:
+                self._templates[digest] = await self._made(f"template_{digest}", migrations, seed)
         made = self._templates[digest]
         if isinstance(made, MigrationError):
             raise MigrationError(made.name, made.advice) from made
@@ -86,11 +90,19 @@ class ProjectHost:
     async def project(
         self, template: str, seams: Seams = NO_SEAMS, owner_id: UUID | str | None = None
     ) -> AsyncIterator[LocalProject]:
-        """Runs a project on a copy of a template, which is dropped in the end."""
+        """Runs a project on a copy of a template, which is dropped in the end.
+
+        Args:
+            template: see `template`.
+            seams: where a test takes a hand.
+            owner_id: of the project, a UUID; added to its `auth.users`. Default: the host's.
+        """
         database = f"project_{next(self._numbers)}"
         try:
             await self._databases.create(database, template, owner="postgres")
             keys = make_keys(owner_id or self.owner_id, self._password)
+            if keys.owner_id != self.owner_id:
+                await self._add_owner(database, keys.owner_id)
             async with LocalProject(self.postgres, keys, database, seams=seams) as project:
                 yield project
         finally:
@@ -99,23 +111,24 @@ class ProjectHost:
     async def _made(
         self, name: str, migrations: Sequence[Migration], seed: str
     ) -> str | MigrationError:
-        await self._databases.create(name, _BASE, owner="postgres")
         dsn = self.postgres.dsn(name, "postgres")
         try:
+            await self._databases.create(name, _BASE, owner="postgres")
             await provision.migrate(dsn, migrations)
             if seed:
                 await _run(dsn, seed)
-        except MigrationError as error:
+        except BaseException as error:
             await self._databases.drop(name)
-            return error
+            if isinstance(error, MigrationError):
+                return error
+            raise
         return name
 
-    async def _add_owner(self) -> None:
-        dsn = self.postgres.dsn(_BASE)
-        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+    async def _add_owner(self, database: str, owner_id: str) -> None:
+        async with await psycopg.AsyncConnection.connect(self.postgres.dsn(database)) as connection:
             await connection.execute(
-                "insert into auth.users (id, email) values (%s, 'owner@example.com')",
-                (self.owner_id,),
+                "insert into auth.users (id, email) values (%s, %s) on conflict (id) do nothing",
+                (owner_id, f"{owner_id}@example.com"),
             )
 
 

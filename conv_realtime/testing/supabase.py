@@ -125,10 +125,10 @@ class SupabaseServer:
             migrations: a folder of `<version>_<name>.sql`, such as `supabase/migrations`.
             seed: a file of SQL that is run after them, such as `supabase/seed.sql`.
             schema: with conv_realtime's own tables; default: only without `migrations`.
-            owner_id: of the project; default: the server's, who is in `auth.users`.
+            owner_id: of the project, a UUID; default: the same for all projects of the server.
 
         Raises:
-            ConfigError: on entering, a file is not there.
+            ConfigError: on entering, a file is not there, or `owner_id` is no UUID.
             MigrationError: on entering, a migration failed, or the seed.
         """
         return InThread(self._thread, self._project(migrations, seed, schema, owner_id))
@@ -149,7 +149,7 @@ class SupabaseServer:
         )
         template = await self._host.template(wanted, _text(seed))
         wiring = Wiring(self._thread)
-        async with self._host.project(template, wiring.seams, owner_id) as project:
+        async with self._host.project(template, wiring.seams, _uuid(owner_id)) as project:
             try:
                 yield SupabaseLocal(self._thread, wiring, project)
             finally:
@@ -168,6 +168,13 @@ def _text(file: Path | str | None) -> str:
         return Path(file).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError("seed", f"{file}: {error.strerror}") from error
+
+
+def _uuid(owner_id: UUID | str | None) -> UUID | None:
+    try:
+        return UUID(str(owner_id)) if owner_id is not None else None
+    except ValueError as error:
+        raise ConfigError("owner_id", f"{owner_id} is not a UUID") from error
 
 
 def supabase_local(

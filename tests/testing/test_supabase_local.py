@@ -260,9 +260,51 @@ async def test_giving_up_while_it_starts_leaves_nothing(
             await asyncio.sleep(0.01)
 
 
-async def entered(server: SupabaseServer) -> None:
+async def test_projects_begin_side_by_side(
+    supabase_local_server: SupabaseServer, tmp_path: Path
+) -> None:
+    """What they are made of is made once, however many ask for it first."""
+    (tmp_path / "1_both.sql").write_text("create table both_have (id int);")
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(entered(supabase_local_server, tmp_path) for _ in range(3)))
+
+
+async def test_migrations_that_were_given_up_are_tried_again(
+    supabase_local_server: SupabaseServer, tmp_path: Path
+) -> None:
+    """The first test that needed them was cancelled, and nothing half made is in the way."""
+    (tmp_path / "1_slow.sql").write_text("create table slow (id int); select pg_sleep(0.5);")
+    watching = "select from pg_stat_activity where datname like 'template%%' and query ~ 'slow'"
+    async with supabase_local_server.project() as supabase, asyncio.timeout(60):
+        async with await psycopg.AsyncConnection.connect(
+            supabase.db_url, autocommit=True
+        ) as connection:
+            entering = asyncio.create_task(entered(supabase_local_server, tmp_path))
+            while not (await connection.execute(watching)).rowcount:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        entering.cancel()
+        await asyncio.gather(entering, return_exceptions=True)
+        async with supabase_local_server.project(migrations=tmp_path) as again:
+            with rest(again) as client:
+                assert client.get("/slow").json() == []
+
+
+def test_an_owner_of_ones_own_is_a_user(
+    supabase_local_server: SupabaseServer, project_files: Path
+) -> None:
+    """Rows may refer to it, as to every project's owner."""
+    owner = UUID("22222222-2222-4222-8222-222222222222")
+    migrations = project_files / "migrations"
+    with supabase_local_server.project(migrations=migrations, owner_id=owner) as supabase:
+        with rest(supabase, supabase.token()) as client:
+            assert client.post("/notes", json={"text": "mine"}).status_code == 201
+    with pytest.raises(ConfigError, match="alice is not a UUID"):
+        supabase_local_server.project(owner_id="alice").__enter__()
+
+
+async def entered(server: SupabaseServer, migrations: Path | None = None) -> None:
     """Opens a project and closes it."""
-    async with server.project():
+    async with server.project(migrations=migrations):
         pass
 
 
