@@ -10,6 +10,7 @@ from typing import Any
 
 from conv_realtime.core.envelope import event_of
 from conv_realtime.core.log import Entry
+from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.events import DATA_TYPES, Event, Resync, ResyncData
 from conv_realtime.ports import Feed
@@ -21,7 +22,6 @@ HANDLER_QUEUE = 1000
 """Events that wait for one handler; beyond, they are dropped and counted."""
 
 _STEP = 200
-_RETRY_SECONDS = 1.0
 
 EventHandler = Callable[[Any], Awaitable[None]]
 
@@ -95,13 +95,15 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event
             if found is not None:
                 index = found
             else:
-                async for event in _catch_up(feed, since):
+                async for place, event in _catch_up(feed, since):
+                    cursor = place
                     yield event
         while True:
             wake.clear()
             if index < hub.log.first:
                 index = hub.log.head
-                async for event in _catch_up(feed, cursor):
+                async for place, event in _catch_up(feed, cursor):
+                    cursor = place
                     yield event
             for entry in hub.log.read(index, min(index + _STEP, hub.log.head)):
                 index += 1
@@ -117,18 +119,25 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event
         hub.appended.remove(hear)
 
 
-async def _catch_up(feed: Feed, cursor: str) -> AsyncIterator[Event]:
-    more = True
+async def _catch_up(feed: Feed, cursor: str) -> AsyncIterator[tuple[str, Event]]:
+    """Yield what the feed has behind `cursor`, each event with the place to go on from."""
+    pauses = pauses_between_attempts()
+    told, more = False, True
     while more:
         try:
             page = await feed.since(cursor)
-        except ConvRealtimeError:
-            await asyncio.sleep(_RETRY_SECONDS)
+        except ConvRealtimeError as error:
+            if not told:
+                logger.warning("events cannot be read: %s", error)
+            told = True
+            await asyncio.sleep(next(pauses))
             continue
+        pauses, told = pauses_between_attempts(), False
         if page.resync:
-            yield Resync(data=ResyncData(reason="unknown_cursor", cursor=page.cursor))
+            yield page.cursor, Resync(data=ResyncData(reason="unknown_cursor", cursor=page.cursor))
             return
         last = len(page.changes) - 1
         for number, change in enumerate(page.changes):
-            yield event_of(change, page.cursor if number == last else cursor)
+            place = page.cursor if number == last else cursor
+            yield place, event_of(change, place)
         cursor, more = page.cursor, page.more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from conv_realtime.core.selection import UnknownType
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.events import NewMessage, Resync
 from conv_realtime.ports import FeedHealth, Page, SnapshotPart
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
@@ -272,6 +273,50 @@ async def test_events_go_on_from_a_cursor_without_a_gap() -> None:
             if item.data.seq == 500:
                 break
     assert sorted(set(seqs)) == list(range(5, 501))
+
+
+async def test_an_iterator_that_falls_behind_while_it_catches_up_gets_on() -> None:
+    """What it has read from the feed once it does not read again, however short the memory is."""
+    feed = LocalFeed(settings(replay_events=5000))
+    async with Relay(feed=feed, settings=settings(replay_events=50)) as relay:
+        start = str(feed._cursor(0))
+        feed.publish(created(*(message(str(n), n) for n in range(1, 601))))
+        seqs: list[int] = []
+        async for item in relay.events(since=start):
+            assert isinstance(item, NewMessage)
+            seqs.append(item.data.seq)
+            if item.data.seq == 100:
+                feed.publish(created(*(message(str(n), n) for n in range(601, 661))))
+            if item.data.seq == 660:
+                feed.publish(created(message("the end", 661)))
+            if item.data.seq == 661:
+                break
+    assert seqs == list(range(1, 662))
+
+
+async def test_trouble_while_catching_up_is_told_once_and_waited_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that is away ends no iteration, and the log says why nothing comes."""
+    monkeypatch.setattr(listeners_module, "pauses_between_attempts", lambda: repeat(0.0))
+    feed = LocalFeed(settings(replay_events=5000))
+    since, failures = feed.since, iter(range(3))
+
+    async def sometimes(cursor: str, limit: int = 500) -> Page:
+        if next(failures, None) is not None:
+            raise StoreError("changes_since", "ConnectError", "no answer", retryable=True)
+        return await since(cursor, limit)
+
+    monkeypatch.setattr(feed, "since", sometimes)
+    async with Relay(feed=feed, settings=settings(replay_events=50)) as relay:
+        start = str(feed._cursor(0))
+        feed.publish(created(*(message(str(n), n) for n in range(1, 101))))
+        events = relay.events(since=start)
+        assert (await anext(events)).type == "new_message"
+        await events.aclose()
+    assert [record.getMessage() for record in caplog.records if "events" in record.msg] == [
+        "events cannot be read: changes_since: ConnectError: no answer"
+    ]
 
 
 async def test_events_of_an_unknown_cursor_begin_with_resync() -> None:
