@@ -84,6 +84,7 @@ class Bridge:
             feed=self._feed, settings=settings, ingest_health=self._ingest_health, **keywords
         )
         self._ingest: Ingest | None = None
+        self._fault: str | None = None
         self._stack: AsyncExitStack | None = None
 
     # What a host mounts ---------------------------------------------------------------------
@@ -166,8 +167,8 @@ class Bridge:
         feed.attach(ingest.transcripts)
         await self._enter_ingest(stack, ingest)
         await stack.enter_async_context(self._relay)
-        await stack.enter_async_context(beside(_kept_up(ingest), "ingest"))
-        stack.push_async_callback(ingest.drain)
+        await stack.enter_async_context(beside(self._kept_up(ingest.run), "ingest"))
+        stack.push_async_callback(self._drain)
 
     async def _enter_beside_holder(
         self, stack: AsyncExitStack, settings: Settings, lock: StateLock
@@ -177,8 +178,9 @@ class Bridge:
         logger.info("another bridge ingests; serving from Supabase", extra={"pid": os.getpid()})
         self._feed.choose(SupabaseFeed(settings=settings))
         await stack.enter_async_context(self._relay)
-        takeover = self._take_over(settings, lock)
+        takeover = self._kept_up(lambda: self._take_over(settings, lock))
         await stack.enter_async_context(beside(takeover, "ingest takeover"))
+        stack.push_async_callback(self._drain)
 
     async def _take_over(self, settings: Settings, lock: StateLock) -> None:
         """Ingest as soon as the lock is free. Clients keep their cursors: the feed stays."""
@@ -187,7 +189,24 @@ class Bridge:
         async with AsyncExitStack() as stack:
             ingest = Ingest(store=self._store, settings=settings)
             await self._enter_ingest(stack, ingest)
-            await _kept_up(ingest)
+            await ingest.run()
+
+    async def _kept_up(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`; should it fail after the start, do it again: the files are there."""
+        while True:
+            try:
+                return await work()
+            except ConvRealtimeError as error:
+                logger.error("ingest: %s; starting again in %s s", error, RESTART_SECONDS)
+                self._fault = str(error)
+            except Exception as error:
+                logger.exception("ingest failed; starting again in %s s", RESTART_SECONDS)
+                self._fault = type(error).__name__
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def _drain(self) -> None:
+        if self._ingest is not None:
+            await self._ingest.drain()
 
     async def _enter_ingest(self, stack: AsyncExitStack, ingest: Ingest) -> None:
         await stack.enter_async_context(ingest)
@@ -195,7 +214,11 @@ class Bridge:
         stack.callback(setattr, self, "_ingest", None)
 
     def _ingest_health(self) -> Mapping[str, Any]:
-        return _STANDBY if self._ingest is None else self._ingest.health()
+        if self._ingest is not None:
+            return self._ingest.health()
+        if self._fault is not None:  # the lock is ours, and nobody ingests
+            return {**_STANDBY, "watcher": "stopped", "last_error": self._fault}
+        return _STANDBY
 
 
 class StateLock:
@@ -273,18 +296,6 @@ class _ChosenFeed:
         if self._feed is None:
             return FeedHealth(kind="local", state="stopped", last_event_at=None)
         return self._feed.health()
-
-
-async def _kept_up(ingest: Ingest) -> None:
-    """Run `ingest`; should it fail in a way nobody foresaw, run it again: the files are there."""
-    while True:
-        try:
-            return await ingest.run()
-        except ConvRealtimeError as error:
-            logger.error("ingest: %s; starting again in %s s", error, RESTART_SECONDS)
-        except Exception:
-            logger.exception("ingest failed; starting again in %s s", RESTART_SECONDS)
-        await asyncio.sleep(RESTART_SECONDS)
 
 
 def _require_supabase(settings: Settings) -> None:

@@ -12,7 +12,8 @@ import pytest
 import websockets
 from starlette.applications import Starlette
 
-from conv_realtime import Bridge, ConfigError, NewMessage, testing
+from conv_realtime import Bridge, ConfigError, NewMessage, StoreError, testing
+from conv_realtime import bridge as bridge_module
 from conv_realtime.bridge import StateLock
 from conv_realtime.cli.server import Server
 from conv_realtime.testing import SESSION, claude_line
@@ -192,6 +193,42 @@ async def test_one_of_two_ingests_and_the_other_takes_over(
             with file.open("ab") as appended:
                 appended.write(claude_line("from the second"))
             assert await heard.get() == "from the second"
+
+
+async def test_a_takeover_that_fails_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is ours then, so nobody else would ingest: /healthz says so until it works."""
+    monkeypatch.setattr(bridge_module, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(bridge_module, "LOCK_SECONDS", 0.01)
+    store, answer = testing.MemoryStore(), testing.MemoryStore.database
+    refusing = True
+
+    async def database(self: testing.MemoryStore) -> str:
+        if refusing:
+            raise StoreError("conversations", "42501", "permission denied", retryable=False)
+        return await answer(self)
+
+    monkeypatch.setattr(testing.MemoryStore, "database", database)
+    bridge = Bridge(
+        [tmp_path],
+        store=store,
+        state_dir=tmp_path / "state",
+        supabase_url="http://127.0.0.1:1",
+        supabase_key="sb_secret_of_nobody",
+        owner_id=testing.OWNER,
+    )
+    with StateLock(tmp_path / "state") as other:
+        assert other.take()
+        async with bridge, asyncio.timeout(WITHIN):
+            assert bridge.health()[1]["ingest"]["watcher"] == "standby"
+            other.__exit__()
+            while "permission denied" not in str(bridge.health()[1]["ingest"].get("last_error")):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert bridge.health()[1]["ingest"]["watcher"] == "stopped"
+            refusing = False
+            while not bridge.ingesting:  # noqa: ASYNC110 - it tries again by the clock
+                await asyncio.sleep(0.01)
 
 
 def test_a_state_lock_is_held_once(tmp_path: Path) -> None:
