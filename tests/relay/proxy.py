@@ -9,13 +9,17 @@ from typing import Self
 
 
 class Proxy:
-    """Passes bytes on while it is `open`; `silent` keeps connections and passes nothing."""
+    """Passes bytes on while it is `open`; `silent` keeps connections and passes nothing.
+
+    Through a WebSocket that is opened while it is `mute` nothing comes from the other side.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._writers: set[asyncio.StreamWriter] = set()
         self.open = True
         self.silent = False
+        self.mute = False
         self.accepted = 0
         self.port = 0
 
@@ -59,9 +63,11 @@ class Proxy:
         self._writers -= {writer, back}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        muted = False
         with suppress(OSError):
             while data := await reader.read(2**16):
-                if not self.silent:
+                if not self.silent and not muted:
+                    muted = self.mute and data.startswith(b"HTTP/1.1 101")
                     writer.write(data)
                     await writer.drain()
         # Over a dead line nobody hears that the other side has hung up.

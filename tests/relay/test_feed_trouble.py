@@ -13,6 +13,7 @@ import httpx
 import pytest
 import respx
 from pydantic import SecretStr
+from supabase import AsyncClientOptions, acreate_client
 
 from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.edges.feed import SupabaseFeed, wakeups
@@ -118,6 +119,14 @@ def feed_at(url: str) -> SupabaseFeed:
         (httpx.Response(502, text="<html>bad gateway</html>"), "502", True),
         (httpx.Response(200, json={"changes": [{"table": "x"}]}), "KeyError", False),
         (httpx.Response(200, json=None), "TypeError", False),
+        (httpx.Response(200, text="<html>sign in</html>"), "200", True),
+        (httpx.Response(429, json={"message": "slow down"}), "unknown", True),
+        (httpx.Response(429, text="slow down"), "429", True),
+        (
+            httpx.Response(401, json={"code": "PGRST303", "message": "JWT expired"}),
+            "PGRST303",
+            False,
+        ),
         (httpx.ConnectError("refused"), "ConnectError", True),
         (httpx.ReadTimeout("late"), "ReadTimeout", True),
     ],
@@ -132,6 +141,22 @@ async def test_every_failure_is_a_store_error(answer: Any, code: str, retryable:
                 await feed.since("s.1")
     assert failed.value.code == code
     assert failed.value.retryable is retryable
+
+
+async def test_a_lent_client_without_a_timeout_is_not_waited_for_without_end(
+    local_supabase: Any,
+) -> None:
+    """Over a dead line an answer never comes, and the client would wait for it."""
+    async with Proxy.to("127.0.0.1", urlsplit(local_supabase.url).port or 0) as proxy:
+        proxy.silent = True
+        key = local_supabase.secret_key
+        async with httpx.AsyncClient(timeout=None) as http:
+            options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False)
+            client = await acreate_client(f"http://127.0.0.1:{proxy.port}", key, options=options)
+            feed = SupabaseFeed(settings(request_timeout=0.1), client=client)
+            with pytest.raises(StoreError) as failed:
+                await feed.since(None)
+    assert failed.value.retryable
 
 
 async def test_before_it_runs_it_says_so() -> None:

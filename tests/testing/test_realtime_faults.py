@@ -112,6 +112,25 @@ async def test_joins_are_refused(supabase_local: SupabaseLocal) -> None:
         await listener.wait(is_end)
 
 
+async def test_channels_are_closed_with_an_error(supabase_local: SupabaseLocal) -> None:
+    """Those on a topic; the socket and its other channels go on, and it may be joined again."""
+    async with socket(supabase_local) as listener:
+        await listener.join("room")
+        await listener.join("other")
+        assert supabase_local.faults.close_channels("room") == 1
+        closed = await listener.wait(lambda frame: frame.event == "phx_close")
+        assert closed.topic == "realtime:room"
+        told = next(f for f in listener.received if f.event == "system")
+        assert told.payload["status"] == "error"
+        assert told.payload["message"] == "Too many messages per second"
+        await say(supabase_local, "room", "missed")
+        _, reply = await listener.join("room")
+        assert reply["status"] == "ok"
+        await say(supabase_local, "other", "end")
+        await listener.wait(is_end)
+        assert heard(listener) == ["end"]
+
+
 async def test_sockets_break_without_a_word(supabase_local: SupabaseLocal) -> None:
     """Those on a topic, or all; others and new ones go on."""
     async with socket(supabase_local) as on_topic, socket(supabase_local) as elsewhere:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _PASSING = ("08", "40", "53", "55", "57", "58", "XX", "PGRST000", "PGRST001", "PGRST002",
             "PGRST003")  # fmt: skip
 
+_NOT_POSTGREST = ("408", "425", "429", "unknown")  # a gateway: PostgREST's errors have a code
+
 
 @contextmanager
 def mapped(what: str) -> Iterator[None]:
@@ -29,7 +31,7 @@ def mapped(what: str) -> Iterator[None]:
         yield
     except APIError as error:
         code = str(error.code or "unknown")
-        passing = code.startswith(_PASSING) or code == "429" or _is_server_error(code)
+        passing = code.startswith(_PASSING) or code in _NOT_POSTGREST or _is_server_error(code)
         reason = (error.message or "no message").splitlines()[0][:200]
         raise StoreError(what, code, reason, retryable=passing) from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -46,11 +48,15 @@ def _is_server_error(code: str) -> bool:
 
 
 async def user_of(client: AsyncClient) -> UUID | None:
-    """Return the signed-in user, or the one whose token is used as key."""
+    """Return the signed-in user, or the one whose token is used as key.
+
+    What the auth server raises, where a session has to be renewed, is passed on: who is signed in
+    cannot be told then.
+    """
+    session = await client.auth.get_session()
+    if session is not None:
+        return UUID(session.user.id)
     try:
-        session = await client.auth.get_session()
-        if session is not None:
-            return UUID(session.user.id)
         claims = jwt.decode(client.supabase_key, options={"verify_signature": False})
         return UUID(claims["sub"]) if claims.get("role") == "authenticated" else None
     except Exception:

@@ -84,7 +84,7 @@ class SupabaseFeed:
             self._wakeups = WakeUps(
                 str(client.realtime_url),
                 client.supabase_key,
-                await self._topic(client),
+                self._topic,
                 self._access_token,
                 self._wake,
             )
@@ -102,12 +102,15 @@ class SupabaseFeed:
         Raises:
             StoreError: the database cannot be asked now, or refuses.
         """
-        client = self._require()
+        wanted = {"cursor": cursor, "max_rows": min(limit, 1000)}
         with mapped("changes_since"):
-            answer: Any = await client.rpc(
-                "changes_since", {"cursor": cursor, "max_rows": min(limit, 1000)}
-            ).execute()
+            asked = self._require().rpc("changes_since", wanted)
+            # Also a client that was lent without any timeout is not waited for without end.
+            async with asyncio.timeout(self._settings.request_timeout):
+                answer: Any = await asked.execute()
             page = answer.data
+            if isinstance(page, str):  # supabase-py takes any text for data
+                raise StoreError("changes_since", "200", "the answer is no JSON", retryable=True)
             changes = [_change(item) for item in page["changes"]]
         return Page(changes, page["cursor"], page["more"], page["resync"])
 
@@ -161,6 +164,7 @@ class SupabaseFeed:
                 if self._reading != "down":
                     logger.warning("the database cannot be read: %s", error)
                 self._reading = "down"
+                await self._refresh_token()  # the refusal may be of one that has expired
                 await self._pause(next(pauses))
                 continue
             self._reading = "live"
@@ -215,8 +219,8 @@ class SupabaseFeed:
                 self._heard = True
         except TimeoutError:
             self._heard = not listening
-            await self._refresh_token()
         self._due.clear()
+        await self._refresh_token()
 
     def _suspect_silence(self) -> None:
         """After a read without a wake-up that found something, join anew.
@@ -231,8 +235,8 @@ class SupabaseFeed:
         """Take a wake-up: `{"payload": {"cursor"}}`, or None after a join. Only sets flags."""
         payload = message.get("payload") if isinstance(message, dict) else None
         target = payload.get("cursor") if isinstance(payload, dict) else None
-        if isinstance(target, str) and (self._target is None or not _reaches(self._target, target)):
-            self._target = target
+        if isinstance(target, str):
+            self._target = _further(self._target, target)
         self._due.set()
 
     # The client -----------------------------------------------------------------------------
@@ -254,8 +258,8 @@ class SupabaseFeed:
             raise StoreError("changes_since", "stopped", "the feed is not running", retryable=True)
         return self._client
 
-    async def _topic(self, client: AsyncClient) -> str:
-        owner = self._owner or await user_of(client)
+    async def _topic(self) -> str:
+        owner = self._owner or await user_of(self._require())
         return "conv_realtime:changes" if owner is None else f"conv_realtime:owner:{owner}"
 
     async def _access_token(self) -> str | None:
@@ -265,9 +269,10 @@ class SupabaseFeed:
 
     async def _refresh_token(self) -> None:
         try:
-            token = await self._access_token()
-            if self._wakeups is not None:
-                await self._wakeups.set_token(token)
+            async with asyncio.timeout(self._settings.request_timeout):
+                token = await self._access_token()
+                if self._wakeups is not None:
+                    await self._wakeups.set_token(token)
         except Exception as error:
             # An auth server that is away must not stop the reading.
             logger.info("the token could not be renewed: %s", type(error).__name__)
@@ -275,6 +280,13 @@ class SupabaseFeed:
 
 def _change(item: Any) -> Change:
     return Change(ROW_TYPES[item["table"]].model_validate(item["row"]), bool(item["created"]))
+
+
+def _further(known: str | None, told: str) -> str | None:
+    """Return the target that is further; of two streams that of the newer wake-up."""
+    if parse_cursor(told) is None:
+        return known
+    return told if known is None or _reaches(told, known) else known
 
 
 def _reaches(cursor: str, target: str) -> bool:

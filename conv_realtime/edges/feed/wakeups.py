@@ -25,6 +25,10 @@ LinkState = Literal["connecting", "joined", "refused", "lost"]
 
 MAX_AGE_SECONDS = 23 * 3600.0
 CONNECT_SECONDS = 10
+STEADY_SECONDS = 30.0
+"""What a connection has to last for the next pause to be short again: Realtime may admit and end
+one at once, for as long as too many messages come or one that is too large for the client."""
+
 _REFUSALS = ("Unauthorized", "ChannelNotAllowed", "RealtimeDisabledForTenant", "InvalidJWT")
 _CLOSE_SECONDS = 3.0
 
@@ -35,7 +39,7 @@ class WakeUps:
     Args:
         url: of Realtime, as supabase-py has it (`…/realtime/v1`).
         key: of the project; it opens the connection.
-        topic: without the `realtime:` before it.
+        topic: gives the topic, without the `realtime:` before it.
         access_token: gives the token to join with; None stands for the key.
         wake: called with the payload of each broadcast, and with None after each join.
     """
@@ -44,7 +48,7 @@ class WakeUps:
         self,
         url: str,
         key: str,
-        topic: str,
+        topic: Callable[[], Awaitable[str]],
         access_token: Callable[[], Awaitable[str | None]],
         wake: Callable[[Any], None],
     ) -> None:
@@ -57,17 +61,19 @@ class WakeUps:
         self._trouble = asyncio.Event()
         self._refused = False
         self._client: AsyncRealtimeClient | None = None
+        self._token: str | None = None
 
     async def run(self) -> None:
         """Join, and join again after every trouble, until cancelled. Never raises."""
         pauses = pauses_between_attempts()
+        loop = asyncio.get_running_loop()
         while True:
             self._trouble = asyncio.Event()
+            began = loop.time()
             joined = False
             try:
                 joined = await self._join()
                 if joined:
-                    pauses = pauses_between_attempts()
                     await self._watch()
             except Exception as error:
                 # websockets, realtime-py and the network raise too many things to name.
@@ -78,6 +84,8 @@ class WakeUps:
             if joined and self.state == "joined":
                 self.state = "connecting"  # renewed because of its age
                 continue
+            if joined and loop.time() - began >= STEADY_SECONDS:
+                pauses = pauses_between_attempts()
             await asyncio.sleep(next(pauses))
 
     def distrust(self) -> None:
@@ -87,25 +95,28 @@ class WakeUps:
             self._trouble.set()
 
     async def set_token(self, token: str | None) -> None:
-        """Give the connection a user's fresh token."""
-        if self._client is not None and token is not None:
+        """Give the connection a user's token if it is another than it has."""
+        if self._client is not None and token is not None and token != self._token:
             await self._client.set_auth(token)
+            self._token = token
 
     async def _join(self) -> bool:
         client = self._client = AsyncRealtimeClient(
             self._url, self._key, auto_reconnect=False, timeout=CONNECT_SECONDS
         )
-        token = await self._access_token()
-        if token is not None:
-            await client.set_auth(token)
-        channel = client.channel(self._topic, {"config": {"private": True}})  # type: ignore[arg-type]
-        channel.on_broadcast("*", self._heard)
         trouble = self._trouble
-
-        def told(state: RealtimeSubscribeStates, error: Exception | None) -> None:
-            self._on_state(trouble, state, error)
-
         async with asyncio.timeout(2 * CONNECT_SECONDS):
+            # Whose topic it is may follow from the token, which may be one that has to be fetched.
+            token = self._token = await self._access_token()
+            topic = await self._topic()
+            if token is not None:
+                await client.set_auth(token)
+            channel = client.channel(topic, {"config": {"private": True}})  # type: ignore[arg-type]
+            channel.on_broadcast("*", self._heard)
+
+            def told(state: RealtimeSubscribeStates, error: Exception | None) -> None:
+                self._on_state(trouble, topic, state, error)
+
             await client.connect()
             _at_end_of_listening(client, trouble.set)
             await channel.subscribe(told)
@@ -124,11 +135,15 @@ class WakeUps:
         if client is None:
             return
         channels = list(client.channels.values())
-        with suppress(Exception):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await client.close()
-        for channel in channels:
-            _end_timers(channel)
+        end_at_once = _ending(client)
+        try:
+            with suppress(Exception):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await client.close()
+        finally:
+            end_at_once()
+            for channel in channels:
+                _end_timers(channel)
 
     def _heard(self, payload: Any) -> None:
         self._guarded(payload)
@@ -140,7 +155,11 @@ class WakeUps:
             logger.exception("a wake-up failed")
 
     def _on_state(
-        self, trouble: asyncio.Event, state: RealtimeSubscribeStates, error: Exception | None
+        self,
+        trouble: asyncio.Event,
+        topic: str,
+        state: RealtimeSubscribeStates,
+        error: Exception | None,
     ) -> None:
         if trouble is not self._trouble:
             return  # a connection that was dropped already
@@ -151,7 +170,7 @@ class WakeUps:
             return
         refused = any(sign in str(error) for sign in _REFUSALS)
         if refused and not self._refused:
-            logger.warning("Realtime refuses the topic %s; polling instead", self._topic)
+            logger.warning("Realtime refuses the topic %s; polling instead", topic)
         self.state = "refused" if refused else "lost"
         self._refused = refused
         trouble.set()
@@ -173,6 +192,27 @@ def _at_end_of_listening(client: AsyncRealtimeClient, act: Callable[[], None]) -
 
     if isinstance(listening, asyncio.Task):
         listening.add_done_callback(ended)
+
+
+def _ending(client: AsyncRealtimeClient) -> Callable[[], None]:
+    """Return what ends the connection of `client` without asking the other side.
+
+    Over a link that passes nothing, closing takes longer than we wait, and realtime-py's tasks
+    would live on until then. `close` forgets the names, so they are looked up before; they are
+    private, so they may be missing.
+    """
+    tasks = [getattr(client, name, None) for name in ("_listen_task", "_heartbeat_task")]
+    socket = getattr(client, "_ws_connection", None)
+
+    def end() -> None:
+        for task in tasks:
+            if isinstance(task, asyncio.Task):
+                task.cancel()
+        if socket is not None:
+            with suppress(Exception):
+                socket.transport.abort()
+
+    return end
 
 
 def _end_timers(channel: AsyncRealtimeChannel) -> None:

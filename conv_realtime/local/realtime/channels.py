@@ -41,6 +41,9 @@ class Subscriber(Protocol):
     def recheck(self) -> None:
         """Closes the channels whose token no longer holds."""
 
+    def shut(self, topic: str | None, message: str) -> int:
+        """Ends one channel, or all, with an error; returns how many."""
+
 
 @dataclass(eq=False, slots=True)
 class Channel:

@@ -141,6 +141,11 @@ class RealtimeServer:
             socket.drop()
         return len(dropped)
 
+    def close_channels(self, name: str | None, message: str) -> int:
+        """Ends the channels on a topic, or all, with an error; returns how many."""
+        topic = None if name is None else PREFIX + name
+        return sum(socket.shut(topic, message) for socket in list(self._surroundings().sockets))
+
     def recheck_tokens(self) -> None:
         """Closes every channel whose token no longer holds."""
         for socket in list(self._surroundings().sockets):

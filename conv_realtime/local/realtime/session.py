@@ -81,6 +81,13 @@ class Session:
             except TokenRefused as refusal:
                 self._shut(channel, refusal.in_channel)
 
+    def shut(self, topic: str | None, message: str) -> int:
+        """Ends one channel, or all, with an error; see `Subscriber`."""
+        meant = [one for one in self._channels.values() if topic in (None, one.topic)]
+        for channel in meant:
+            self._shut(channel, message)
+        return len(meant)
+
     def end(self) -> None:
         """Takes the socket off all its topics; nothing is delivered to it from here on."""
         for channel in list(self._channels.values()):

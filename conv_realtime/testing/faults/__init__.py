@@ -163,6 +163,21 @@ class Faults:
         realtime = self._project.realtime
         return self._thread.ask(lambda: realtime.drop_sockets(topic))
 
+    def close_channels(
+        self, topic: str | None = None, *, message: str = "Too many messages per second"
+    ) -> int:
+        """Ends channels with a `system` error and `phx_close`; gives how many.
+
+        The sockets stay open and nobody joins again by itself: so does the hosted server to
+        those who hear more than the project's rate allows.
+
+        Args:
+            topic: only those on it, by its exact name; default: all.
+            message: of the error.
+        """
+        realtime = self._project.realtime
+        return self._thread.ask(lambda: realtime.close_channels(topic, message))
+
     def lose_messages(self, *, every: int = 1, topic: str = "*", times: int | None = None) -> Fault:
         """Loses every n-th message for all who listen, the n-th from now on first."""
         return self._wiring.realtime.add(Loss(every, topic, times))
