@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -127,6 +128,39 @@ async def test_a_payload_beyond_the_limit_is_refused_over_http_and_dropped_from_
                 )
         await client.wait(lambda frame: frame.event == "binary" and b"end" in frame.payload)
         assert len(client.received) == 2  # the answer to the join, and the end
+
+
+@pytest.mark.parametrize(
+    "path", ["/realtime/v1/api/broadcast/a/events/b", "/realtime/v1/api/broadcast"]
+)
+async def test_who_goes_away_amid_a_broadcast_is_no_error(
+    local_supabase: LocalSupabase, path: str
+) -> None:
+    """The web server would log the exception of an application."""
+    key = local_supabase.publishable_key.encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"apikey", key)],
+    }
+    arriving = iter(
+        [
+            {"type": "http.request", "body": b"{", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        return next(arriving)
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    await Starlette(routes=local_supabase.realtime.routes)(scope, receive, send)
+    assert answers[0]["status"] == 400
 
 
 async def test_refusals_can_be_delayed_as_on_a_real_server(local_supabase: LocalSupabase) -> None:

@@ -6,13 +6,13 @@ batch drops it without a word, the single form answers 403. Neither is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -24,6 +24,8 @@ from conv_realtime.local.realtime.tokens import Token, TokenRefused, read_token
 
 BATCH_PATH = "/realtime/v1/api/broadcast"
 MAX_BODY_BYTES = 8_000_000
+
+Answerer = Callable[[Request], Awaitable[Response]]
 
 _TOO_LARGE = {"payload": ["Payload size exceeds tenant limit"]}
 
@@ -69,24 +71,17 @@ class BroadcastApi:
     def routes(self) -> list[BaseRoute]:
         """Both, at their full paths."""
         return [
-            Route(BATCH_PATH, self._batch, methods=["POST"]),
-            Route(BATCH_PATH + "/{rest:path}", self._single, methods=["POST"]),
+            Route(BATCH_PATH, _guarded(self._batch), methods=["POST"]),
+            Route(BATCH_PATH + "/{rest:path}", _guarded(self._single), methods=["POST"]),
         ]
 
     async def _batch(self, request: Request) -> Response:
-        try:
-            token = self._token(request)
-            messages = _messages(_json(await _body(request)))
-            outgoing = [(message, message.outgoing()) for message in messages]
-            too_large = [self._is_too_large(broadcast.body) for _, broadcast in outgoing]
-            if any(too_large):
-                raise _Invalid({"messages": [_TOO_LARGE if one else {} for one in too_large]})
-        except TokenRefused:
-            return _error(401, "Unauthorized")
-        except _BodyTooLarge:
-            return _error(413, "Request entity too large")
-        except _Invalid as invalid:
-            return _json_response(422, {"errors": invalid.errors})
+        token = self._token(request)
+        messages = _messages(_json(await _body(request)))
+        outgoing = [(message, message.outgoing()) for message in messages]
+        too_large = [self._is_too_large(broadcast.body) for _, broadcast in outgoing]
+        if any(too_large):
+            raise _Invalid({"messages": [_TOO_LARGE if one else {} for one in too_large]})
         allowed: dict[str, bool] = {}
         for message, broadcast in outgoing:
             if message.private and message.name not in allowed:
@@ -101,17 +96,10 @@ class BroadcastApi:
             return _error(404, "Not found")
         name, event = place
         private = request.query_params.get("private") in ("true", "1")
-        try:
-            token = self._token(request)
-            message = _single_message(request, await _body(request), name, event)
-            if self._is_too_large(message.payload):
-                raise _Invalid(_TOO_LARGE)
-        except TokenRefused:
-            return _error(401, "Unauthorized")
-        except _BodyTooLarge:
-            return _error(413, "Request entity too large")
-        except _Invalid as invalid:
-            return _json_response(422, {"errors": invalid.errors})
+        token = self._token(request)
+        message = _single_message(request, await _body(request), name, event)
+        if self._is_too_large(message.payload):
+            raise _Invalid(_TOO_LARGE)
         if private and not await self._may_write(name, token):
             return _error(403, "Unauthorized")
         self._publish(name, message, private)
@@ -139,6 +127,24 @@ class BroadcastApi:
         is_bearer = scheme.lower() == "bearer" and not bearer.startswith("sb_")
         text = bearer.strip() if is_bearer else request.headers.get("apikey")
         return read_token(text, self._around.verify, self._around.now())
+
+
+def _guarded(answer: Answerer) -> Answerer:
+    """Makes an endpoint that also answers where `answer` refuses."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except TokenRefused:
+            return _error(401, "Unauthorized")
+        except _BodyTooLarge:
+            return _error(413, "Request entity too large")
+        except _Invalid as invalid:
+            return _json_response(422, {"errors": invalid.errors})
+        except ClientDisconnect:  # nobody is there to read this
+            return _error(400, "The request ended early")
+
+    return answered
 
 
 async def _body(request: Request) -> bytes:
