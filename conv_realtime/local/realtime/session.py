@@ -235,9 +235,10 @@ class Session:
         if not channel.access.read:
             self._shut(channel, replies.forbidden(channel.name))
             return
-        channel.token = token
-        self._watch_expiry(channel)
-        self._around.changes.refresh(channel)
+        if self._has(channel):
+            channel.token = token
+            self._watch_expiry(channel)
+            self._around.changes.refresh(channel)
 
     def _broadcast(self, channel: Channel, ref: Ref, message: Outgoing, size: int) -> None:
         if size > self._around.rules.max_payload_bytes:
@@ -262,10 +263,14 @@ class Session:
         if self._around.policy:
             self._around.policy.joined(channel.name)
 
+    def _has(self, channel: Channel) -> bool:
+        """Whether a channel is joined still: it may end while the policies are asked."""
+        return self._channels.get(channel.topic) is channel
+
     def _forget(self, channel: Channel) -> None:
         self._around.topics.discard(channel)
         self._around.changes.discard(channel)
-        if self._channels.get(channel.topic) is channel:
+        if self._has(channel):
             del self._channels[channel.topic]
         timer = self._expiries.pop(channel, None)
         if timer is not None:
@@ -288,7 +293,9 @@ class Session:
             self._shut(channel, expired(channel.token.expires_at, now).in_channel)
 
     def _shut(self, channel: Channel, message: str) -> None:
-        """Ends a channel from our side; the socket lives on."""
+        """Ends a channel from our side, if it has not ended; the socket lives on."""
+        if not self._has(channel):
+            return
         self._forget(channel)
         self._send(replies.system(channel, "system", "error", message), replies.closed(channel))
 
