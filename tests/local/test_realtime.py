@@ -498,10 +498,12 @@ async def test_a_private_channel_gets_its_past_messages_once_oldest_first(
 ) -> None:
     """The newest few of those that the database holds, marked as replayed, then the live ones."""
     name = room(owner)
-    async with socket(local_supabase, version) as member:
+    async with socket(local_supabase) as earlier, socket(local_supabase, version) as member:
+        await earlier.join(name, token=owner.token, private=True)
         await from_database(db, name, "other-kind", private=False)
         for event in ("a", "b", "c"):
             await from_database(db, name, event, private=True)
+        await heard(earlier, "c")  # what is still on its way at the join is live
         join_ref, reply = await member.join(
             name,
             token=owner.token,
