@@ -98,3 +98,8 @@ def judge(code: str) -> Refusal:
         known = (_BY_PREFIX.get(code[:length]) for length in (6, 5, 2))
         return next((refusal for refusal in known if refusal is not None), Refusal.HELP)
     return _BY_NAME.get(code, Refusal.HELP)
+
+
+def passes(code: str) -> bool:
+    """Return whether the same request may succeed later: nothing is wrong, or it took too long."""
+    return judge(code) is Refusal.PASSES or code == "57014"

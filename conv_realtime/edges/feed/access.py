@@ -12,16 +12,12 @@ import jwt
 from postgrest import APIError
 from pydantic import ValidationError
 
+from conv_realtime.core.refusals import passes
 from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.settings import Settings
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
-
-_PASSING = ("08", "40", "53", "55", "57", "58", "XX", "PGRST000", "PGRST001", "PGRST002",
-            "PGRST003")  # fmt: skip
-
-_NOT_POSTGREST = ("408", "425", "429", "unknown")  # a gateway: PostgREST's errors have a code
 
 
 @contextmanager
@@ -31,7 +27,8 @@ def mapped(what: str) -> Iterator[None]:
         yield
     except APIError as error:
         code = str(error.code or "unknown")
-        passing = code.startswith(_PASSING) or code in _NOT_POSTGREST or _is_server_error(code)
+        # Without a code it is a gateway that answers, and not PostgREST.
+        passing = code == "unknown" or passes(code)
         reason = (error.message or "no message").splitlines()[0][:200]
         raise StoreError(what, code, reason, retryable=passing) from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -40,11 +37,6 @@ def mapped(what: str) -> Iterator[None]:
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         reason = "the answer is not what this version of the schema gives"
         raise StoreError(what, type(error).__name__, reason, retryable=False) from error
-
-
-def _is_server_error(code: str) -> bool:
-    """Return whether `code` is an HTTP status, as it is where the answer was no JSON."""
-    return len(code) == 3 and code.startswith("5")
 
 
 async def user_of(client: AsyncClient) -> UUID | None:

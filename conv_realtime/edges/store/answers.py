@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 from postgrest import APIError
 
-from conv_realtime.core.refusals import UNENCODABLE, Refusal, judge
+from conv_realtime.core.refusals import UNENCODABLE, passes
 from conv_realtime.errors import ConfigError, ConvRealtimeError, StoreError
 
 _LONGEST_RETRY_AFTER = 900.0
@@ -92,9 +92,9 @@ def mapped(what: str) -> Iterator[None]:
     except APIError as error:
         # Gateways in front of PostgREST answer in JSON as well, without a code.
         code = str(error.code or answer.status or "unknown")
-        passes = judge(code) is Refusal.PASSES or code == "57014"
+        reason, retry_after = _reason(code, error), answer.retry_after
         raise StoreError(
-            what, code, _reason(code, error), retryable=passes, retry_after=answer.retry_after
+            what, code, reason, retryable=passes(code), retry_after=retry_after
         ) from error
     except (httpx.TransportError, httpx.TimeoutException, OSError) as error:
         reason = str(error) or "no answer"
