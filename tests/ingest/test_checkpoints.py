@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -13,10 +14,15 @@ from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.errors import ConfigError
 
+
 _CHECKPOINT = Checkpoint(
     FileStat(1, 2, 3, 4), base=5, part=6, position=7, crc=8, end=9, rewritten=True, foreign=10,
     messages=11, conversations=12,
 )  # fmt: skip
+
+
+def _fails() -> None:
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -98,6 +104,22 @@ def test_what_cannot_be_written_is_said_and_survived(tmp_path: Path) -> None:
         assert kept.load() == {"/a": Checkpoint(position=1)}
         kept.save("/a", Checkpoint(position=3))
         assert kept.fault is None
+
+
+def test_what_another_process_wrote_is_read_until_that_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails at that moment does not make a `forget` or a `retry` unseen."""
+    erased = uuid4()
+    with Checkpoints(tmp_path, "here") as here, Checkpoints(tmp_path, "here") as there:
+        assert not here.changed_elsewhere()
+        there.letters.forget([erased])
+        with monkeypatch.context() as failing:
+            failing.setattr(here.letters, "reload", _fails)
+            assert not here.changed_elsewhere()
+        assert here.changed_elsewhere()
+        assert here.letters.forgotten == {erased}
+        assert not here.changed_elsewhere()
 
 
 def test_a_state_directory_that_cannot_be_is_a_setting_to_correct(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Checkpoints:
         self._whose = whose
         self._destination = self._of(None)
         self._file: StateFile | None = None
+        self._unread = False  # what another process has written
 
     def __enter__(self) -> Self:
         """Open the file, made anew where it is damaged or of another version.
@@ -89,13 +90,15 @@ class Checkpoints:
         One that cannot be read now is asked again.
         """
         try:
-            changed = self._opened.changed_elsewhere()
-            if changed:
-                self.letters.reload()
+            self._unread |= self._opened.changed_elsewhere()
+            if not self._unread:
+                return False
+            self.letters.reload()
         except sqlite3.Error as error:
             logger.debug("the state directory cannot be read: %s", error)
             return False
-        return changed
+        self._unread = False
+        return True
 
     def load(self) -> dict[str, Checkpoint]:
         """Return every checkpoint by path."""
