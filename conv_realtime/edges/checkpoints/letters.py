@@ -17,6 +17,22 @@ from conv_realtime.edges.checkpoints.file import StateFile
 from conv_realtime.models import StoredFault
 
 
+def read_letters(db: Connection, which: str = "", values: Sequence[str] = ()) -> list[StoredFault]:
+    """Return the letters of a state file that a `where` chooses, the oldest first."""
+    rows = db.execute(
+        "select table_name, id, path, code, reason, revision, parent, since"
+        f" from dead_letters {which} order by since, path, revision",
+        values,
+    )
+    return [
+        StoredFault(
+            table, UUID(id), os.fsdecode(path), code, reason, revision,
+            UUID(parent) if parent else None, since,
+        )
+        for table, id, path, code, reason, revision, parent, since in rows
+    ]  # fmt: skip
+
+
 class DeadLetters:
     """The dead letters of one destination, and what is forgotten there.
 
@@ -36,18 +52,7 @@ class DeadLetters:
     def reload(self) -> None:
         """Take what the file says now."""
         db, where = self._file.connection, (self._destination,)
-        rows = db.execute(
-            "select table_name, id, path, code, reason, revision, parent, since"
-            " from dead_letters where destination = ? order by since, path, revision",
-            where,
-        )
-        found = [
-            StoredFault(
-                table, UUID(id), os.fsdecode(path), code, reason, revision,
-                UUID(parent) if parent else None, since,
-            )
-            for table, id, path, code, reason, revision, parent, since in rows
-        ]  # fmt: skip
+        found = read_letters(db, "where destination = ?", where)
         unkept = {id: self.faults[id] for id in self._unkept & self.faults.keys()}
         self.faults = {fault.id: fault for fault in found} | unkept
         ids = db.execute("select id from forgotten where destination = ?", where)

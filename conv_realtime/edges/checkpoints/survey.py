@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
-from uuid import UUID
 
 from conv_realtime.edges.checkpoints.file import FILE_NAME, VERSION
+from conv_realtime.edges.checkpoints.letters import read_letters
 from conv_realtime.models import StoredFault
 
 
@@ -43,23 +43,13 @@ def survey(state_dir: Path) -> Survey:
 
 def _read(db: sqlite3.Connection) -> Survey:
     files = db.execute("select path, size, mtime_ns from checkpoints").fetchall()
-    letters = db.execute(
-        "select table_name, id, path, code, reason, revision, parent, since"
-        " from dead_letters order by since, path, revision"
-    )
     (forgotten,) = db.execute("select count(distinct id) from forgotten").fetchone()
     return Survey(
         files=len({path for path, _, _ in files}),
         waiting=len({path for path, *known in files if _changed(path, *known)}),
         forgotten=forgotten,
-        dead_letters=[
-            StoredFault(
-                table, UUID(id), os.fsdecode(path), code, reason, revision,
-                UUID(parent) if parent else None, since,
-            )
-            for table, id, path, code, reason, revision, parent, since in letters
-        ],
-    )  # fmt: skip
+        dead_letters=read_letters(db),
+    )
 
 
 def _changed(path: bytes, size: int | None, mtime_ns: int | None) -> bool:
