@@ -6,7 +6,7 @@ Its rules:
   about 256 KB if it is more.
 * Level clients share one position and, group by group, the bytes; a client whose socket does
   not take them falls behind and reads the log at its own pace until it is level again.
-* Nobody waits for anybody: no call here suspends, except for `drained`.
+* Nobody waits for anybody: no call here suspends, except for `drained` and `room_for_answers`.
 * A frame for one client (an answer, a snapshot) stands behind every event that was published
   before it.
 * There are no tasks per message. A client without a wire has one writer task for its life.

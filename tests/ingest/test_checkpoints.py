@@ -14,7 +14,6 @@ from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.errors import ConfigError
 
-
 _CHECKPOINT = Checkpoint(
     FileStat(1, 2, 3, 4), base=5, part=6, position=7, crc=8, end=9, rewritten=True, foreign=10,
     messages=11, conversations=12,

@@ -112,7 +112,7 @@ class WakeUps:
             if token is not None:
                 await client.set_auth(token)
             channel = client.channel(topic, {"config": {"private": True}})  # type: ignore[arg-type]
-            channel.on_broadcast("*", self._heard)
+            channel.on_broadcast("*", self._tell)
 
             def told(state: RealtimeSubscribeStates, error: Exception | None) -> None:
                 self._on_state(trouble, topic, state, error)
@@ -145,10 +145,7 @@ class WakeUps:
             for channel in channels:
                 _end_timers(channel)
 
-    def _heard(self, payload: Any) -> None:
-        self._guarded(payload)
-
-    def _guarded(self, payload: Any) -> None:
+    def _tell(self, payload: Any) -> None:
         try:
             self._wake(payload)
         except Exception:
@@ -166,7 +163,7 @@ class WakeUps:
         if state == RealtimeSubscribeStates.SUBSCRIBED:
             self.state = "joined"
             self._refused = False
-            self._guarded(None)
+            self._tell(None)
             return
         refused = any(sign in str(error) for sign in _REFUSALS)
         if refused and not self._refused:
@@ -187,7 +184,8 @@ def _at_end_of_listening(client: AsyncRealtimeClient, act: Callable[[], None]) -
 
     def ended(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            logger.info("realtime-py stopped listening: %r", task.exception())
+            # Not its text: that may quote what it was about to tell.
+            logger.info("realtime-py stopped listening: %s", type(task.exception()).__name__)
         act()
 
     if isinstance(listening, asyncio.Task):
