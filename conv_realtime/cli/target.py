@@ -72,13 +72,13 @@ async def target(
     """
     if settings.supabase_url is not None:
         yield _configured(settings)
-    elif instance.mine:
+    elif (facts := await _announced(settings, instance)) is not None:
+        yield _of_instance(settings, facts)
+    else:
         async with local_supabase(settings, port=local_port) as local:
             found = _of_local(settings, local)
             instance.announce(found.private_facts())
             yield found
-    else:
-        yield _of_instance(settings, await _announced(settings))
 
 
 @asynccontextmanager
@@ -102,19 +102,28 @@ async def succession(settings: Settings, instance: Instance, found: Target) -> A
         yield
 
 
-async def _announced(settings: Settings) -> dict[str, Any]:
-    """Return what the other instance says; waits for one that is just starting.
+async def _announced(settings: Settings, instance: Instance) -> dict[str, Any] | None:
+    """Return what the other instance says; None where this process is the instance.
+
+    One that is just starting is waited for. One that ends is succeeded; whoever only looks for an
+    instance holds its lock for a moment, too.
 
     Raises:
         ConfigError: it does not start, or works on a Supabase that this command does not know.
     """
+
+    def look() -> dict[str, Any] | bool | None:
+        return instance.claim() or running(settings.state_dir)
+
     try:
         async with asyncio.timeout(_START_SECONDS):
-            facts = await until(lambda: running(settings.state_dir), _LOOK_SECONDS)
+            facts: dict[str, Any] | bool = await until(look, _LOOK_SECONDS)
     except TimeoutError:
         raise ConfigError(
             "--state-dir", f"{settings.state_dir} is in use by an instance that does not start"
         ) from None
+    if isinstance(facts, bool):
+        return None
     if not facts.get("secret_key"):
         raise ConfigError(
             "SUPABASE_URL",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import stat
@@ -9,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conv_realtime.cli.instance import Instance, running
+from conv_realtime.cli.instance import Instance, _probe, running
+from conv_realtime.cli.options import load_settings
+from conv_realtime.cli.target import _announced
 
 _HOLDER = """
 import sys, time
@@ -68,6 +71,21 @@ def test_an_instance_that_was_killed_is_not_found(tmp_path: Path) -> None:
     _end(process)
     assert (tmp_path / "instance.json").exists()
     assert running(tmp_path) is None
+
+
+async def test_who_only_looks_keeps_nobody_from_being_the_instance(tmp_path: Path) -> None:
+    """A `status` at the moment of the start holds the lock for an instant, and no longer."""
+    settings = load_settings(state_dir=tmp_path)
+    with Instance(tmp_path):
+        pass  # the lock's file is there
+    instance = Instance(tmp_path)
+    with _probe(tmp_path / "instance.lock") as held:
+        assert not held
+        assert not instance.claim()
+    async with asyncio.timeout(20):
+        assert await _announced(settings, instance) is None
+    with instance:
+        assert instance.mine
 
 
 def test_there_is_one_instance_and_another_one_can_follow(tmp_path: Path) -> None:
