@@ -153,9 +153,10 @@ def _write(directory: Path) -> list[Path]:
     paths = []
     for migration in released():
         path = directory / migration.filename
-        if path.exists() and path.read_text(encoding="utf-8") != migration.sql:
+        if not path.exists():
+            path.write_text(migration.sql, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != migration.sql:
             raise MigrationError(str(path), "was changed by hand; move it away and run this again")
-        path.write_text(migration.sql, encoding="utf-8")
         paths.append(path)
     return paths
 

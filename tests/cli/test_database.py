@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -53,7 +54,10 @@ def test_migrations_are_written_once_and_again_without_a_change(tmp_path: Path) 
     """The files hold the released SQL; writing them again is no error."""
     folder = tmp_path / "supabase" / "migrations"
     first = json.loads(_run("migrations", folder, "--json").stdout)
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
     second = json.loads(_run("migrations", folder, "--json").stdout)
+    assert {file.stat().st_mtime for file in folder.iterdir()} == {1}
     assert first == second
     assert [Path(path).name for path in first["written"]] == [m.filename for m in migrations()]
     assert [Path(path).read_text() for path in first["written"]] == [m.sql for m in migrations()]
