@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -130,6 +130,17 @@ def load_settings(**values: Any) -> Settings:
 
     settings = Settings.load(**{name: value for name, value in values.items() if value != ()})
     return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+
+
+def require_paths(paths: Sequence[Path]) -> None:
+    """Refuse a path that is not there, for commands that read what is.
+
+    Raises:
+        click.BadParameter: one of them does not exist.
+    """
+    for path in paths:
+        if not path.expanduser().exists():
+            raise click.BadParameter(f"{path} does not exist", param_hint="PATH")
 
 
 def emit(value: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from conv_realtime.cli.options import (
     owner_option,
     paths_argument,
     printable,
+    require_paths,
     run,
 )
 
@@ -50,9 +51,7 @@ def backfill(
 
     PATHs are files and folders; default: every assistant found in its usual place.
     """
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise click.BadParameter(f"{missing[0]} does not exist", param_hint="PATH")
+    require_paths(paths)
     settings = load_settings(paths=paths, state_dir=state_dir, owner_id=owner_id, machine=machine)
 
     async def read() -> None:
