@@ -237,7 +237,7 @@ class Ingest(Upkeep):
             "files": len(books),
             "lag_seconds": round(tender.behind_seconds, 3),
             "queue": queue,
-            "dead_letters": len(desk.checkpoints.letters.faults),
+            "dead_letters": len(desk.checkpoints.letters.open),
             "watcher": self._waker.watching if self._waker else "stopped",
             "last_error": desk.checkpoints.fault
             or self._schema_fault

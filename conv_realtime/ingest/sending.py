@@ -16,7 +16,6 @@ from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sender import MissingParentError, Outcome, PutOffError
 from conv_realtime.ingest.shelf import Book
-from conv_realtime.models import StoredFault
 
 logger = logging.getLogger("conv_realtime.ingest")
 
@@ -85,7 +84,7 @@ async def send(desk: Desk, book: Book) -> None:
 def _judge(desk: Desk, follower: Follower, batch: Batch, outcome: Outcome) -> bool:
     """Note what was refused, and withdraw it from who was told; return whether that is kept."""
     letters = desk.checkpoints.letters
-    new = [fault for fault in outcome.faults if _is_news(fault, letters.faults.get(fault.id))]
+    new = [fault for fault in outcome.faults if letters.is_news(fault)]
     kept = letters.bury(new)
     if not new:
         return kept
@@ -100,10 +99,6 @@ def _judge(desk: Desk, follower: Follower, batch: Batch, outcome: Outcome) -> bo
             stated = follower.rows.revisions(fold)
             desk.announcer.withdraw(follower.rows.conversation(fold), stated)
     return kept
-
-
-def _is_news(fault: StoredFault, known: StoredFault | None) -> bool:
-    return known is None or (known.revision, known.code) != (fault.revision, fault.code)
 
 
 async def _take_back(

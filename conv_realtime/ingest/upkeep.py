@@ -46,7 +46,7 @@ class Upkeep(ABC):
     @property
     def dead_letters(self) -> Sequence[StoredFault]:
         """The rows that the database refused for good, the oldest first."""
-        return list(self._opened[0].checkpoints.letters.faults.values())
+        return self._opened[0].checkpoints.letters.open
 
     async def retry(self, ids: Collection[UUID] | None = None) -> Sequence[StoredFault]:
         """Send the files of dead letters once more; return the letters that are left.
@@ -59,7 +59,8 @@ class Upkeep(ABC):
         """
         desk, tender = self._opened
         desk.sender.stubborn = False
-        faults = desk.checkpoints.letters.faults.values()
+        letters = desk.checkpoints.letters
+        faults = letters.open if ids is None else letters.faults.values()
         desk.resends.update(fault.path for fault in faults if ids is None or fault.id in ids)
         with plain_errors():
             async with tender.running():
@@ -67,9 +68,11 @@ class Upkeep(ABC):
         return self.dead_letters
 
     def discard(self, ids: Collection[UUID] | None = None) -> int:
-        """Give up on dead letters: on those of `ids`, or on all; return on how many."""
-        letters = self._opened[0].checkpoints.letters
-        return len(letters.taken(letters.faults.keys() if ids is None else ids))
+        """Give up on dead letters: on those of `ids`, or on all; return on how many.
+
+        Their rows stay out of sight until they change.
+        """
+        return self._opened[0].checkpoints.letters.discard(ids)
 
     async def forget(self, conversations: Collection[UUID]) -> None:
         """Note that conversations were erased for good: nothing of them is sent or shown again."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from conv_realtime.edges.checkpoints import survey
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest import Ingest, Summary
 from conv_realtime.models import Conversation, Message, Project, Row, StoredFault, Table
@@ -173,6 +174,36 @@ async def test_a_retry_by_another_process_is_shown_by_the_running_one(tmp_path: 
             assert await other.retry() == []
         await until(lambda: "bad" in heard.texts()[told:])
         assert letters(ingest) == []
+
+
+async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -> None:
+    """`conv-realtime retry --discard` beside `up`: not tried, not shown, not told of, until it
+    changes or is asked for by name."""
+    store, heard = Strict(says("bad")), Heard()
+    path = transcript(tmp_path, *_lines("good", "bad"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters_of(heard))
+        told = heard.texts().count("bad")
+        async with ingest_of(tmp_path, store) as other:
+            assert other.discard() == 1
+            assert (other.discard(), other.dead_letters, await other.retry()) == (0, [], [])
+        await until(lambda: not ingest.dead_letters)
+        assert ingest.health()["dead_letters"] == 0
+        assert list(survey(tmp_path / "state").dead_letters) == []
+        with path.open("ab") as appended:
+            appended.write(user(2, "fine", at=2))
+        await until(lambda: "fine" in texts(store))
+        (conversation,) = await ingest.transcripts.conversations()
+        shown = await ingest.transcripts.messages(conversation.id, 9)
+        assert [row.text for row in shown] == ["good", "fine"]
+        assert (heard.texts().count("bad"), ingest.dead_letters) == (told, [])
+        (given_up,) = letters(ingest)
+        async with ingest_of(tmp_path, store) as other:
+            assert await other.retry([given_up.id]) == []
+            store.poison = says()
+            assert await other.retry([given_up.id]) == []
+        assert texts(store) == ["good", "bad", "fine"]
+        await until(lambda: not letters(ingest))
 
 
 async def test_a_refused_conversation_holds_its_messages_back(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def read_letters(db: Connection, which: str = "", values: Sequence[str] = ()) ->
     ]  # fmt: skip
 
 
+DISCARDED = "discarded"
+"""The code of a letter that was given up: its row is neither shown nor sent again nor told of."""
+
+
 class DeadLetters:
     """The dead letters of one destination, and what is forgotten there.
 
@@ -75,6 +79,27 @@ class DeadLetters:
             if self._file.write(lambda db: db.executemany(statement, rows)):
                 self._unkept.clear()
         return not self._unkept
+
+    @property
+    def open(self) -> list[StoredFault]:
+        """The letters that nobody has given up on, the oldest first."""
+        return [fault for fault in self.faults.values() if fault.code != DISCARDED]
+
+    def discard(self, ids: Collection[UUID] | None = None) -> int:
+        """Give up on the letters of `ids`, or on all; return on how many.
+
+        They stay: another process that finds one gone takes it that its row was taken.
+        """
+        given_up = [fault for fault in self.open if ids is None or fault.id in ids]
+        self.bury([replace(fault, code=DISCARDED) for fault in given_up])
+        return len(given_up)
+
+    def is_news(self, fault: StoredFault) -> bool:
+        """Return whether a refusal says something that no letter says yet."""
+        known = self.faults.get(fault.id)
+        if known is None or known.revision != fault.revision:
+            return True
+        return known.code not in (fault.code, DISCARDED)
 
     def taken(self, ids: Collection[UUID]) -> list[StoredFault]:
         """Forget the letters of rows that the database took after all; return them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from conv_realtime.edges.checkpoints.file import FILE_NAME, VERSION
-from conv_realtime.edges.checkpoints.letters import read_letters
+from conv_realtime.edges.checkpoints.letters import DISCARDED, read_letters
 from conv_realtime.models import StoredFault
 
 
@@ -48,7 +48,7 @@ def _read(db: sqlite3.Connection) -> Survey:
         files=len({path for path, _, _ in files}),
         waiting=len({path for path, *known in files if _changed(path, *known)}),
         forgotten=forgotten,
-        dead_letters=read_letters(db),
+        dead_letters=read_letters(db, "where code <> ?", [DISCARDED]),
     )
 
 
