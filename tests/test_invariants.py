@@ -1,4 +1,4 @@
-"""The page of invariants names tests that exist, and code that exists."""
+"""The page of invariants and the table of faults name tests that exist, and code that exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "conv_realtime" / "README.md").read_text(encoding="utf-8")
-TESTS = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
+FAULTS = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE + FAULTS)))
+GUARDS = sorted(set(re.findall(r"\| `([\w/.]+)(?:::(\w+))?` \| `tests/", FAULTS)))
+ROWS = FAULTS.partition("## A table of faults")[2].partition("\n## ")[0].count("` |\n")
 SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
 
 
@@ -37,3 +40,21 @@ def test_each_invariant_has_code_and_tests(section: str) -> None:
     for place in re.findall(r"`([^`]+)`", kept[1]):
         assert list((ROOT / "conv_realtime").glob(place.replace("…", "*"))), place
     assert re.search(r"`tests/", section)
+
+
+@pytest.mark.parametrize(("file", "name"), GUARDS)
+def test_a_named_guard_exists(file: str, name: str) -> None:
+    """A guard that has gone, or has another name, guards nothing."""
+    place = ROOT / "conv_realtime" / file
+    assert place.exists()
+    if name:
+        code = place.read_text(encoding="utf-8")
+        pattern = rf"^ *(?:(?:async )?def|class) {name}\b|^{name} = "
+        assert re.search(pattern, code, flags=re.MULTILINE)
+
+
+def test_every_row_of_faults_has_a_guard_and_a_test() -> None:
+    """A row in another form would be checked by nobody."""
+    assert ROWS == len(
+        re.findall(r"\| `[\w/.]+(?:::\w+)?` \| `tests/[\w/]+\.py::\w+` \|\n", FAULTS)
+    )

@@ -398,6 +398,23 @@ async def test_an_expired_session_goes_on_when_it_is_refreshed(
             await tried.hears_all()
 
 
+async def test_a_token_is_renewed_however_busy_it_is(supabase_local: SupabaseLocal) -> None:
+    """Where wake-ups leave no pause, Realtime hears of a new token all the same."""
+    async with client_of(supabase_local, supabase_local.publishable_key) as client:
+        await signed_in(client, session_of(supabase_local, supabase_local.token()))
+        feed = Recorded(settings(reconcile_interval=NEVER, request_timeout=5.0), client=client)
+        async with trial(supabase_local, feed) as tried:
+            await tried.until("live")
+            wake = feed._wakeups
+            assert wake is not None and wake._client is not None
+            connection, renewed = wake._client, supabase_local.token()
+            await client.auth._save_session(session_of(supabase_local, renewed))
+            await tried.say()
+            await tried.hears_all()
+            await eventually(lambda: connection.access_token == renewed, "it has the new one")
+            assert wake._client is connection
+
+
 async def test_without_the_auth_server_it_joins_no_topic_of_others(
     supabase_local: SupabaseLocal,
 ) -> None:
@@ -452,6 +469,21 @@ async def test_wake_ups_that_come_twice_and_late_change_nothing(
             await tried.say(10)
         await tried.say()
         await tried.hears_all()
+
+
+async def test_what_is_announced_before_it_can_be_read_is_waited_for(
+    supabase_local: SupabaseLocal,
+) -> None:
+    """An older transaction holds the horizon back: the target stands until it is reached."""
+    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
+        await tried.until("live")
+        async with await psycopg.AsyncConnection.connect(supabase_local.db_url) as older:
+            await older.execute(b"select pg_current_xact_id()")
+            await tried.say()
+            await eventually(lambda: tried.feed._target is not None, "it is announced")
+            assert tried.texts() == []
+            await older.commit()
+            await tried.hears_all()
 
 
 @pytest.mark.parametrize("told", ["nonsense", "0123456789abcdef.17"])

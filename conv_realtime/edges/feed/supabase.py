@@ -164,7 +164,6 @@ class SupabaseFeed:
                 if self._reading != "down":
                     logger.warning("the database cannot be read: %s", error)
                 self._reading = "down"
-                await self._refresh_token()  # the refusal may be of one that has expired
                 await self._pause(next(pauses))
                 continue
             self._reading = "live"

@@ -1,0 +1,194 @@
+"""Removes guards, one at a time, and runs the test that has to miss each: `python -m tests.guards`.
+
+A test that nobody has seen fail may hold nothing. Each guard is taken out of a copy of package and
+tests; its test has to fail there. Names after the command choose guards by a part of their place.
+Not part of CI: it runs for some minutes, and what it finds is a test to make better.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+_COPIED = ("conv_realtime", "tests", "pyproject.toml", "README.md")
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Some lines of the package, what stands there without the guard, and who has to notice."""
+
+    file: str
+    guard: str
+    without: str
+    test: str
+
+
+_FAULTS = "tests/relay/test_feed_faults.py::test_"
+_TROUBLE = "tests/relay/test_feed_trouble.py::test_"
+_FANOUT = "tests/relay/test_fanout.py::test_"
+_LETTERS = "tests/ingest/test_dead_letters.py::test_"
+_WATCHING = "tests/ingest/test_watching.py::test_"
+
+GUARDS = (
+    Guard(
+        "edges/feed/wakeups.py",
+        '        except Exception:\n            logger.exception("a wake-up failed")',
+        '        except ZeroDivisionError:\n            logger.exception("a wake-up failed")',
+        f"{_FAULTS}a_wake_up_that_raises_ends_nothing",
+    ),
+    Guard(
+        "edges/feed/wakeups.py",
+        "            end_at_once()\n",
+        "",
+        f"{_FAULTS}stopping_over_a_half_open_link_leaves_nothing",
+    ),
+    Guard(
+        "edges/feed/wakeups.py",
+        "if joined and loop.time() - began >= STEADY_SECONDS:",
+        "if joined:",
+        f"{_FAULTS}connections_that_end_at_once_are_made_ever_more_rarely",
+    ),
+    Guard(
+        "edges/feed/wakeups.py",
+        "            self._trouble.set()\n\n    async def set_token",
+        "\n    async def set_token",
+        f"{_FAULTS}broadcasts_that_fall_silent_after_a_restart",
+    ),
+    Guard(
+        "edges/feed/supabase.py",
+        "asyncio.timeout(self._settings.request_timeout):\n                answer",
+        "asyncio.timeout(None):\n                answer",
+        f"{_TROUBLE}a_lent_client_without_a_timeout_is_not_waited_for_without_end",
+    ),
+    Guard(
+        "edges/feed/supabase.py",
+        "if self._target is None or _reaches(page.cursor, self._target):",
+        "if self._target is None or page.cursor:",
+        f"{_FAULTS}what_is_announced_before_it_can_be_read_is_waited_for",
+    ),
+    Guard(
+        "edges/feed/supabase.py",
+        "        self._due.clear()\n        await self._refresh_token()\n",
+        "        self._due.clear()\n",
+        f"{_FAULTS}a_token_is_renewed_however_busy_it_is",
+    ),
+    Guard(
+        "edges/feed/supabase.py",
+        "            except StoreError as error:\n                if self._reading",
+        "            except ZeroDivisionError as error:\n                if self._reading",
+        f"{_FAULTS}a_supabase_that_is_stopped_and_started",
+    ),
+    Guard(
+        "relay/service.py",
+        "            page = replace(page, resync=True)\n",
+        "",
+        f"{_FAULTS}a_handler_of_pages_that_raises_begins_anew_with_a_gap",
+    ),
+    Guard(
+        "ingest/sender.py",
+        "            else:\n                return True\n        return False\n",
+        "            else:\n                return True\n        return True\n",
+        f"{_LETTERS}a_refusal_of_everything_parks_nothing",
+    ),
+    Guard(
+        "ingest/sender.py",
+        "            self._not_before = max(",
+        "            max(",
+        f"{_LETTERS}a_server_that_says_when_is_not_asked_before",
+    ),
+    Guard(
+        "edges/watch/inotify.py",
+        "            self.watch_new_folders()\n            self.overflowed()\n",
+        "            self.watch_new_folders()\n",
+        f"{_WATCHING}events_that_the_kernel_dropped_are_made_up_for",
+    ),
+    Guard(
+        "edges/watch/__init__.py",
+        "return all(thread.is_alive() for thread in threads)",
+        "return True",
+        f"{_WATCHING}watching_begins_again_when_its_thread_dies",
+    ),
+    Guard(
+        "relay/hub.py",
+        "if not wire.write(frames) or wire.waiting_bytes > BEHIND_BYTES:",
+        "if not wire.write(frames):",
+        f"{_FANOUT}a_slow_client_gets_resync_and_goes_on",
+    ),
+    Guard(
+        "relay/hub.py",
+        "                self._give_up(client)\n",
+        "                continue\n",
+        f"{_FANOUT}a_client_that_goes_on_not_reading_is_closed",
+    ),
+    Guard(
+        "relay/heartbeat.py",
+        "client.unanswered >= 2 and",
+        "client.unanswered < 0 and",
+        f"{_FANOUT}a_silent_client_is_aborted_after_two_heartbeats",
+    ),
+)
+
+
+def _copy(folder: Path) -> None:
+    for name in _COPIED:
+        if (ROOT / name).is_dir():
+            skipped = shutil.ignore_patterns("node_modules", "__pycache__", ".hypothesis")
+            shutil.copytree(ROOT / name, folder / name, ignore=skipped)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    modules = ROOT / "tests" / "js" / "node_modules"
+    if modules.is_dir():
+        (folder / "tests" / "js" / "node_modules").symlink_to(modules)
+
+
+def _run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in the copy; the folder it runs in goes before the installed package."""
+    options = ["-q", "-x", "-p", "no:cacheprovider", f"--timeout={_SECONDS}"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _missed(folder: Path, guard: Guard) -> str:
+    """Take a guard away, say what its test said, and put it back."""
+    place = folder / "conv_realtime" / guard.file
+    whole = place.read_text(encoding="utf-8")
+    if whole.count(guard.guard) != 1:
+        return "THE GUARD IS NOT THERE"
+    place.write_text(whole.replace(guard.guard, guard.without), encoding="utf-8")
+    try:
+        code = _run(folder, guard.test).returncode
+    finally:
+        place.write_text(whole, encoding="utf-8")
+    return {0: "NOBODY MISSES IT", 1: "missed"}.get(code, f"pytest ended with {code}")
+
+
+def main(wanted: list[str]) -> int:
+    """Try the chosen guards; 0 if each is missed by its test."""
+    chosen = [
+        guard
+        for guard in GUARDS
+        if not wanted or any(one in f"{guard.file} {guard.test}" for one in wanted)
+    ]
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # as another account, PostgreSQL reads what is below
+        _copy(folder)
+        whole = _run(folder, *dict.fromkeys(guard.test for guard in chosen))
+        if whole.returncode:
+            print(whole.stdout, "the tests fail with every guard in its place", sep="\n")  # noqa: T201
+            return 2
+        told = []
+        for guard in chosen:
+            told.append(_missed(folder, guard))
+            print(f"{told[-1]:<18} {guard.file:<26} {guard.test.partition('::')[2]}", flush=True)  # noqa: T201
+    return 0 if set(told) <= {"missed"} else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
