@@ -92,7 +92,9 @@ class Settings(BaseSettings):
         15.0, gt=0, description="Seconds between reads of the database without a wake-up."
     )
     replay_events: int = Field(
-        10_000, gt=0, description="Events kept in memory for clients that come back."
+        10_000,
+        gt=0,
+        description="Events kept in memory for clients that come back; of long ones, about 64 MB.",
     )
     client_queue_bytes: int = Field(
         2**20, gt=0, description="Bytes waiting for a slow client before it gets resync."

@@ -21,6 +21,15 @@ from conv_realtime.core.selection import Selection, Subject
 from conv_realtime.events import Event
 from conv_realtime.models import Change, Message
 
+MAX_BYTES = 64 * 2**20
+"""Bytes of changes that are kept in memory for who comes back, about; see `weight_of`."""
+
+
+def weight_of(change: Change) -> int:
+    """Return about how many bytes a change takes in memory."""
+    # Content is mostly the same text again; images in it are rare enough to be guessed wrong.
+    return 1024 + (3 * len(change.row.text) if isinstance(change.row, Message) else 0)
+
 
 class Entry:
     """One event of the log, made and encoded when somebody first wants it.
@@ -47,7 +56,7 @@ class Entry:
         self.subject = subject
         self.cursor = cursor
         self.superseded = False
-        self.weight = 1024 + (_text_bytes(change) if change is not None else 0)
+        self.weight = weight_of(change) if change is not None else 1024
         self._at_ms = at_ms
         self._change = change
         self._event = event
@@ -82,6 +91,9 @@ class Entry:
         return self.subject is None or selection.wants(self.subject)
 
 
+_GONE = Entry(None, "", 0)
+
+
 class Log:
     """The last events and where cursors lie among them.
 
@@ -90,7 +102,7 @@ class Log:
         max_bytes: bytes kept, about; rows of megabytes shorten the log.
     """
 
-    def __init__(self, max_entries: int, max_bytes: int) -> None:
+    def __init__(self, max_entries: int, max_bytes: int = MAX_BYTES) -> None:
         self.max_entries = max_entries
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -182,6 +194,7 @@ class Log:
         if subject is not None and subject.conversation is not None:
             if self._updates.get(subject.conversation) is entry:
                 del self._updates[subject.conversation]
+        self._entries[self._first - self._offset] = _GONE  # its place goes later, with others
         self._first += 1
 
     def _skip_marks(self) -> None:
@@ -190,8 +203,3 @@ class Log:
         while at < len(self._marks) and self._marks[at][1] == self._first:
             self._marks[at] = (self._marks[at][0], self._first + 1)
             at += 1
-
-
-def _text_bytes(change: Change) -> int:
-    # Content is mostly the same text again; images in it are rare enough to be guessed wrong.
-    return 3 * len(change.row.text) if isinstance(change.row, Message) else 0

@@ -40,7 +40,6 @@ BEHIND_BYTES, AGAIN_BYTES = 64 * 1024, 16 * 1024
 ANSWER_BYTES = 256 * 1024
 """A client with more answers to read is not asked what else it wants."""
 
-LOG_BYTES = 64 * 2**20
 POLL_SECONDS = 0.01
 STALL_SECONDS = 5.0
 """How long a client with a gap may go on not reading before it is closed with 1013."""
@@ -55,7 +54,7 @@ class Hub:
     """Keeps the log and the clients level with it."""
 
     def __init__(self, settings: Settings) -> None:
-        self.log = Log(settings.replay_events, LOG_BYTES)
+        self.log = Log(settings.replay_events)
         self.clients: dict[str, Client] = {}
         self.delivered = 0
         self.resyncs = 0

@@ -1,8 +1,8 @@
 """`LocalFeed`: what ingest publishes in this process, at once and also while the cloud is away.
 
-One stream per process run. Its last changes are kept in memory; a cursor from before them, or of
-another run, is answered with `resync`, and the client takes a snapshot, which comes from the
-files.
+One stream per process run. Its last changes are kept in memory, `replay_events` of them and about
+as many bytes as the hub's log. A cursor from before them, or of another run, is answered with
+`resync`, and the client takes a snapshot, which comes from the files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
+from conv_realtime.core import log
 from conv_realtime.core.cursor import Cursor, parse_cursor
+from conv_realtime.core.log import weight_of
 from conv_realtime.events import FileData
 from conv_realtime.models import Change, Conversation
 from conv_realtime.ports import FeedHealth, Page, PageHandler, SnapshotPart, Transcripts
@@ -38,7 +40,9 @@ class LocalFeed:
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or Settings.model_construct()
         self._stream = token_hex(8)
-        self._changes: deque[Change] = deque(maxlen=settings.replay_events)
+        self._changes: deque[Change] = deque()
+        self._most = settings.replay_events
+        self._bytes = 0
         self._position = 0
         self._handlers: list[PageHandler] = []
         self._transcripts: Transcripts | None = None
@@ -53,7 +57,7 @@ class LocalFeed:
     def publish(self, changes: Sequence[Change]) -> None:
         """Give each change the next position and hand it on. Never blocks, never raises."""
         for change in changes:
-            self._changes.append(change)
+            self._keep(change)
             self._position += 1
             self._last_at = datetime.now(UTC)
             self._tell(Page((change,), self._cursor()))
@@ -113,6 +117,14 @@ class LocalFeed:
     def health(self) -> FeedHealth:
         """Return the state of the feed: live from the start."""
         return FeedHealth("local", "live", self._last_at)
+
+    def _keep(self, change: Change) -> None:
+        self._changes.append(change)
+        self._bytes += weight_of(change)
+        while len(self._changes) > self._most or (
+            self._bytes > log.MAX_BYTES and len(self._changes) > 1
+        ):
+            self._bytes -= weight_of(self._changes.popleft())
 
     def _cursor(self, position: int | None = None) -> str:
         return str(Cursor(self._stream, (self._position if position is None else position,)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,3 +104,15 @@ def test_an_update_is_superseded_by_a_newer_one_of_its_conversation_alone() -> N
     for entry in entries:
         log.append(entry)
     assert [entry.superseded for entry in entries] == [False, True, False, False, False]
+
+
+def test_what_has_left_the_log_is_not_held_in_memory() -> None:
+    """The bound in bytes is one on memory: long messages go at once and not a thousand later."""
+    log = Log(10_000, max_bytes=100_000)
+    rows: list[weakref.ref[object]] = []
+    for number in range(500):
+        (change,) = created(message("x" * 10_000, number))
+        rows.append(weakref.ref(change.row))
+        log.append(Entry(subject_of(change), "s.0", 0, change=change))
+    del change
+    assert sum(row() is not None for row in rows) == log.head - log.first == 3

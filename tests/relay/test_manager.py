@@ -275,6 +275,20 @@ async def test_events_go_on_from_a_cursor_without_a_gap() -> None:
     assert sorted(set(seqs)) == list(range(5, 501))
 
 
+async def test_what_a_local_feed_keeps_is_bounded_in_bytes_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Long messages shorten what can be repeated; whoever was before it is told of the gap."""
+    monkeypatch.setattr("conv_realtime.core.log.MAX_BYTES", 100_000)
+    feed = LocalFeed(settings())
+    feed.publish(created(*(message("x" * 10_000, n) for n in range(10))))
+    kept = [change.row for change in (await feed.since(str(feed._cursor(7)))).changes]
+    assert len(kept) == 3
+    assert (await feed.since(str(feed._cursor(6)))).resync
+    feed.publish(created(message("x" * 200_000, 10)))
+    assert len((await feed.since(str(feed._cursor(10)))).changes) == 1, "one is always kept"
+
+
 async def test_an_iterator_that_falls_behind_while_it_catches_up_gets_on() -> None:
     """What it has read from the feed once it does not read again, however short the memory is."""
     feed = LocalFeed(settings(replay_events=5000))
