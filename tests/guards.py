@@ -85,6 +85,12 @@ GUARDS = (
         f"{_FAULTS}a_supabase_that_is_stopped_and_started",
     ),
     Guard(
+        "edges/feed/supabase.py",
+        "asked = self._not_before - asyncio.get_running_loop().time()",
+        "asked = 0.0",
+        f"{_FAULTS}a_server_that_says_when_is_not_asked_before",
+    ),
+    Guard(
         "relay/service.py",
         "            page = replace(page, resync=True)\n",
         "",

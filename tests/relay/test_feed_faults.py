@@ -539,13 +539,33 @@ async def test_a_supabase_that_is_stopped_and_started(monkeypatch: pytest.Monkey
                 await tried.until("live")
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_says_when_is_not_asked_before(
+    supabase_local: SupabaseLocal, status: int
+) -> None:
+    """However short our own pauses, and though a join says that the network is back."""
+    async with trial(supabase_local, feed_of(supabase_local)) as tried:
+        await tried.until("live")
+        with supabase_local.faults.answer(status, path=READING, retry_after=900) as fault:
+            await tried.until("down")
+            assert fault.hits == 1
+            supabase_local.faults.drop_sockets()
+            wake = tried.feed._wakeups
+            assert wake is not None
+            await eventually(lambda: wake.state == "lost", "the loss is noticed")
+            await eventually(lambda: wake.state == "joined", "it has joined again")
+            await tried.say()
+            assert fault.hits == 1
+            assert tried.feed._not_before > asyncio.get_running_loop().time() + 800
+
+
 READING = "/rest/v1/rpc/changes_since"
 TROUBLE: dict[str, Callable[[SupabaseLocal], Fault]] = {
     "html": lambda supabase: supabase.faults.captive_portal(path=READING),
     "cut": lambda supabase: supabase.faults.cut(10, path=READING),
     "broken": lambda supabase: supabase.faults.disconnect(path=READING, done=True),
     "503": lambda supabase: supabase.faults.answer(503, path=READING, retry_after=1),
-    "429": lambda supabase: supabase.faults.answer(429, path=READING, retry_after=1),
+    "429": lambda supabase: supabase.faults.answer(429, path=READING),
     "502 in html": lambda supabase: supabase.faults.answer(502, path=READING, body="<html>"),
 }
 

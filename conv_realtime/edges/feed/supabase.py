@@ -19,7 +19,7 @@ from uuid import UUID
 import httpx
 
 from conv_realtime.core.cursor import parse_cursor
-from conv_realtime.core.pauses import pauses_between_attempts
+from conv_realtime.core.pauses import asked_to_wait, pauses_between_attempts
 from conv_realtime.edges.feed.access import mapped, new_client, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
 from conv_realtime.edges.feed.wakeups import WakeUps
@@ -70,6 +70,7 @@ class SupabaseFeed:
         self._wakeups: WakeUps | None = None
         self._reading: FeedState = "connecting"
         self._last_at: datetime | None = None
+        self._not_before = 0.0
 
     async def run(self, on_page: PageHandler) -> None:
         """Call `on_page` with every change from the head on, until cancelled.
@@ -201,9 +202,14 @@ class SupabaseFeed:
             pause = min(pause * 2, longest)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait after a failure; a join ends the waiting, for it says that the network is back."""
+        """Wait after a failure; a join ends the waiting, for it says that the network is back.
+
+        Nothing ends it before the time that the server has asked for.
+        """
         self._due.clear()
-        await asyncio.sleep(min(seconds, _SHORTEST_PAUSE))
+        asked = self._not_before - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(min(seconds, _SHORTEST_PAUSE), asked))
+        seconds -= max(asked, 0.0)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._due.wait()
@@ -245,12 +251,21 @@ class SupabaseFeed:
         if self._lent is not None:
             yield self._lent
             return
-        async with httpx.AsyncClient(timeout=self._settings.request_timeout) as http:
+        hooks = {"response": [self._note_wait]}
+        timeout = self._settings.request_timeout
+        async with httpx.AsyncClient(timeout=timeout, event_hooks=hooks) as http:
             self._client = await new_client(self._settings, http)
             try:
                 yield self._client
             finally:
                 self._client = None
+
+    async def _note_wait(self, response: httpx.Response) -> None:
+        """Note until when a server wants to be left alone; supabase-py does not pass that on."""
+        if response.is_error:
+            asked = asked_to_wait(response.headers, datetime.now(UTC)) or 0.0
+            until = asyncio.get_running_loop().time() + asked
+            self._not_before = max(self._not_before, until)
 
     def _require(self) -> AsyncClient:
         if self._client is None:

@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 from postgrest import APIError
 
+from conv_realtime.core.pauses import asked_to_wait
 from conv_realtime.core.refusals import UNENCODABLE, passes
 from conv_realtime.errors import ConfigError, ConvRealtimeError, StoreError
 
-_LONGEST_RETRY_AFTER = 900.0
 _KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
 
 
@@ -64,22 +63,7 @@ def http_client(timeout: float) -> httpx.AsyncClient:
 async def _keep_answer(response: httpx.Response) -> None:
     if (answer := _answer.get()) is not None:
         answer.status = response.status_code
-        answer.retry_after = _retry_after(response.headers)
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Return the seconds that an answer asks to wait, None if it does not say."""
-    value = headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return min(float(value), _LONGEST_RETRY_AFTER)
-    try:
-        at = parsedate_to_datetime(value)
-        # By the server's own clock, where it tells it: ours may be wrong.
-        told = headers.get("date")
-        now = parsedate_to_datetime(told) if told else datetime.now(UTC)
-        return min(max((at - now).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
-    except (ValueError, TypeError):
-        return None
+        answer.retry_after = asked_to_wait(response.headers, datetime.now(UTC))
 
 
 @contextmanager
