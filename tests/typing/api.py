@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 from starlette.applications import Starlette
@@ -80,6 +80,16 @@ async def write_only(store: Store) -> None:
         summary = await ingest.backfill([Path("/transcripts")])
         assert_type(summary.messages, int)
         await ingest.run()
+
+
+async def look_after(ingest: Ingest, id: UUID) -> None:
+    assert_type([letter.reason for letter in await ingest.retry([id])], list[str])
+    assert_type(ingest.discard(), int)
+    await ingest.forget([id])
+    different = [found async for found in ingest.verify() if found.state == "different"]
+    assert_type(different[0].differences, Sequence[str])
+    await ingest.repair(different)
+    assert_type(bridge.health(), tuple[int, dict[str, Any]])
 
 
 async def read_only(feed: Feed) -> AsyncIterator[Event]:
