@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from conv_realtime.core.pauses import pauses_between_attempts
+
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
 
 
 def waits() -> Iterator[float]:
-    """Yield the seconds to wait before each further attempt, doubling; without jitter."""
-    delay = FIRST_DELAY
-    while True:
-        yield delay
-        delay = min(delay * 2, LONGEST_DELAY)
+    """Yield the seconds to wait before each further attempt."""
+    return pauses_between_attempts(FIRST_DELAY, LONGEST_DELAY)
+
+
+def long_waits() -> Iterator[float]:
+    """Yield the seconds to wait where somebody has to help first."""
+    return pauses_between_attempts(LONGEST_DELAY, LONGEST_DELAY)
 
 
 class Pace:

@@ -23,7 +23,7 @@ from conv_realtime.core.refusals import Refusal, judge
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest import pace
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.ingest.pace import Pace, waits
+from conv_realtime.ingest.pace import Pace, long_waits, waits
 from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings
@@ -282,7 +282,7 @@ class Sender:
         if not self.stubborn:
             raise error
         self._tell_refusal(error)
-        await self._pause(pace.LONGEST_DELAY)
+        await self._pause(next(long_waits()))
 
     def _tell_refusal(self, error: StoreError) -> None:
         level = logging.DEBUG if error.code == self._refusal else logging.ERROR
@@ -292,7 +292,7 @@ class Sender:
     async def _pause(self, delay: float) -> None:
         """Wait `delay` seconds, or less when another file gets through."""
         try:
-            async with asyncio.timeout(delay * random.uniform(0.75, 1.25)):
+            async with asyncio.timeout(delay):
                 await self._recovered.wait()
         except TimeoutError:
             pass
