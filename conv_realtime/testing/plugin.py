@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_CHOICES = {"migrations", "seed", "schema", "owner_id"}
 _MARKER = (
     "supabase_local(migrations=..., seed=..., schema=..., owner_id=...): "
     "what the project of the fixture supabase_local is made of"
@@ -93,6 +94,8 @@ def _wanted(request: pytest.FixtureRequest) -> dict[str, Any]:
     }
     marker = request.node.get_closest_marker("supabase_local")
     if marker is not None:
+        if marker.args or marker.kwargs.keys() - _CHOICES:
+            pytest.fail(f"the marker is {_MARKER}", pytrace=False)
         wanted |= marker.kwargs
     for name in ("migrations", "seed"):
         wanted[name] = _path(config, wanted[name])

@@ -67,8 +67,13 @@ class LoopThread:
 
 
 def _turn(running: Future[asyncio.AbstractEventLoop]) -> None:
-    with asyncio.Runner() as runner:
+    runner = asyncio.Runner()
+    try:
         loop = runner.get_loop()
+    except BaseException as error:  # no file descriptor is left, for one
+        running.set_exception(error)
+        return
+    with runner:
         running.set_result(loop)
         loop.run_forever()
 

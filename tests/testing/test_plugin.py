@@ -128,6 +128,12 @@ class TestMarked:
 @pytest.mark.supabase_local(migrations="missing")
 def test_missing(supabase_local): pass
 
+@pytest.mark.supabase_local("other/migrations")
+def test_nameless(supabase_local): pass
+
+@pytest.mark.supabase_local(migration="other/migrations")
+def test_misspelt(supabase_local): pass
+
 @pytest.mark.supabase_local(schema=True, owner_id="11111111-1111-4111-8111-111111111111")
 def test_both(supabase_local):
     assert {"mine", "conversations"} <= set(tables(supabase_local))
@@ -135,7 +141,8 @@ def test_both(supabase_local):
 """
     )
     done = run(project, "-q")
-    assert "5 passed, 1 error" in done.stdout, done.stdout
+    assert "5 passed, 3 errors" in done.stdout, done.stdout
+    assert done.stdout.count("the marker is supabase_local(migrations=") == 2
     assert "supabase_local: migrations: " in done.stdout
     assert "plugin.py" not in done.stdout
 

@@ -21,6 +21,7 @@ from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.local.postgres.placement import place
 from conv_realtime.testing import SupabaseLocal, SupabaseServer
 from conv_realtime.testing.folders import server_folder
+from conv_realtime.testing.threads import LoopThread
 
 NOTES = """
 create table notes (
@@ -180,6 +181,26 @@ def test_a_folder_or_a_seed_that_is_not_there_is_named(
         supabase_local_server.project(migrations=missing).__enter__()
     with pytest.raises(ConfigError, match="missing"):
         supabase_local_server.project(seed=missing).__enter__()
+
+
+def test_a_loop_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a thread that has ended."""
+
+    def full() -> asyncio.AbstractEventLoop:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(asyncio, "new_event_loop", full)
+    monkeypatch.setattr(asyncio.events, "new_event_loop", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        LoopThread("loopless").__enter__()
+
+
+def test_faults_that_cannot_be_are_refused(supabase_local: SupabaseLocal) -> None:
+    """At the call, and not in the server when something happens."""
+    with pytest.raises(ValueError, match="every must be 1 or more"):
+        supabase_local.faults.lose_messages(every=0)
+    with pytest.raises(ValueError, match="bytes_kept must be 0 or more"):
+        supabase_local.faults.cut(-1)
 
 
 async def test_without_pytest() -> None:

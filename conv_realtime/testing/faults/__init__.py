@@ -145,7 +145,13 @@ class Faults:
         method: str | None = None,
         times: int | None = None,
     ) -> Fault:
-        """Does requests and breaks the connection after so many bytes of the answer's body."""
+        """Does requests and breaks the connection after so many bytes of the answer's body.
+
+        Raises:
+            ValueError: `bytes_kept` is negative.
+        """
+        if bytes_kept < 0:
+            raise ValueError("bytes_kept must be 0 or more")
         return self._wiring.http.add(Cut(bytes_kept, path, method, times))
 
     def offline(self) -> Fault:
@@ -179,7 +185,13 @@ class Faults:
         return self._thread.ask(lambda: realtime.close_channels(topic, message))
 
     def lose_messages(self, *, every: int = 1, topic: str = "*", times: int | None = None) -> Fault:
-        """Loses every n-th message for all who listen, the n-th from now on first."""
+        """Loses every n-th message for all who listen, the n-th from now on first.
+
+        Raises:
+            ValueError: `every` is less than 1.
+        """
+        if every < 1:
+            raise ValueError("every must be 1 or more")
         return self._wiring.realtime.add(Loss(every, topic, times))
 
     def duplicate_messages(self, *, topic: str = "*", times: int | None = None) -> Fault:
