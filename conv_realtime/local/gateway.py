@@ -11,13 +11,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from conv_realtime.local.address import listening
 from conv_realtime.local.keys import Keys
 from conv_realtime.local.postgres.server import Postgres
 from conv_realtime.local.realtime.server import RealtimeServer
 from conv_realtime.local.rest.service import DataApi
-from conv_realtime.local.seams import NO_SEAMS, Application, Seams
+from conv_realtime.local.seams import NO_SEAMS, Seams
 from conv_realtime.local.serving import serving
 
 
@@ -76,7 +77,7 @@ class Gateway:
         await self._stack.aclose()
 
 
-def _application(routes: list[BaseRoute]) -> Application:
+def _application(routes: list[BaseRoute]) -> ASGIApp:
     # Frontends live on other origins, and every request carries its own key: nothing to protect
     # by origin, as on the hosted platform.
     cors = Middleware(

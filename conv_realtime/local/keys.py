@@ -10,7 +10,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class TokenError(ConvRealtimeError):
         self.details = details
         self.claims = claims
         super().__init__(message)
+
+
+Verify = Callable[[str], dict[str, Any]]
+"""Checks a token and gives its claims; raises `TokenError`. See `Keys.verify`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from starlette.types import ASGIApp
+
+from conv_realtime.local.keys import Verify
 from conv_realtime.local.realtime.policy import Policy
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""ASGI, version 3."""
-
-Verify = Callable[[str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +22,7 @@ class Seams:
         grace_seconds: how long connections may take to end when the project stops.
     """
 
-    around: Callable[[Application], Application] | None = None
+    around: Callable[[ASGIApp], ASGIApp] | None = None
     judging: Callable[[Verify], Verify] | None = None
     policy: Policy | None = None
     grace_seconds: float = 2.0

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import uvicorn
-
-from conv_realtime.local.seams import Application
+from starlette.types import ASGIApp
 
 _MAX_HEADER_BYTES = 1 << 18
 _MAX_FRAME_BYTES = 5_000_000  # of a websocket, as on a real Realtime server
@@ -20,7 +19,7 @@ _POLL_SECONDS = 0.001
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Application, listener: socket.socket, grace_seconds: float
+    app: ASGIApp, listener: socket.socket, grace_seconds: float
 ) -> AsyncIterator[None]:
     """Serves until left; connections that have not ended within the grace are then cut."""
     config = uvicorn.Config(

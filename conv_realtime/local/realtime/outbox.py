@@ -13,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
+
+from starlette.types import Send
 
 from conv_realtime.local.realtime.frames import Wire
 
 log = logging.getLogger("conv_realtime.local.realtime")
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Outbox(Protocol):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from conv_realtime.local.keys import Verify
 from conv_realtime.local.realtime.access import AccessChecker
 from conv_realtime.local.realtime.changes.service import Changes
 from conv_realtime.local.realtime.channels import Subscriber, Topics
 from conv_realtime.local.realtime.policy import Policy
 from conv_realtime.local.realtime.replay import History
-from conv_realtime.local.realtime.tokens import Verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,11 @@ as the reason of a refused join, and as the message of a channel that is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conv_realtime.local.keys import TokenError
-
-Verify = Callable[[str], Mapping[str, Any]]
-"""Checks a token's signature and returns its claims; raises `keys.TokenError`."""
+from conv_realtime.local.keys import TokenError, Verify
 
 _NOT_A_JWT = "The token provided is not a valid JWT"
 _BAD_SIGNATURE = "Failed to validate JWT signature"
@@ -67,7 +64,7 @@ def read_token(text: object, verify: Verify, now: float) -> Token:
     if not isinstance(text, str):
         raise _refused("MalformedJWT", _NOT_A_JWT)
     try:
-        claims = verify(text)
+        claims: Mapping[str, Any] = verify(text)
     except TokenError as error:
         claims = _claims_despite(error)
     role, expires_at = claims.get("role"), claims.get("exp")

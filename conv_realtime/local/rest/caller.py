@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import orjson
 from starlette.requests import Request
 
 from conv_realtime.local.address import is_loopback
+from conv_realtime.local.keys import Verify
 from conv_realtime.local.rest.errors import ApiError
 
 _ANONYMOUS = "anon"
@@ -43,7 +43,7 @@ class Caller:
         ]
 
 
-def identify(request: Request, verify: Callable[[str], dict[str, Any]]) -> Caller:
+def identify(request: Request, verify: Verify) -> Caller:
     """Reads the bearer token, else the `apikey` header; without either the caller is anonymous.
 
     Any page in the browser of this machine can ask, and where another address than loopback was

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Self
 
 import orjson
 import psycopg
@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from conv_realtime.local.keys import TokenError
+from conv_realtime.local.keys import TokenError, Verify
 from conv_realtime.local.rest import sql as rest_sql
 from conv_realtime.local.rest.answer import page_answer, put_answer, refusal, write_answer
 from conv_realtime.local.rest.asked import PREFIX, Asked
@@ -31,8 +31,6 @@ from conv_realtime.local.rest.query import MAX_ROWS, Condition, Query, is_clause
 _log = logging.getLogger("conv_realtime.local.rest")
 
 _METHODS = ["OPTIONS", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-
-Verify = Callable[[str], dict[str, Any]]
 
 
 class DataApi:

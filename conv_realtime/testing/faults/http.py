@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
 
-from conv_realtime.local.seams import Application, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from conv_realtime.testing.faults.fault import Fault, Registry, matches
 
 _TRANSPORT = "conv_realtime.transport"
@@ -42,7 +43,7 @@ class HttpFault(Fault):
             return self._method == "WEBSOCKET"
         return self._method is None or self._method == scope["method"]
 
-    async def apply(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers in its way, with or without the application that it stands before."""
         raise NotImplementedError
 
@@ -55,7 +56,7 @@ class Gate:
         faults: those in force.
     """
 
-    def __init__(self, app: Application, faults: Registry[HttpFault]) -> None:
+    def __init__(self, app: ASGIApp, faults: Registry[HttpFault]) -> None:
         self._app = app
         self._faults = faults
 
@@ -96,7 +97,7 @@ class Answer(HttpFault):
             for name, value in {**headers, "content-length": str(len(body))}.items()
         ]
 
-    async def apply(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads the request to its end, as servers do, and answers."""
         kind = "http" if scope["type"] == "http" else "websocket.http"
         await _read(scope, receive)
@@ -113,7 +114,7 @@ class Delay(HttpFault):
         super().__init__(path, method, times)
         self._seconds = seconds
 
-    async def apply(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Holds the answer back; of a websocket, the handshake."""
         if scope["type"] == "websocket":
             await self._wait()
@@ -144,7 +145,7 @@ class Hang(HttpFault):
         super().__init__(path, method, times)
         self._done = done
 
-    async def apply(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Says nothing until the fault is undone or the client has had enough."""
         if self._done and scope["type"] == "http":
             await app(scope, receive, _nowhere)
@@ -168,7 +169,7 @@ class Disconnect(HttpFault):
         super().__init__(path, method, times)
         self._done = done
 
-    async def apply(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets the request be done or not, and tells nobody."""
         if self._done and scope["type"] == "http":
             await app(scope, receive, _nowhere)
@@ -183,7 +184,7 @@ class Cut(HttpFault):
         super().__init__(path, method, times)
         self._bytes_kept = bytes_kept
 
-    async def apply(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the head on, as it is, and the beginning of the body."""
         head: Any = None
 

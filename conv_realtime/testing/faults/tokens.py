@@ -6,8 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from conv_realtime.local.keys import TokenError
-from conv_realtime.local.seams import Verify
+from conv_realtime.local.keys import TokenError, Verify
 from conv_realtime.testing.faults.fault import Fault, Registry
 
 _AGO_SECONDS = 60
