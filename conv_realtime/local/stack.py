@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
+from conv_realtime.background import beside
 from conv_realtime.local import provision
 from conv_realtime.local.address import check_host, is_loopback
 from conv_realtime.local.keys import load_keys
@@ -66,19 +66,10 @@ class LocalSupabase(LocalProject):
             await provision.bootstrap(self._postgres.dsn(), self._keys.db_password)
             await provision.migrate(self._postgres.dsn(user="postgres"))
             await self._serve(stack)
-            await stack.enter_async_context(self._maintained())
+            maintenance = beside(self._maintain(), "conv_realtime.local.maintenance")
+            await stack.enter_async_context(maintenance)
             self._stack = stack.pop_all()
         return self
-
-    @contextlib.asynccontextmanager
-    async def _maintained(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._maintain(), name="conv_realtime.local.maintenance")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _maintain(self) -> None:
         while True:

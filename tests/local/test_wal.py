@@ -17,7 +17,7 @@ import pytest
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.postgres.server import Postgres
-from conv_realtime.local.wal.pgoutput import Decoder, Transaction
+from conv_realtime.local.wal.pgoutput import Decoder, Relation, Transaction
 from conv_realtime.local.wal.source import WalSource, backoff
 from tests.local.own_postgres import kill_postmaster, open_folder
 
@@ -201,6 +201,23 @@ async def test_nothing_more_is_read_while_the_reader_is_not_ready(table: Table) 
         ready.set()
         ids = [(await table.next()).changes[0].new["id"] for _ in range(4999)]
     assert ids == [str(number) for number in range(2, 5001)]
+
+
+async def test_what_cannot_be_read_costs_a_gap_and_not_the_stream(table: Table) -> None:
+    """Whatever goes wrong with a row, the stream is back, and its readers are told."""
+    broken: list[str] = []
+
+    def wants(relation: Relation) -> bool:
+        if not broken:
+            broken.append(relation.name)
+            raise LookupError("odd")
+        return True
+
+    async with table.streaming(wants=wants):
+        await table.execute("insert into @ values (1)")
+        assert [await table.state(), await table.state()] == [False, True]
+        await table.execute("insert into @ values (2)")
+        assert [row.new["id"] for row in (await table.next()).changes] == ["2"]
 
 
 async def test_values_have_one_form_whatever_the_database_prefers(table: Table) -> None:

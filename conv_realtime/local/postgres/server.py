@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
+from conv_realtime.background import beside
 from conv_realtime.errors import ConfigError
 from conv_realtime.local.postgres import guard
 from conv_realtime.local.postgres.cluster import (
@@ -146,7 +147,8 @@ class Postgres:
                 self._child = await self._start(lock)
             self._wanted.set()
             stack.push_async_callback(self._stop)
-            await stack.enter_async_context(self._supervised(lock))
+            supervision = beside(self._supervise(lock), "conv_realtime.local.postgres")
+            await stack.enter_async_context(supervision)
             self._stack = stack.pop_all()
         return self
 
@@ -182,16 +184,6 @@ class Postgres:
         await self._child.stop()
         if self._placement.sockets_are_temporary:
             await asyncio.to_thread(shutil.rmtree, self._placement.sockets, ignore_errors=True)
-
-    @contextlib.asynccontextmanager
-    async def _supervised(self, lock: FolderLock) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._supervise(lock), name="conv_realtime.local.postgres")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _supervise(self, lock: FolderLock) -> None:
         """Starts PostgreSQL again whenever it ends, for as long as it takes."""

@@ -16,6 +16,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 CONNECT_SECONDS = 5
+RETRY_SECONDS = 0.2
+"""How long those who cannot do without wait after `Away`."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Self
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from typing import Self
 from urllib.parse import parse_qs
 
 import orjson
 from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
+from conv_realtime.background import beside
+from conv_realtime.local.keys import Verify
 from conv_realtime.local.realtime.access import AccessChecker
 from conv_realtime.local.realtime.broadcast import PUBLICATION, publish_transaction
 from conv_realtime.local.realtime.broadcast_http import BroadcastApi
@@ -27,12 +30,12 @@ from conv_realtime.local.realtime.changes.service import Changes
 from conv_realtime.local.realtime.channels import PREFIX, Topics
 from conv_realtime.local.realtime.connections import Connections
 from conv_realtime.local.realtime.frames import Version
-from conv_realtime.local.realtime.outbox import Send, Turn, outbox
+from conv_realtime.local.realtime.outbox import Turn, outbox
 from conv_realtime.local.realtime.policy import Policy
 from conv_realtime.local.realtime.replay import History
 from conv_realtime.local.realtime.rules import Rules, Surroundings
 from conv_realtime.local.realtime.session import Session
-from conv_realtime.local.realtime.tokens import Token, TokenRefused, Verify, read_token
+from conv_realtime.local.realtime.tokens import Token, TokenRefused, read_token
 from conv_realtime.local.wal.pgoutput import Transaction
 from conv_realtime.local.wal.source import WalSource
 
@@ -43,9 +46,6 @@ NORMAL_CLOSURE = 1000
 _POLICY_CONNECTIONS = 4
 _REFUSED_SECONDS = 1.0
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Any]
-
 
 class RealtimeServer:
     """The endpoints under ``/realtime/v1``, alive between entering and leaving.
@@ -53,7 +53,7 @@ class RealtimeServer:
     Args:
         dsn: of a superuser-like role: it replicates, writes ``realtime.messages`` past its
             policies, and becomes any role that a token names.
-        verify: checks a JWT; see `realtime.tokens.Verify`.
+        verify: checks a JWT; see `keys.Verify`.
         rules: limits and delays.
         now: the clock by which tokens expire, in seconds since 1970.
         policy: what a test lets happen; see `Policy`.
@@ -156,8 +156,7 @@ class RealtimeServer:
             raise RuntimeError("the Realtime server has not been started")
         return self._around
 
-    @asynccontextmanager
-    async def _replication(self) -> AsyncIterator[None]:
+    def _replication(self) -> AbstractAsyncContextManager[None]:
         source = WalSource(
             self._dsn,
             [PUBLICATION],
@@ -165,12 +164,7 @@ class RealtimeServer:
             connected=self._on_replication,
             may_connect=self._policy.may_replicate if self._policy else None,
         )
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(source.run(), name="conv_realtime.local.wal")
-            try:
-                yield
-            finally:
-                task.cancel()
+        return beside(source.run(), "conv_realtime.local.wal")
 
     def _on_replication(self, connected: bool) -> None:
         if connected:

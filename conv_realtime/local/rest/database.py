@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from conv_realtime.background import beside
 from conv_realtime.local.rest.catalog import Catalog, read_catalog
 from conv_realtime.local.rest.clauses import Statement
 from conv_realtime.local.rest.errors import ApiError, unavailable
@@ -51,28 +52,21 @@ class Database:
         self._catalog = Catalog()
         self._reading = asyncio.Lock()
         self._readings = 0
-        self._task: asyncio.Task[None] | None = None
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Connects and reads the schema."""
+        """Connects and reads the schema; waits for as long as there is no database."""
         first = asyncio.Event()
-        self._task = asyncio.create_task(self._follow(first), name="conv_realtime.local.rest")
-        waiting = asyncio.create_task(first.wait(), name="conv_realtime.local.rest.start")
-        try:
-            await asyncio.wait((self._task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        finally:
-            waiting.cancel()
+        async with contextlib.AsyncExitStack() as stack:
+            following = beside(self._follow(first), "conv_realtime.local.rest")
+            await stack.enter_async_context(following)
+            await first.wait()
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         """Closes every connection."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._stack.aclose()
 
     @property
     def catalog(self) -> Catalog:

@@ -100,6 +100,8 @@ class WalSource:
                         self._connected(False)
             except (psycopg.Error, OSError, ValueError) as error:
                 log.debug("replication stream broke: %s", error)
+            except Exception:  # what cannot be read costs a gap, and not the stream for ever
+                log.exception("replication stream broke")
             await asyncio.sleep(next(delays))
 
     @asynccontextmanager

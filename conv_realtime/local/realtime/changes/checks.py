@@ -13,12 +13,11 @@ import psycopg
 
 from conv_realtime.local.realtime.changes.sight import Answer, Question, ask
 from conv_realtime.local.realtime.changes.subscriptions import GroupKey
-from conv_realtime.local.realtime.connections import Away, Connections, condition
+from conv_realtime.local.realtime.connections import RETRY_SECONDS, Away, Connections, condition
 
 log = logging.getLogger("conv_realtime.local.realtime")
 
 CONNECTIONS = 4
-_RETRY_SECONDS = 0.2
 
 
 class CheckFailed(Exception):
@@ -75,7 +74,7 @@ class Checks:
                     self.away = False
                     self._failing.discard(kind)
                     return answers
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -26,7 +26,7 @@ from conv_realtime.local.realtime.changes.subscriptions import (
 )
 from conv_realtime.local.realtime.changes.tables import Table, describe
 from conv_realtime.local.realtime.changes.values import write_rows
-from conv_realtime.local.realtime.connections import Away, Connection, Connections
+from conv_realtime.local.realtime.connections import RETRY_SECONDS, Away, Connection, Connections
 from conv_realtime.local.wal.pgoutput import Change, Relation, Transaction
 from conv_realtime.local.wal.source import WalSource
 
@@ -36,7 +36,6 @@ PART_ROWS = 500
 PART_BYTES = 256 * 1024
 QUEUED_PARTS = 4
 LINGER_SECONDS = 30.0
-_RETRY_SECONDS = 0.2
 # A table that is altered, or whose rights are, is described anew by the stream itself; only what
 # a role gets from other roles changes silently.
 _TABLE_SECONDS = 1.0
@@ -113,7 +112,7 @@ class Feed:
                 part_bytes=PART_BYTES,
             )
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(_read(source), name="conv_realtime.local.changes.wal")
+                reading = group.create_task(source.run(), name="conv_realtime.local.changes.wal")
                 while self._wanted.is_set():
                     await self._unwanted.wait()
                     await asyncio.sleep(LINGER_SECONDS)
@@ -176,7 +175,7 @@ class Feed:
                     await self._horizon.reached(connection, part.xid)
                     return await self._described(connection, part, wanted)
             except Away:
-                await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _offer(self, key: GroupKey, work: Work, tasks: asyncio.TaskGroup) -> None:
         if key in self._groups:
@@ -231,13 +230,3 @@ class Feed:
         if found is not None:
             self._tables[relation.oid] = time.monotonic(), roles, found
         return found
-
-
-async def _read(source: WalSource) -> None:
-    """Streams until cancelled; what it cannot read costs a gap, and not everything else."""
-    while True:
-        try:
-            await source.run()
-        except Exception:
-            log.exception("the stream of changes broke")
-        await asyncio.sleep(_RETRY_SECONDS)

@@ -34,7 +34,7 @@ from conv_realtime.local.realtime.changes.subscriptions import (
     subscription,
 )
 from conv_realtime.local.realtime.channels import Channel
-from conv_realtime.local.realtime.connections import Away, Connections
+from conv_realtime.local.realtime.connections import RETRY_SECONDS, Away, Connections
 from conv_realtime.local.realtime.frames import encode
 
 log = logging.getLogger("conv_realtime.local.realtime")
@@ -44,7 +44,6 @@ SUBSCRIBED = "Subscribed to PostgreSQL"
 MAX_BINDINGS = 1_000
 ADMISSION_SECONDS = 10.0
 _ADMISSIONS = 2
-_RETRY_SECONDS = 0.2
 
 
 class Changes:
@@ -188,7 +187,7 @@ class Changes:
                 async with self._admission.take() as connection:
                     tables = await _in_time(admit(connection, channel.token.role, bindings))
             except Away:
-                await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             if self._streaming.is_set():
                 return tables
