@@ -9,28 +9,26 @@ ingests too. Nobody fails because of another.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Mapping,
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from uuid import UUID
 
 from conv_realtime.background import beside
-from conv_realtime.edges.checkpoints import make_state_dir, using
+from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 from conv_realtime.ingest import Ingest
-from conv_realtime.ports import Feed, FeedHealth, Page, PageHandler, SnapshotPart, Store
+from conv_realtime.ports import Store
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
+from conv_realtime.relay.chosen_feed import ChosenFeed
 from conv_realtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("conv_realtime.bridge")
 
 RESTART_SECONDS = 5.0
-LOCK_SECONDS = 1.0
-"""How often a bridge that does not ingest looks whether it may."""
-
 _STANDBY: Mapping[str, Any] = {
     "files": 0,
     "lag_seconds": 0.0,
@@ -79,7 +74,7 @@ class Bridge:
         self._store = store
         self._given = settings
         self._keywords = keywords
-        self._feed = _ChosenFeed()
+        self._feed = ChosenFeed()
         self._relay = Relay(
             feed=self._feed, settings=settings, ingest_health=self._ingest_health, **keywords
         )
@@ -219,83 +214,6 @@ class Bridge:
         if self._fault is not None:  # the lock is ours, and nobody ingests
             return {**_STANDBY, "watcher": "stopped", "last_error": self._fault}
         return _STANDBY
-
-
-class StateLock:
-    """The right to ingest for a state directory; held until left, or until the process ends."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / "ingest.lock"
-        self._descriptor: int | None = None
-
-    def take(self) -> bool:
-        """Take the lock if it is free; return whether it is held now. Never waits."""
-        if self._descriptor is not None:
-            return True
-        with using(self._path.parent):
-            make_state_dir(self._path.parent)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
-
-    async def wait(self) -> None:
-        """Return when the lock is held. Cancelling leaves it free."""
-        while True:
-            if self.take():
-                return
-            await asyncio.sleep(LOCK_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-class _ChosenFeed:
-    """A feed whose kind is known only when the bridge is entered: routes exist before that."""
-
-    def __init__(self) -> None:
-        self._feed: Feed | None = None
-
-    def choose(self, feed: Feed) -> None:
-        self._feed = feed
-
-    @property
-    def _chosen(self) -> Feed:
-        if self._feed is None:
-            raise RuntimeError("the bridge has not been entered: async with bridge")
-        return self._feed
-
-    async def run(self, on_page: PageHandler) -> None:
-        await self._chosen.run(on_page)
-
-    async def since(self, cursor: str, limit: int = 500) -> Page:
-        return await self._chosen.since(cursor, limit)
-
-    def snapshot(
-        self,
-        *,
-        owner: UUID | None,
-        conversations: Collection[UUID] | None,
-        projects: Collection[UUID] | None,
-        messages: int,
-    ) -> AsyncIterator[SnapshotPart]:
-        return self._chosen.snapshot(
-            owner=owner, conversations=conversations, projects=projects, messages=messages
-        )
-
-    def health(self) -> FeedHealth:
-        if self._feed is None:
-            return FeedHealth(kind="local", state="stopped", last_event_at=None)
-        return self._feed.health()
 
 
 def _require_supabase(settings: Settings) -> None:

@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 
 from conv_realtime import Bridge, ConfigError, NewMessage, StoreError, testing
 from conv_realtime import bridge as bridge_module
-from conv_realtime.bridge import StateLock
 from conv_realtime.cli.server import Server
+from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.testing import SESSION, claude_line
 from tests.project import Owner, SupabaseProject
 
@@ -200,7 +200,7 @@ async def test_a_takeover_that_fails_is_told_and_tried_again(
 ) -> None:
     """The lock is ours then, so nobody else would ingest: /healthz says so until it works."""
     monkeypatch.setattr(bridge_module, "RESTART_SECONDS", 0.01)
-    monkeypatch.setattr(bridge_module, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("conv_realtime.edges.checkpoints.lock.LOCK_SECONDS", 0.01)
     store, answer = testing.MemoryStore(), testing.MemoryStore.database
     refusing = True
 

@@ -40,11 +40,9 @@ class Instance:
             ConfigError: the state directory cannot be used.
         """
         if self._lock is None:
-            from conv_realtime.edges.checkpoints import make_state_dir, using
+            from conv_realtime.edges.checkpoints import take_lock
 
-            with using(self._state_dir):
-                make_state_dir(self._state_dir)
-                self._lock = _lock(self._state_dir / _LOCK)
+            self._lock = take_lock(self._state_dir / _LOCK)
         return self.mine
 
     def announce(self, facts: Mapping[str, Any]) -> None:
@@ -85,17 +83,6 @@ def running(state_dir: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) else None
-
-
-def _lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock on `path`, or None if another process does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 * `letters`: dead letters, and the conversations that were erased for good
 * `survey`: all of it, for somebody who only looks
 * `file`: the SQLite file that both lie in
+* `lock`: whose turn it is
 * `place`: the directory, and the name of this machine in it
 """
 
@@ -11,15 +12,18 @@ from __future__ import annotations
 
 from conv_realtime.edges.checkpoints.kept import Checkpoints
 from conv_realtime.edges.checkpoints.letters import DeadLetters
+from conv_realtime.edges.checkpoints.lock import StateLock, take_lock
 from conv_realtime.edges.checkpoints.place import machine_id, make_state_dir, using
 from conv_realtime.edges.checkpoints.survey import Survey, survey
 
 __all__ = [
     "Checkpoints",
     "DeadLetters",
+    "StateLock",
     "Survey",
     "machine_id",
     "make_state_dir",
     "survey",
+    "take_lock",
     "using",
 ]
