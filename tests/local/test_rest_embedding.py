@@ -150,6 +150,26 @@ async def test_what_is_not_clear_is_told(api: httpx.AsyncClient) -> None:
     }
 
 
+async def test_long_names_are_not_mixed_up(
+    local_supabase: LocalSupabase, api: httpx.AsyncClient
+) -> None:
+    """PostgreSQL cuts names after 63 bytes: those of tables in a query stay apart all the same."""
+    long, note = "em_long_" + "x" * 55, "em_note_" + "y" * 40
+    with psycopg.connect(local_supabase.db_url) as connection:
+        connection.execute(
+            f"create table {long} (id int primary key, above int references {long});"
+            f"create table {note}_1 (id int primary key, row int references {long});"
+            f"create table {note}_2 (id int primary key, row int references {long});"
+            f"insert into {long} values (1, null), (2, 1), (3, 2);"
+            f"insert into {note}_1 values (7, 1); insert into {note}_2 values (8, 1)".encode()
+        )
+    select = f"id,first:{note}_1(id),second:{note}_2(id),{long}(id,{long}(id))"
+    answer = await api.get(f"/{long}", params={"select": select, "id": "eq.1"})
+    assert answer.json() == [
+        {"id": 1, "first": [{"id": 7}], "second": [{"id": 8}], long: [{"id": 2, long: [{"id": 3}]}]}
+    ]
+
+
 async def test_a_hundred_related_tables_are_planned_in_time(api: httpx.AsyncClient) -> None:
     """As many as are allowed end before the timeout does."""
     wide = ",".join(f"n{n}:em_books!author(id)" for n in range(100))

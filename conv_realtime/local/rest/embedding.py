@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ from conv_realtime.local.rest.errors import unsupported
 from conv_realtime.local.rest.query import MAX_ROWS, Embedded, Query, null_filtered
 from conv_realtime.local.rest.relations import Relation
 from conv_realtime.local.rest.selection import EVERYTHING
+
+_NAME_BYTES = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def embed(
     for child in query.embeds:
         asked = child.asked
         relation = catalog.relation(source.name, asked.name, asked.hint)
-        joined = Joined(quoted(f"{source.name}_{asked.shown}_{depth}"), relation.to_one)
+        joined = Joined(_alias(f"{source.name}_{asked.shown}_{depth}"), relation.to_one)
         join = _join(made, catalog, source, relation, child, joined, depth)
         known[asked.shown] = joined
         joins[asked.shown] = join
@@ -70,6 +73,13 @@ def needed(catalog: Catalog, table: str, query: Query) -> list[str]:
     """Gives the table's columns that the relations of `query` go out from."""
     ways = (catalog.relation(table, one.asked.name, one.asked.hint) for one in query.embeds)
     return [ours for way in ways for ours, _ in way.columns]
+
+
+def _alias(name: str) -> str:
+    """Quotes a name of rows; of one that PostgreSQL would cut, and so confuse, a digest instead."""
+    if len(name.encode()) > _NAME_BYTES:
+        name = hashlib.sha256(name.encode()).hexdigest()[:_NAME_BYTES]
+    return quoted(name)
 
 
 def _columns(joined: Joined, child: Embedded) -> list[str]:
@@ -120,14 +130,14 @@ def _rows(
     made: Statement, catalog: Catalog, source: Source, relation: Relation, query: Query, depth: int
 ) -> str:
     """The rows of the related table that belong to a row of `source`."""
-    alias = quoted(f"{relation.target}_{depth}")
+    alias = _alias(f"{relation.target}_{depth}")
     own = Source(alias, relation.target, catalog.tables.get(relation.target))
     inner = embed(made, catalog, own, query, depth + 1)
     origin = f"{qualified(relation.target)} as {alias}"
     near = alias
     belonging: list[str] = []
     if relation.junction:
-        near = quoted(f"{relation.junction}_{depth}_junction")
+        near = _alias(f"{relation.junction}_{depth}_junction")
         origin += f" cross join {qualified(relation.junction)} as {near}"
         belonging += [
             f"{near}.{quoted(ours)} = {alias}.{quoted(theirs)}" for ours, theirs in relation.onward
