@@ -11,7 +11,8 @@ from uuid import UUID
 
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.ingest.sender import MissingParentError, Sender
+from conv_realtime.ingest.sender import MissingParentError, PutOffError, Sender
+from conv_realtime.ingest.sending import LATER_SECONDS
 from conv_realtime.models import Change, Conversation, Message, Row
 from conv_realtime.ports import Feed
 from conv_realtime.relay import ConnectionManager, LocalFeed
@@ -169,6 +170,7 @@ async def _ingest(world: World, feed: LocalFeed) -> None:
     while True:
         stream = await sender.ask(store.database)
         sender.forget_projects()
+        sender.refused.clear()
         tasks = [
             asyncio.create_task(_follow(world, file, stream, sender, feed), name=file.session)
             for file in world.files.values()
@@ -191,6 +193,7 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 async def _follow(world: World, file: File, stream: str, sender: Sender, feed: LocalFeed) -> None:
     published = position = world.checkpoints.get((stream, file.session), 0)
+    lost_at = -1
     while True:
         file.grown.clear()
         while batch := file.batch(published):
@@ -199,10 +202,20 @@ async def _follow(world: World, file: File, stream: str, sender: Sender, feed: L
             published = batch.mark[0]
         while batch := file.batch(position):
             try:
-                await sender.write(batch, file.session)
+                outcome = await sender.write(batch, file.session, resent=lost_at >= 0)
             except MissingParentError:
                 sender.forget_projects()
+                position, lost_at = 0, batch.mark[0]
+                continue
+            except PutOffError:
+                await asyncio.sleep(LATER_SECONDS)
+                continue
+            lost_at = -1 if batch.mark[0] >= lost_at else lost_at
+            if outcome.faults or outcome.held:  # no row here is bad: a restore took its parent
+                sender.refused.clear()
+                sender.forget_projects()
                 position = 0
+                await asyncio.sleep(LATER_SECONDS)
                 continue
             position = batch.mark[0]
             _check_acknowledged(world, file, stream, position)
