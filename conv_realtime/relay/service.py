@@ -186,9 +186,12 @@ class Relay:
 
     async def _stop(self) -> None:
         self.door = None
-        await self.manager.shutdown()
-        self.manager.hub.appended.remove(self._offer)
-        self._tasks = None
+        try:
+            await self.manager.shutdown()
+        finally:
+            self.manager.hub.appended.remove(self._offer)
+            self._head.clear()
+            self._tasks = None
 
     def _cancel(self) -> None:
         for task in self._running:

@@ -346,6 +346,32 @@ async def test_events_of_an_unknown_cursor_begin_with_resync() -> None:
         await events.aclose()
 
 
+async def test_a_relay_whose_end_was_cut_short_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Entered again, each handler hears an event once."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    heard: list[str] = []
+
+    @relay.on("new_message")
+    async def note(event: NewMessage) -> None:
+        heard.append(event.data.text)
+
+    async def cut_short() -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as ending, pytest.raises(asyncio.CancelledError):
+        ending.setattr(relay.manager, "shutdown", cut_short)
+        async with relay:
+            pass
+    async with relay:
+        feed.publish(created(message("once")))
+        feed.publish(created(message("last", 2)))
+        await eventually(lambda: "last" in heard, "both are heard")
+    assert heard == ["once", "last"]
+
+
 async def test_without_feed_and_supabase_a_relay_says_what_is_missing() -> None:
     """Entering names the setting and the way to a local Supabase."""
     with pytest.raises(ConfigError, match="conv-realtime local"):
