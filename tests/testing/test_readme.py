@@ -15,6 +15,7 @@ from conv_realtime.testing.plugin import pytest_addoption
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "conv_realtime" / "testing" / "README.md").read_text(encoding="utf-8")
+LOCAL = (ROOT / "conv_realtime" / "local" / "README.md").read_text(encoding="utf-8")
 MAIN = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -40,10 +41,12 @@ def test_their_tests_pass(tmp_path: Path) -> None:
     assert "4 passed" in done.stdout, done.stdout
 
 
-def test_its_program_runs() -> None:
-    """The block for people without pytest."""
-    (program,) = (block for block in blocks(README) if "asyncio.run" in block)
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+@pytest.mark.parametrize("text", [README, LOCAL], ids=["testing", "local"])
+def test_their_programs_run(text: str, tmp_path: Path) -> None:
+    """The block for people without pytest, and the one that keeps its data."""
+    (program,) = (block for block in blocks(text) if "asyncio.run" in block)
+    command = [sys.executable, "-W", "error", "-c", program]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
 
 
 def test_every_fault_and_attribute_is_in_a_table(supabase_local: SupabaseLocal) -> None:
