@@ -50,6 +50,12 @@ GUARDS = (
     ),
     Guard(
         "edges/feed/wakeups.py",
+        "[channel.join_push, *channel.messages_waiting_for_ack.values()]",
+        "[channel.join_push]",
+        f"{_FAULTS}a_token_is_renewed_however_busy_it_is",
+    ),
+    Guard(
+        "edges/feed/wakeups.py",
         "if joined and loop.time() - began >= STEADY_SECONDS:",
         "if joined:",
         f"{_FAULTS}connections_that_end_at_once_are_made_ever_more_rarely",

@@ -11,7 +11,7 @@ from typing import Self
 class Proxy:
     """Passes bytes on while it is `open`; `silent` keeps connections and passes nothing.
 
-    Through a WebSocket that is opened while it is `mute` nothing comes from the other side.
+    While it is `mute`, WebSockets can be opened and nothing comes through them from the other side.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -63,11 +63,11 @@ class Proxy:
         self._writers -= {writer, back}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        muted = False
+        websocket = False
         with suppress(OSError):
             while data := await reader.read(2**16):
-                if not self.silent and not muted:
-                    muted = self.mute and data.startswith(b"HTTP/1.1 101")
+                if not self.silent and not (websocket and self.mute):
+                    websocket = websocket or data.startswith(b"HTTP/1.1 101")
                     writer.write(data)
                     await writer.drain()
         # Over a dead line nobody hears that the other side has hung up.

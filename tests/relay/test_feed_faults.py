@@ -260,16 +260,19 @@ async def test_stopping_over_a_half_open_link_leaves_nothing(
 
 
 async def test_a_half_open_socket_alone_is_found_out_by_reading(
-    supabase_local: SupabaseLocal,
+    supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Data API answers and Realtime's socket is mute: it costs the interval, no data."""
+    """The Data API answers and Realtime's open socket is mute: it costs the interval, no data."""
+    monkeypatch.setattr(wakeups, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(wakeups, "_CLOSE_SECONDS", 0.1)
     async with proxied(supabase_local) as (link, tried):
         await tried.until("live")
         link.proxy.mute = True
-        supabase_local.faults.drop_sockets()
-        await eventually(lambda: tried.state != "live", "the loss is noticed")
         await tried.say(3)
         await tried.hears_all()
+        await tried.until("polling")
+        link.proxy.mute = False
+        await tried.until("live")
 
 
 async def test_joins_that_time_out_are_tried_again(
@@ -398,8 +401,14 @@ async def test_an_expired_session_goes_on_when_it_is_refreshed(
             await tried.hears_all()
 
 
-async def test_a_token_is_renewed_however_busy_it_is(supabase_local: SupabaseLocal) -> None:
-    """Where wake-ups leave no pause, Realtime hears of a new token all the same."""
+async def test_a_token_is_renewed_however_busy_it_is(
+    supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where wake-ups leave no pause, Realtime hears of a new token all the same.
+
+    It does not acknowledge it: realtime-py's waiting for that ends with the feed.
+    """
+    monkeypatch.setattr(wakeups, "CONNECT_SECONDS", 60)
     async with client_of(supabase_local, supabase_local.publishable_key) as client:
         await signed_in(client, session_of(supabase_local, supabase_local.token()))
         feed = Recorded(settings(reconcile_interval=NEVER, request_timeout=5.0), client=client)

@@ -61,6 +61,7 @@ class WakeUps:
         self._trouble = asyncio.Event()
         self._refused = False
         self._client: AsyncRealtimeClient | None = None
+        self._channel: AsyncRealtimeChannel | None = None
         self._token: str | None = None
 
     async def run(self) -> None:
@@ -113,6 +114,7 @@ class WakeUps:
                 await client.set_auth(token)
             channel = client.channel(topic, {"config": {"private": True}})  # type: ignore[arg-type]
             channel.on_broadcast("*", self._tell)
+            self._channel = channel  # a client forgets a channel that was closed
 
             def told(state: RealtimeSubscribeStates, error: Exception | None) -> None:
                 self._on_state(trouble, topic, state, error)
@@ -132,9 +134,9 @@ class WakeUps:
 
     async def _drop(self) -> None:
         client, self._client = self._client, None
+        channel, self._channel = self._channel, None
         if client is None:
             return
-        channels = list(client.channels.values())
         end_at_once = _ending(client)
         try:
             with suppress(Exception):
@@ -142,7 +144,7 @@ class WakeUps:
                     await client.close()
         finally:
             end_at_once()
-            for channel in channels:
+            if channel is not None:
                 _end_timers(channel)
 
     def _tell(self, payload: Any) -> None:
@@ -217,5 +219,7 @@ def _end_timers(channel: AsyncRealtimeChannel) -> None:
     """End what a thrown-away channel would still do by the clock."""
     with suppress(Exception):
         channel.rejoin_timer.reset()
-    with suppress(Exception):
-        channel.join_push.destroy()
+    # Among them the join, and tokens that were pushed: a server does not acknowledge those.
+    for push in [channel.join_push, *channel.messages_waiting_for_ack.values()]:
+        with suppress(Exception):
+            push.destroy()
