@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
 from fnmatch import fnmatchcase
 from typing import Any, Generic, Self, TypeVar
 
@@ -81,6 +82,17 @@ class Registry(Generic[F]):
             faults, self._all = self._all, []
         for fault in faults:
             self.undo(fault)
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Returns when one of them has, or has failed; the others are cancelled."""
+    tasks = [asyncio.create_task(wait, name="supabase_local.fault") for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def matches(name: str, pattern: str) -> bool:

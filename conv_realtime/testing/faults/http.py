@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from conv_realtime.testing.faults.fault import Fault, Registry, matches
+from conv_realtime.testing.faults.fault import Fault, Registry, first_of, matches
 
 _TRANSPORT = "conv_realtime.transport"
 """Where a scope keeps the connection, which ASGI has no way to break: it is behind uvicorn's own
@@ -149,13 +149,7 @@ class Hang(HttpFault):
         """Says nothing until the fault is undone or the client has had enough."""
         if self._done and scope["type"] == "http":
             await app(scope, receive, _nowhere)
-        ends = [asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(self._undone.wait())]
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+        await first_of(_gone(receive), self._undone.wait())
         _transport(scope).abort()
         await _gone(receive)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from conv_realtime.local.realtime.join import JoinRefused
-from conv_realtime.testing.faults.fault import Fault, Registry, matches
+from conv_realtime.testing.faults.fault import Fault, Registry, first_of, matches
 
 
 class RealtimeFault(Fault):
@@ -127,19 +127,10 @@ class FaultyPolicy:
     async def may_replicate(self) -> None:
         """Waits while it is silent."""
         for silence in self._silences():
-            await _first(silence.lifted, silence._undone)
+            await first_of(silence.lifted.wait(), silence._undone.wait())
 
     def _concerning(self, name: str) -> list[RealtimeFault]:
         return [fault for fault in self._faults.active if fault.concerns(name)]
 
     def _silences(self) -> list[Silence]:
         return [fault for fault in self._faults.active if isinstance(fault, Silence)]
-
-
-async def _first(*events: asyncio.Event) -> None:
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
