@@ -107,7 +107,7 @@ def test_the_two_first_commands_install_what_there_is() -> None:
     """Both make their own environment and ask for extras that the project has."""
     first, second = _blocks("bash")[:2]
     assert first.strip().endswith(".venv/bin/conv-realtime up")
-    assert second.strip().endswith(".venv/bin/pytest")
+    assert second.strip().endswith(".venv/bin/pytest -n auto")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for command, extra in ((first, "local"), (second, "dev")):
         assert command.startswith("python3 -m venv .venv && ")
