@@ -139,6 +139,12 @@ class Server:
         """Have a task end with the process."""
         self._running.append(task)
 
+    def check(self) -> None:
+        """Raise what something in the process died of."""
+        for task in self._running:
+            if task.done():
+                task.result()
+
     async def end(self, *, in_order: bool) -> None:
         """Die, or stop as on SIGTERM; its clients lose their connection."""
         if in_order:
@@ -171,15 +177,15 @@ async def _ingest(world: World, feed: LocalFeed) -> None:
         stream = await sender.ask(store.database)
         sender.forget_projects()
         sender.refused.clear()
-        tasks = [
-            asyncio.create_task(_follow(world, file, stream, sender, feed), name=file.session)
-            for file in world.files.values()
-        ]
-        try:
+        async with asyncio.TaskGroup() as files:
+            tasks = [
+                files.create_task(_follow(world, file, stream, sender, feed), name=file.session)
+                for file in world.files.values()
+            ]
             while await sender.ask(store.database) == stream:  # noqa: ASYNC110 - as ingest does
                 await asyncio.sleep(SETTINGS.sweep_seconds)
-        finally:
-            await _end(tasks)
+            for task in tasks:
+                task.cancel()
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -75,6 +75,8 @@ class Day:
         for step in script:
             await self._happen(step)
         await self._heal()
+        for server in self.servers.values():
+            server.check()
         assert self.world.stored() == self.world.state({})
         for client in self.clients:
             await client.settle()
@@ -145,6 +147,7 @@ class Day:
         return bridge(self.world) if place == "bridge" else relay(self.world)
 
 
+@pytest.mark.timeout(900)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(script=steps, seed=st.integers(0, 2**32))
 def test_everybody_ends_in_what_the_files_say(script: list[Any], seed: int) -> None:
