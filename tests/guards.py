@@ -127,13 +127,13 @@ GUARDS = (
         f"{_WATCHING}watching_begins_again_when_its_thread_dies",
     ),
     Guard(
-        "relay/hub.py",
-        "if not wire.write(frames) or wire.waiting_bytes > BEHIND_BYTES:",
-        "if not wire.write(frames):",
+        "relay/level.py",
+        "return wire.write(frames) and wire.waiting_bytes <= BEHIND_BYTES",
+        "return wire.write(frames)",
         f"{_FANOUT}a_slow_client_gets_resync_and_goes_on",
     ),
     Guard(
-        "relay/hub.py",
+        "relay/laggards.py",
         "                self._give_up(client)\n",
         "                continue\n",
         f"{_FANOUT}a_client_that_goes_on_not_reading_is_closed",

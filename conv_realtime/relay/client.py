@@ -94,6 +94,11 @@ class Client:
         """Whether no frame of its own waits."""
         return not self._backlog
 
+    def end_reading(self) -> None:
+        """End the client's read loop, which then closes with `closing`."""
+        if self.reading is not None:
+            self.reading.reschedule(asyncio.get_running_loop().time())
+
     def encode(self, event: Event, at_ms: int) -> bytes:
         """Return the frame's text in this client's form."""
         payload = encode(event)

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from conv_realtime.relay import dialogue as dialogue_module
 from conv_realtime.relay import hub as hub_module
+from conv_realtime.relay import laggards
 from tests.relay.raw import (
     BINARY,
     CONTINUATION,
@@ -318,7 +319,7 @@ async def test_who_never_reads_events_is_gone_in_the_end(
     implementation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its frames are dropped, then it is, and the server keeps no half-closed socket of it."""
-    monkeypatch.setattr(hub_module, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(laggards, "STALL_SECONDS", 0.2)
     async with serving(implementation, client_queue_bytes=50_000) as served:
         hub = served.relay.manager.hub
         async with Raw.upgraded(served.server.port):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conv_realtime.relay import hub as hub_module
+from conv_realtime.relay import laggards
 from conv_realtime.relay.client import Client as ServedClient
 from tests.relay.rows import changed, conversation, created, message
 from tests.relay.serving import DEADLINE, Served, eventually
@@ -117,7 +117,7 @@ async def test_a_slow_client_gets_resync_and_goes_on(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
             assert seq < 5000
         reading = asyncio.create_task(read_frames(sock), name="read")
-        await eventually(lambda: not hub._behind, "it is level again")
+        await eventually(lambda: not hub.laggards, "it is level again")
         served.feed.publish(created(message("live", seq + 1)))
         await served.relay.manager.shutdown()
         frames = await reading
@@ -136,7 +136,7 @@ async def test_a_slow_client_gets_resync_and_goes_on(monkeypatch: pytest.MonkeyP
 
 async def test_a_client_that_goes_on_not_reading_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its patience the hub says resync, closes with 1013 and forgets the client."""
-    monkeypatch.setattr(hub_module, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(laggards, "STALL_SECONDS", 0.3)
     async with Served.run(client_queue_bytes=50_000) as served:
         sock = await stalled_socket(served.server.port)
         hub = served.relay.manager.hub
@@ -158,7 +158,7 @@ async def test_updates_of_a_conversation_collapse_for_a_slow_client() -> None:
         hub = served.relay.manager.hub
         await eventually(lambda: len(hub.clients) == 1, "it is connected")
         seq = 0
-        while not hub._behind:
+        while not hub.laggards:
             seq += 1
             served.feed.publish(created(message("x" * 10_000, seq)))
             await asyncio.sleep(0)
@@ -168,7 +168,7 @@ async def test_updates_of_a_conversation_collapse_for_a_slow_client() -> None:
                 await asyncio.sleep(0)
         assert hub.resyncs == 0
         reading = asyncio.create_task(read_frames(sock), name="read")
-        await eventually(lambda: not hub._behind, "it is level again")
+        await eventually(lambda: not hub.laggards, "it is level again")
         await served.relay.manager.shutdown()
         frames = await reading
         sock.close()
@@ -265,4 +265,4 @@ async def test_connections_that_have_gone_leave_nothing_behind() -> None:
         await eventually(lambda: not hub.clients, "all have gone")
         gc.collect()
         assert not [thing for thing in gc.get_objects() if isinstance(thing, ServedClient)]
-        assert not hub._level and not hub._behind
+        assert not hub.level and not hub.laggards

@@ -17,8 +17,7 @@ from conv_realtime.core.selection import UnknownType
 from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.events import NewMessage, Resync
 from conv_realtime.ports import FeedHealth, Page, SnapshotPart
-from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
-from conv_realtime.relay import hub as hub_module
+from conv_realtime.relay import ConnectionManager, LocalFeed, Relay, laggards
 from conv_realtime.relay import listeners as listeners_module
 from conv_realtime.relay import service as service_module
 from tests.relay.rows import OTHER, OWNER, changed, conversation, created, message
@@ -138,7 +137,7 @@ async def test_a_hanging_client_without_a_wire_is_bounded_too() -> None:
 
 async def test_a_slow_snapshot_is_not_the_clients_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it waits for us, events may overflow its queue: it gets resync, and no 1013."""
-    monkeypatch.setattr(hub_module, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(laggards, "STALL_SECONDS", 0.1)
     answered = asyncio.Event()
 
     class Feed(LocalFeed):
