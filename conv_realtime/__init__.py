@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conv_realtime.bridge import Bridge as Bridge
+    from conv_realtime.core.format import Format as Format
+    from conv_realtime.core.json_lines import JsonLines as JsonLines
+    from conv_realtime.core.json_lines import Noted as Noted
+    from conv_realtime.core.json_lines import Said as Said
     from conv_realtime.core.rows import Rows as Rows
     from conv_realtime.edges.feed import SupabaseFeed as SupabaseFeed
     from conv_realtime.edges.live import Live as Live
@@ -62,6 +66,8 @@ _HOMES = {
     "edges.store": "SupabaseStore",
     "edges.feed": "SupabaseFeed",
     "edges.live": "connect Live",
+    "core.format": "Format",
+    "core.json_lines": "JsonLines Said Noted",
     "core.rows": "Rows",
     "ports": "Store Feed",
     "models": (

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conv_realtime.background import beside
+from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 from conv_realtime.ingest import Ingest
@@ -56,6 +57,7 @@ class Bridge:
     Args:
         paths: files and folders to watch; default: every assistant's usual place.
         store: takes the rows instead of Supabase; it stays the caller's to close.
+        formats: transcript formats of your own; see `Ingest`.
         settings: ready-made settings; otherwise keywords over the environment, which is read
             when the bridge is entered.
         **keywords: fields of `Settings`.
@@ -66,12 +68,14 @@ class Bridge:
         paths: Sequence[str | Path] | None = None,
         *,
         store: Store | None = None,
+        formats: Sequence[Format] = (),
         settings: Settings | None = None,
         **keywords: Any,
     ) -> None:
         if paths is not None:
             keywords["paths"] = [Path(path) for path in paths]
         self._store = store
+        self._formats = formats
         self._given = settings
         self._keywords = keywords
         self._feed = ChosenFeed()
@@ -158,7 +162,7 @@ class Bridge:
     async def _enter_as_holder(self, stack: AsyncExitStack, settings: Settings) -> None:
         feed = LocalFeed(settings)
         self._feed.choose(feed)
-        ingest = Ingest(store=self._store, sink=feed, settings=settings)
+        ingest = Ingest(store=self._store, sink=feed, formats=self._formats, settings=settings)
         feed.attach(ingest.transcripts)
         await self._enter_ingest(stack, ingest)
         await stack.enter_async_context(self._relay)
@@ -182,7 +186,7 @@ class Bridge:
         await lock.wait()
         logger.info("the other bridge has gone; ingesting")
         async with AsyncExitStack() as stack:
-            ingest = Ingest(store=self._store, settings=settings)
+            ingest = Ingest(store=self._store, formats=self._formats, settings=settings)
             await self._enter_ingest(stack, ingest)
             await ingest.run()
 

@@ -63,17 +63,15 @@ def backfill(
 
 async def _read(settings: Settings, local_port: int) -> Summary:
     from conv_realtime.cli.target import target
-    from conv_realtime.edges.disk import default_paths
     from conv_realtime.ingest import Ingest
 
     with Instance(settings.state_dir) as instance:
         async with target(settings, instance, local_port=local_port) as found:
-            paths = found.settings.paths or default_paths()
             async with Ingest(settings=found.settings) as ingest:
                 with click.progressbar(
                     length=0, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty()
                 ) as bar:
-                    return await ingest.backfill(paths, on_progress=_shown_on(bar))
+                    return await ingest.backfill(on_progress=_shown_on(bar))
 
 
 def _tell(summary: Summary, *, as_json: bool) -> None:

@@ -6,8 +6,9 @@ A fold holds places and sums, never contents: a message's blocks are read again 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
@@ -20,42 +21,55 @@ class LogEntry(NamedTuple):
     """A record that is part of a message: where it ends, and where its line does."""
 
     end: int
-    agent: str | None
+    thread: str | None
     native: str
     mark: tuple[int, int]
 
 
+_NO_TIME = datetime.fromtimestamp(0, UTC)
 _TITLE_RANK = ("custom", "ai", "agent", "summary", "prompt")
 
 
 @dataclass(slots=True)
 class Entry:
-    """One message: where its records lie and the most tokens that they stated."""
+    """One message: where its records lie and the most tokens that they stated.
+
+    Attributes:
+        seq: offset of the first record.
+        end: offset behind the last record that changed it.
+        spans: the records that say what is in it.
+        model: who said it, where the records themselves do not tell.
+        calls: ids of the tools that it calls.
+        deleted_at: when it was taken back, None while it stands.
+    """
 
     native: str
     role: Role
+    seq: int
+    end: int
     spans: list[Span]
     usage: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def seq(self) -> int:
-        """Offset of the first record."""
-        return self.spans[0][0]
-
-    @property
-    def end(self) -> int:
-        """Offset behind the last record merged into it."""
-        return self.spans[-1][1]
+    model: str | None = None
+    calls: tuple[str, ...] = ()
+    deleted_at: datetime | None = None
 
 
 @dataclass(slots=True)
 class ConversationFold:
     """Everything that a conversation's row says, except whose it is.
 
-    `agent` is None for the session itself; `end` is the offset behind its last record.
+    Attributes:
+        thread: its name within the file, None for the main one.
+        agent: the subagent of its session that it is, None for the session itself.
+        session: its session id, None where that is the file's.
+        parent: the session that it came from, where the file states another than its own.
+        end: the offset behind its last record.
     """
 
-    agent: str | None
+    thread: str | None
+    agent: str | None = None
+    session: str | None = None
+    parent: str | None = None
     project_path: str | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     end: int = 0
@@ -78,6 +92,11 @@ class ConversationFold:
         return next((self.titles[kind] for kind in _TITLE_RANK if kind in self.titles), None)
 
     @property
+    def standing(self) -> Sequence[Entry]:
+        """The messages that were not taken back, in the order in which they began."""
+        return [entry for entry in self.entries.values() if entry.deleted_at is None]
+
+    @property
     def first_seq(self) -> int:
         """Offset of the first message; there must be one."""
         return next(iter(self.entries.values())).seq
@@ -89,28 +108,57 @@ class ConversationFold:
             self.first_time = self.first_time or time
             self.last_time = max(self.last_time or time, time)
 
-    def put(self, native: str, role: Role, span: Span) -> Entry:
-        """Merge a record into its message, or begin one."""
+    def put(self, native: str, role: Role, span: Span, *, replaces: bool = False) -> Entry:
+        """Merge a record into its message, or begin one.
+
+        A record that `replaces` says all of the message anew.
+        """
         entry = self.entries.get(native)
-        if entry is not None:
-            entry.spans.append(span)
+        if entry is None:
+            entry = self.entries[native] = Entry(native, role, span[0], span[1], [span])
+            self._count(role, 1)
             return entry
-        entry = self.entries[native] = Entry(native, role, [span])
-        if role in ("user", "assistant"):
-            self.message_count += 1
+        if entry.deleted_at is not None:
+            entry.deleted_at, replaces = None, True
+            self._count(role, 1)
+        if replaces:
+            entry.spans.clear()
+        entry.role, entry.end = role if replaces else entry.role, span[1]
+        entry.spans.append(span)
         return entry
 
-    def count_tokens(self, entry: Entry, stated: dict[str, int]) -> None:
+    def withdraw(self, native: str, end: int, at: datetime | None) -> bool:
+        """Take a message back, by a record that ends at `end`; return whether it stood."""
+        entry = self.entries.get(native)
+        if entry is None or entry.deleted_at is not None:
+            return False
+        entry.end, entry.deleted_at = end, at or self.last_time or _NO_TIME
+        self._count(entry.role, -1)
+        for name, value in entry.usage.items():
+            self.tokens[name] -= value
+        self.tool_ids.difference_update(entry.calls)
+        self.open_tools.difference_update(entry.calls)
+        entry.usage, entry.calls = {}, ()
+        return True
+
+    def _count(self, role: Role, by: int) -> None:
+        if role in ("user", "assistant"):
+            self.message_count += by
+
+    def count_tokens(self, entry: Entry, stated: Mapping[str, int]) -> None:
         """Raise the message's maximum, and the sums by as much: lines of one response repeat."""
         for name, value in stated.items():
             before = entry.usage.get(name, 0)
             entry.usage[name] = max(before, value)
             self.tokens[name] += entry.usage[name] - before
 
-    def call_tools(self, calls: list[str], results: list[str]) -> None:
+    def call_tools(self, entry: Entry, calls: Sequence[str], results: Sequence[str]) -> None:
         """Open the calls that are new and close those that are answered."""
-        self.open_tools.update(call for call in calls if call not in self.tool_ids)
-        self.tool_ids.update(calls)
+        new = [call for call in calls if call not in self.tool_ids]
+        if new:
+            self.open_tools.update(new)
+            self.tool_ids.update(new)
+            entry.calls += tuple(new)
         self.open_tools.difference_update(results)
 
     def is_at(self, status: Status, activity: Activity) -> None:

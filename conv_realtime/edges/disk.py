@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
@@ -12,25 +12,7 @@ from zlib import crc32
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.errors import SourceError
 
-SUFFIX = ".jsonl"
-_NOT_TRANSCRIPTS = frozenset({"journal.jsonl", "history.jsonl"})
 _CHUNK = 2**20
-
-
-def default_paths() -> list[Path]:
-    """Return the usual places of the assistants that are read: those that exist.
-
-    Where none does, all of them: an assistant makes its folder when it is first used.
-    """
-    stated = [Path(part) for part in os.environ.get("CLAUDE_CONFIG_DIR", "").split(",") if part]
-    folders = stated or [Path("~/.claude"), Path("~/.config/claude")]
-    places = [folder.expanduser() / "projects" for folder in folders]
-    return [place for place in places if place.is_dir()] or places
-
-
-def is_transcript_name(path: str) -> bool:
-    """Return whether a file of this name can be a transcript."""
-    return path.endswith(SUFFIX) and os.path.basename(path) not in _NOT_TRANSCRIPTS
 
 
 @dataclass(slots=True)
@@ -46,8 +28,10 @@ class Found:
     links: list[str] = field(default_factory=list)
 
 
-def walk(paths: Iterable[Path]) -> Found:
-    """Return what lies below `paths`, in linked folders too.
+def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
+    """Return the files below `paths` that are `wanted` by their path, in linked folders too.
+
+    A file that is one of `paths` itself is always wanted.
 
     A link is followed unless it leads to what is walked anyway, or to a folder above: so no
     loop is endless, and no file is found by more ways than it has names outside of links.
@@ -67,7 +51,7 @@ def walk(paths: Iterable[Path]) -> Found:
             raise SourceError(place, error.strerror or str(error)) from error
         if modes.S_ISDIR(top.st_mode):
             walked.add(os.path.realpath(place))
-            _walk(place, found, linked)
+            _walk(place, wanted, found, linked)
         else:
             found.add(place)
     links: list[str] = []
@@ -77,13 +61,14 @@ def walk(paths: Iterable[Path]) -> Found:
         if not any(_holds(known, real) or _holds(real, known) for known in walked):
             walked.add(real)
             links.append(link)
-            _walk(link, found, linked)
+            _walk(link, wanted, found, linked)
     return Found(sorted(found), sorted(links))
 
 
-def _walk(place: str, found: set[str], linked: list[str]) -> None:
+def _walk(place: str, wanted: Callable[[str], bool], found: set[str], linked: list[str]) -> None:
     for folder, folders, names in os.walk(place):
-        found.update(os.path.join(folder, name) for name in names if is_transcript_name(name))
+        files = (os.path.join(folder, name) for name in names)
+        found.update(path for path in files if wanted(path))
         paths = (os.path.join(folder, name) for name in folders)
         linked.extend(path for path in paths if os.path.islink(path))
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from uuid import UUID
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
-from conv_realtime.core.formats.claude_code import ClaudeTranscript
 from conv_realtime.core.ownership import is_subagent
+from conv_realtime.core.transcript import LogTranscript
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.rows import Rows
 from conv_realtime.models import Conversation, Message, Project
@@ -102,20 +102,20 @@ def make_batch(
     folds = [fold for fold in transcript.conversations.values() if fold.entries]
     begun = [fold for fold in folds if reader.position <= fold.first_seq < mark[0]]
     ended = [
-        fold for fold in folds if reader.totals.get(fold.agent, reader.start) < fold.end <= mark[0]
+        fold for fold in folds if reader.totals.get(fold.thread, reader.start) < fold.end <= mark[0]
     ]
-    now = {agent: rows.conversation(transcript.conversations[agent]) for agent in chosen}
+    now = {name: rows.conversation(transcript.conversations[name]) for name in chosen}
     messages = [
-        row for agent, entries in chosen.items() for row in rows.messages(now[agent], entries, file)
+        row for name, entries in chosen.items() for row in rows.messages(now[name], entries, file)
     ]
-    involved = {fold.agent: fold for fold in (*begun, *ended)}.values()
-    totals = (now.get(fold.agent) or rows.conversation(fold) for fold in ended)
+    involved = {fold.thread: fold for fold in (*begun, *ended)}.values()
+    totals = (now.get(fold.thread) or rows.conversation(fold) for fold in ended)
     return Batch(
         projects=list({row.id: row for row in map(rows.project, involved)}.values()),
         stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
         messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
         totals=sorted(totals, key=_id),
-        created=frozenset(rows.conversation_id(fold.agent) for fold in begun)
+        created=frozenset(rows.conversation_id(fold) for fold in begun)
         | {row.id for row in messages if row.seq >= reader.position},
         mark=mark,
         newest=_newest(messages, involved),
@@ -123,18 +123,18 @@ def make_batch(
 
 
 def _choose(
-    transcript: ClaudeTranscript, reader: Reader, end: Mark, count: int, size: int
+    transcript: LogTranscript, reader: Reader, end: Mark, count: int, size: int
 ) -> tuple[dict[str | None, list[Entry]], Mark]:
-    """Return the messages to take, by agent, and the mark behind them."""
+    """Return the messages to take, by thread, and the mark behind them."""
     log = transcript.log
     chosen: dict[str | None, list[Entry]] = {}
     place = bisect_right(log, reader.position, key=lambda entry: entry.end)
     while place < len(log):
-        at, agent, native, mark = log[place]
-        entry = transcript.conversations[agent].entries[native]
+        at, thread, native, mark = log[place]
+        entry = transcript.conversations[thread].entries[native]
         place += 1
         if entry.end == at:  # else a later record of the same message follows
-            chosen.setdefault(agent, []).append(entry)
+            chosen.setdefault(thread, []).append(entry)
             count -= 1
             size -= sum(to - since for since, to, _ in entry.spans)
         full = count <= 0 or size <= 0

@@ -52,9 +52,14 @@ class Desk:
     """Files to be sent from their start once more when they are looked at next."""
 
     def follower(self, path: str, checkpoint: Checkpoint | None) -> Follower:
-        """Return a new follower of `path`."""
+        """Return a new follower of `path`.
+
+        Raises:
+            SourceError: it is not known what the file is, and it cannot be read.
+        """
         return Follower(
             path,
+            self.shelf.form(path),
             self.identity,
             Sanitizer(redacting=self.settings.redact),
             checkpoint,

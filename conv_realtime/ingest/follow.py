@@ -18,9 +18,9 @@ from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import ConversationFold
-from conv_realtime.core.formats.claude_code import ClaudeTranscript
+from conv_realtime.core.format import Format
 from conv_realtime.core.framing import Line, LineBuffer
-from conv_realtime.core.records import Torn, load, read_records
+from conv_realtime.core.records import Torn
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.batches import Batch, Reader, make_batch
@@ -55,6 +55,7 @@ class Follower:
     def __init__(
         self,
         path: str,
+        form: Format,
         identity: Identity,
         sanitizer: Sanitizer,
         checkpoint: Checkpoint | None = None,
@@ -66,6 +67,7 @@ class Follower:
         self.settled = checkpoint is not None
         self.confirmed = False
         self.earlier: frozenset[UUID] = frozenset()
+        self._form = form
         self._sanitizer = sanitizer
         self._max_line_bytes = max_line_bytes
         self.start_over(checkpoint or Checkpoint())
@@ -73,7 +75,7 @@ class Follower:
     def start_over(self, checkpoint: Checkpoint) -> None:
         """Forget what was read; the next `read` begins at the start of the file."""
         self.checkpoint = checkpoint
-        self.transcript = ClaudeTranscript(PurePath(self.path), self._sanitizer)
+        self.transcript = self._form.transcript(PurePath(self.path), self._sanitizer)
         self.buffer = LineBuffer(max_line_bytes=self._max_line_bytes)
         self.skipped: list[Skipped] = []
         self.published = Reader.at(checkpoint.position)
@@ -136,7 +138,7 @@ class Follower:
     def take_rest(self) -> None:
         """Count a last line without a newline, if it is whole; it stays unacknowledged."""
         rest = self.buffer.rest()
-        if rest is None or not isinstance(load(rest.data or b""), dict):
+        if rest is None or self.transcript.load(rest.data or b"") is None:
             return
         before = self.end
         self.buffer.take_rest()
@@ -149,7 +151,7 @@ class Follower:
         return Skipped(self.path, "incomplete last line", rest.start) if rest else None
 
     def _fold(self, line: Line) -> None:
-        for found in read_records(line):
+        for found in self.transcript.split(line):
             if isinstance(found, Torn):
                 self.skipped.append(Skipped(self.path, found.reason, found.start))
             else:
@@ -189,7 +191,7 @@ class Follower:
         reader.position = batch.mark[0]
         for fold in self.transcript.conversations.values():
             if fold.end <= batch.mark[0]:
-                reader.totals[fold.agent] = fold.end
+                reader.totals[fold.thread] = fold.end
 
     def acknowledge(self, batch: Batch) -> None:
         """Move the checkpoint: the database has `batch` and everything before it."""
@@ -215,7 +217,7 @@ class Follower:
         Without `now` it has, but the next start judges it once more.
         """
         if self._seen is not None and not self.has_news(self.sent):
-            spoken = [fold.entries for _, fold in self.rows.conversations()]
+            spoken = [fold.standing for _, fold in self.rows.conversations()]
             self.checkpoint = replace(
                 self.checkpoint,
                 stat=now,
@@ -248,6 +250,6 @@ class Follower:
         """
         if count <= 0:
             return []
-        entries = sorted(fold.entries.values(), key=lambda entry: entry.seq)
+        entries = sorted(fold.standing, key=lambda entry: entry.seq)
         rows = self.rows
         return rows.messages(rows.conversation(fold), entries[-count:], file)

@@ -18,8 +18,10 @@ from uuid import UUID
 
 import jwt
 
+from conv_realtime.core.format import Format
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
+from conv_realtime.edges.formats import known_formats, usual_paths
 from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
 from conv_realtime.edges.watch import Watcher
 from conv_realtime.errors import (
@@ -60,6 +62,7 @@ class Ingest(Upkeep):
     Args:
         store: takes the rows; default: Supabase, by the settings. A lent one is never closed.
         sink: hears of every change at once, before the store has it.
+        formats: transcript formats of your own, which are asked before ours what a file is.
         settings: ready-made settings; otherwise keywords over the environment, which is read
             when the object is entered.
         **keywords: fields of `Settings`.
@@ -70,9 +73,11 @@ class Ingest(Upkeep):
         *,
         store: Store | None = None,
         sink: Sink | None = None,
+        formats: Sequence[Format] = (),
         settings: Settings | None = None,
         **keywords: Any,
     ) -> None:
+        self._formats = tuple(formats)
         self._lent = store
         self._sink = sink
         self._given = settings
@@ -109,7 +114,7 @@ class Ingest(Upkeep):
                 identity=identity,
                 store=store,
                 sender=Sender(store, settings),
-                shelf=Shelf({}),
+                shelf=Shelf(known_formats(self._formats)),
                 checkpoints=checkpoints,
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
@@ -134,7 +139,7 @@ class Ingest(Upkeep):
             ConfigError: a watched path cannot be read, or the state directory not written.
         """
         desk, _ = self._opened
-        self._paths = desk.settings.paths or disk.default_paths()
+        self._paths = desk.settings.paths or usual_paths(desk.shelf.formats)
         desk.sender.stubborn = True
         with plain_errors():
             while not await self._run_until_replaced():
@@ -187,7 +192,7 @@ class Ingest(Upkeep):
         """
         desk, tender = self._opened
         wanted = [Path(path) for path in paths] if paths else desk.settings.paths
-        self._paths = wanted or disk.default_paths()
+        self._paths = wanted or usual_paths(desk.shelf.formats)
         desk.sender.stubborn = False
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
@@ -198,7 +203,7 @@ class Ingest(Upkeep):
                 on_progress(progress)
 
         with plain_errors():
-            found = await asyncio.to_thread(disk.walk, self._paths)
+            found = await asyncio.to_thread(disk.walk, self._paths, desk.shelf.is_named)
             stats = await asyncio.to_thread(disk.stats, found.files)
             async with tender.running():
                 await catch_up(desk, tender, stats, resting=True, done=done)

@@ -9,8 +9,7 @@ from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
-from conv_realtime.core.formats.claude_code import ClaudeTranscript
-from conv_realtime.core.records import load
+from conv_realtime.core.transcript import LogTranscript
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.models import (
     Conversation,
@@ -44,29 +43,31 @@ class Rows:
     """
 
     identity: Identity
-    transcript: ClaudeTranscript
+    transcript: LogTranscript
     base: int
     part: int
 
-    def conversation_id(self, agent: str | None) -> UUID:
-        """Return the id of the session, or of a subagent of it, as this file states it."""
-        return self._conversation_id(self._agent_id(agent, self.part))
+    def conversation_id(self, fold: ConversationFold) -> UUID:
+        """Return the id of a conversation of this file."""
+        return self._conversation_id(fold.session, self._agent_id(fold.agent, self.part))
 
     def _agent_id(self, agent: str | None, part: int) -> str | None:
         """Return the agent's name in ids: later parts of a file are agents of their own."""
         return f"{agent or ''}@{part}" if part else agent
 
-    def _conversation_id(self, agent_id: str | None) -> UUID:
-        who, session = self.identity, self.transcript.session or ""
+    def _conversation_id(self, session: str | None, agent_id: str | None) -> UUID:
+        who, session = self.identity, session or self.transcript.session or ""
         return conversation_id(who.owner_id, self.transcript.source, who.machine, session, agent_id)
 
-    def _parent_id(self, agent: str | None) -> UUID | None:
-        part = self.part
+    def _parent_id(self, fold: ConversationFold) -> UUID | None:
+        part, agent, session = self.part, fold.agent, fold.session
         if agent is not None and agent != self.transcript.agent:  # inline in a session's file
-            return self._conversation_id(self._agent_id(None, part))
+            return self._conversation_id(session, self._agent_id(None, part))
         if part:  # what this file stated before
-            return self._conversation_id(self._agent_id(agent, part - 1))
-        return None if agent is None else self._conversation_id(None)
+            return self._conversation_id(session, self._agent_id(agent, part - 1))
+        if fold.parent is not None:
+            return self._conversation_id(fold.parent, None)
+        return None if agent is None else self._conversation_id(session, None)
 
     def project(self, fold: ConversationFold) -> Project:
         """Return the row of the project that a conversation belongs to."""
@@ -89,13 +90,13 @@ class Rows:
         tokens: dict[str, Any] = dict(fold.tokens)
         return Conversation.model_construct(
             **tokens,
-            id=self.conversation_id(fold.agent),
+            id=self.conversation_id(fold),
             owner_id=self.identity.owner_id,
             project_id=project.id,
-            parent_id=self._parent_id(fold.agent),
+            parent_id=self._parent_id(fold),
             source=self.transcript.source,
             machine=self.identity.machine,
-            session_id=self.transcript.session or "",
+            session_id=fold.session or self.transcript.session or "",
             agent_id=self._agent_id(fold.agent, self.part),
             title=fold.title,
             status=fold.status,
@@ -116,21 +117,21 @@ class Rows:
 
     def conversations(self) -> Iterator[tuple[UUID, ConversationFold]]:
         """Yield each conversation that has a message, and its id."""
-        for agent, fold in self.transcript.conversations.items():
+        for fold in self.transcript.conversations.values():
             if fold.entries:
-                yield self.conversation_id(agent), fold
+                yield self.conversation_id(fold), fold
 
     def stated(self, fold: ConversationFold) -> dict[UUID, Entry]:
-        """Return the messages of a conversation by id."""
-        conversation = self.conversation_id(fold.agent)
-        return {message_id(conversation, entry.native): entry for entry in fold.entries.values()}
+        """Return the messages of a conversation that stand, by id."""
+        conversation = self.conversation_id(fold)
+        return {message_id(conversation, entry.native): entry for entry in fold.standing}
 
     def revisions(self, fold: ConversationFold) -> dict[UUID, int]:
-        """Return the messages of a conversation by id, with their revisions."""
+        """Return the messages of a conversation that stand, by id, with their revisions."""
         return {id: self.base + entry.end for id, entry in self.stated(fold).items()}
 
     def all_stated(self) -> set[UUID]:
-        """Return the ids of all messages of the file."""
+        """Return the ids of all messages of the file that stand."""
         return {id for _, fold in self.conversations() for id in self.stated(fold)}
 
     def messages(
@@ -149,24 +150,23 @@ class Rows:
                 conversation_id=conversation.id,
                 seq=entry.seq,
                 revision=self.base + entry.end,
-                deleted_at=None,
+                deleted_at=entry.deleted_at,
                 conversation=shown,
                 project_id=conversation.project_id,
                 **self.transcript.message_fields(
-                    entry, [_record_at(file, span) for span in entry.spans]
+                    entry, [self._record_at(file, span) for span in entry.spans]
                 ),
             )
             for entry in entries
         ]
 
-
-def _record_at(file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
-    start, end, crc = span
-    data = file.read(start, end - start)
-    record = load(data)
-    if crc32(data) != crc or not isinstance(record, dict):
-        raise RewrittenError(file.path)
-    return record
+    def _record_at(self, file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
+        start, end, crc = span
+        data = file.read(start, end - start)
+        record = self.transcript.load(data) if crc32(data) == crc else None
+        if record is None:
+            raise RewrittenError(file.path)
+        return record
 
 
 def _last_part(path: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.formats.recognise import HEAD_BYTES, Recognised, recognise
+from conv_realtime.core.format import HEAD_BYTES, Format, Head, Recognised
+from conv_realtime.core.formats.recognise import recognise
 from conv_realtime.core.ownership import Candidate, choose_owner
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
@@ -23,6 +24,7 @@ class Book:
     """One file: what it is, and the work that is going on with it.
 
     Attributes:
+        form: the format that it is of, once that is known.
         recognised: what its first bytes say; a text is why it is not read, None not yet known.
         owner: the path that states its conversation instead, None when it does itself.
         looked_at: the file's state when its first bytes were read in vain.
@@ -33,6 +35,7 @@ class Book:
     """
 
     path: str
+    form: Format | None = None
     recognised: Recognised | str | None = None
     owner: str | None = None
     follower: Follower | None = None
@@ -59,8 +62,9 @@ class Book:
 class Shelf:
     """Every transcript by path, and by the conversation that it states."""
 
-    def __init__(self, checkpoints: dict[str, Checkpoint]) -> None:
-        self.checkpoints = checkpoints
+    def __init__(self, formats: Sequence[Format]) -> None:
+        self.formats = formats
+        self.checkpoints: dict[str, Checkpoint] = {}
         self.books: dict[str, Book] = {}
         self._by_key: dict[ConversationKey, set[str]] = {}
         self._judged: dict[ConversationKey, dict[str, FileStat]] = {}
@@ -76,6 +80,21 @@ class Shelf:
         """Return the books that state a conversation of their own."""
         return [book for book in self.books.values() if book.key and book.owner is None]
 
+    def is_named(self, path: str) -> bool:
+        """Return whether a file of this path can be a transcript of any format."""
+        return any(form.is_named(path) for form in self.formats)
+
+    def form(self, path: str) -> Format:
+        """Return the format of a file that was recognised once.
+
+        Raises:
+            SourceError: it cannot be read, or is none any more.
+        """
+        book = self.recognise(path, resting=True)
+        if book.form is None:
+            raise SourceError(path, "it is no transcript any more")
+        return book.form
+
     def recognise(self, path: str, *, resting: bool) -> Book:
         """Read what a file is from its first bytes, once it can be told.
 
@@ -88,8 +107,13 @@ class Shelf:
                 if not resting and file.stat() == book.looked_at:
                     return book
                 book.looked_at = file.stat()
-                head = file.read(0, HEAD_BYTES)
-            book.recognised = recognise(PurePath(path), head, resting=resting)
+                data = file.read(0, HEAD_BYTES)
+            head = Head(data, whole=len(data) == book.looked_at.size, resting=resting)
+            found = recognise(self.formats, PurePath(path), head)
+            if isinstance(found, tuple):
+                book.form, book.recognised = found
+            else:
+                book.recognised = found
             if (key := book.key) is not None:
                 self._by_key.setdefault(key, set()).add(path)
         return book

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from conv_realtime.edges import disk
+from conv_realtime.edges.formats import usual_paths
 from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.catching_up import catch_up
@@ -98,7 +99,7 @@ class Upkeep(ABC):
         desk, _ = self._opened
         desk.sender.stubborn = False
         wanted = [Path(path) for path in paths] if paths else desk.settings.paths
-        async for found in verify(desk, wanted or disk.default_paths()):
+        async for found in verify(desk, wanted or usual_paths(desk.shelf.formats)):
             yield found
 
     async def repair(self, found: Collection[Verified]) -> Mapping[str, str]:

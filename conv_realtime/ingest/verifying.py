@@ -72,7 +72,7 @@ async def verify(desk: Desk, paths: Sequence[Path]) -> AsyncIterator[Verified]:
         SourceError: one of `paths` cannot be read at all.
         StoreError: see `Sender.ask`.
     """
-    found = (await asyncio.to_thread(disk.walk, paths)).files
+    found = (await asyncio.to_thread(disk.walk, paths, desk.shelf.is_named)).files
     for path in found:  # who owns what depends on all files
         with suppress(SourceError):
             await asyncio.to_thread(desk.shelf.recognise, path, resting=True)
@@ -113,7 +113,7 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
             follower = desk.follower(path, None)
             await asyncio.to_thread(_read_all, follower, file)
             return [
-                Verified(id, path, "different", len(fold.entries), [_REWRITTEN])
+                Verified(id, path, "different", len(fold.standing), [_REWRITTEN])
                 for id, fold in follower.rows.conversations()
             ]
         if not follower.settled:
@@ -122,7 +122,7 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
         ids = {row.id for row in rows} | {row.parent_id for row in rows if row.parent_id}
         stored = await desk.ask(lambda: desk.store.digests(ids))
         return [
-            Verified(id, path, "forgotten", len(fold.entries))
+            Verified(id, path, "forgotten", len(fold.standing))
             if _is_forgotten(row, stored)
             else await _compare_one(desk, follower, fold, file, stored.get(id))
             for row, (id, fold) in zip(rows, follower.rows.conversations(), strict=True)
@@ -151,7 +151,7 @@ async def _compare_one(
 ) -> Verified:
     row = follower.rows.conversation(fold)
     refused = desk.checkpoints.letters.faults.get(row.id)
-    count = len(fold.entries)
+    count = len(fold.standing)
     if stored is None:
         words = [f"the database refuses it: {refused.reason}"] if refused else []
         return Verified(row.id, follower.path, "missing", count, words)
@@ -172,7 +172,7 @@ def _lines(
     follower: Follower, row: Conversation, fold: ConversationFold, file: disk.OpenFile
 ) -> dict[UUID, _Line]:
     """Return the messages of a conversation without their contents."""
-    entries = list(fold.entries.values())
+    entries = fold.standing
     return {
         message.id: _Line(message.seq, message.revision, message.role, text_sha256(message.text))
         for start in range(0, len(entries), _ENTRIES)

@@ -62,9 +62,9 @@ class Waker:
         """
         begun = time.monotonic()
         self._misses.begin()
-        found = await _walk(existing(self._paths))
+        found = await self._walk(existing(self._paths))
         if await self._watcher.follow_links(found.links):
-            found = await _walk(existing(self._paths))
+            found = await self._walk(existing(self._paths))
         stats = await asyncio.to_thread(disk.stats, found.files)
         self._sweep_took = time.monotonic() - begun
         if self._misses.compare(stats, time.time_ns()):
@@ -97,11 +97,14 @@ class Waker:
     async def _look(self, wakeup: Wakeup) -> None:
         for folder in wakeup.folders:
             with contextlib.suppress(SourceError):  # it is gone again
-                wakeup.files.update((await _walk([Path(folder)])).files)
+                wakeup.files.update((await self._walk([Path(folder)])).files)
         self._misses.told(wakeup.files)
         for path in wakeup.files:
-            if disk.is_transcript_name(path) or path in self._desk.shelf.books:
+            if path in self._desk.shelf.books or self._desk.shelf.is_named(path):
                 self._tender.look_soon(path, tell=True)
+
+    async def _walk(self, paths: Iterable[Path]) -> disk.Found:
+        return await asyncio.to_thread(disk.walk, paths, self._desk.shelf.is_named)
 
     async def _until_due(self) -> None:
         """Return when the next sweep is due, or the watcher is no longer what it was."""
@@ -176,7 +179,3 @@ def existing(paths: Iterable[Path]) -> set[Path]:
     """Return those of `paths` that are there now."""
     # Not Path.exists, which raises where a folder above is closed to us.
     return {path for path in paths if os.path.exists(path.expanduser())}
-
-
-async def _walk(paths: Iterable[Path]) -> disk.Found:
-    return await asyncio.to_thread(disk.walk, paths)

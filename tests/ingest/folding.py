@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.models import Conversation, Message
 
+CLAUDE = ClaudeCode()
 IDENTITY = Identity(UUID("aaaaaaaa-0000-4000-8000-000000000001"), "bench")
 
 
 def follow(path: Path) -> Follower:
     """Return a follower that has read nothing yet."""
-    return Follower(str(path), IDENTITY, Sanitizer())
+    return Follower(str(path), CLAUDE, IDENTITY, Sanitizer())
 
 
 def read_all(follower: Follower, path: Path, limit: int = 2**20) -> None:

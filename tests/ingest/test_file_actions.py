@@ -18,7 +18,7 @@ from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
-from tests.ingest.folding import IDENTITY, read_all, rows
+from tests.ingest.folding import CLAUDE, IDENTITY, read_all, rows
 from tests.ingest.lines import SESSION, assistant, says, user
 
 _new_lines = st.lists(st.integers(0, 3), min_size=1, max_size=3)
@@ -139,7 +139,7 @@ class FileActions(RuleBasedStateMachine):
     def the_store_has_what_the_file_says(self) -> None:
         """Live messages of the conversation are exactly the file's, with their content."""
         self._backfill()
-        follower = Follower(str(self.path), IDENTITY, Sanitizer())
+        follower = Follower(str(self.path), CLAUDE, IDENTITY, Sanitizer())
         read_all(follower, self.path)
         (conversation,), expected = rows(follower, self.path)
         live = {

@@ -16,7 +16,7 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow import Follower, Verdict
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.models import Conversation, Message
-from tests.ingest.folding import IDENTITY, follow, read_all, state, stated
+from tests.ingest.folding import CLAUDE, IDENTITY, follow, read_all, state, stated
 from tests.ingest.lines import SESSION, assistant, calls, line, result, says, user, uuid
 from tests.samples import claude_transcripts, growth_snapshots
 
@@ -83,7 +83,7 @@ def test_batches_together_are_the_whole(
     for start, end in itertools.pairwise(_edges(data, cuts)):
         with path.open("ab") as file:
             file.write(data[start:end])
-        follower = Follower(str(path), IDENTITY, follow(path)._sanitizer, checkpoint)
+        follower = Follower(str(path), CLAUDE, IDENTITY, follow(path)._sanitizer, checkpoint)
         read_all(follower, path)
         with OpenFile(str(path)) as opened:
             while batch := follower.next_batch(follower.sent, opened, most, size):
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_does_not_fit_the_file_is_noticed(tmp_path: Path) -> N
     path = tmp_path / f"{SESSION}.jsonl"
     path.write_bytes(user("q") + user("r"))
     checkpoint = Checkpoint(position=len(user("q")), crc=1)
-    follower = Follower(str(path), IDENTITY, follow(path)._sanitizer, checkpoint)
+    follower = Follower(str(path), CLAUDE, IDENTITY, follow(path)._sanitizer, checkpoint)
     with OpenFile(str(path)) as file, pytest.raises(RewrittenError):
         follower.read(file)
     assert state(follower, path) == []

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import httpx
 
+from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rows import Identity
@@ -131,7 +132,9 @@ def test_killed_at_random_moments_the_tables_end_equal(
 
     expected: dict[str, dict[str, Any]] = {}
     for path in paths:
-        follower = Follower(str(path), Identity(UUID(member.id), _MACHINE), Sanitizer())
+        follower = Follower(
+            str(path), ClaudeCode(), Identity(UUID(member.id), _MACHINE), Sanitizer()
+        )
         read_all(follower, path)
         expected.update((row["id"], row) for row in state(follower, path))
     found = _database(supabase, member, "conversations")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from conv_realtime.core.checkpoint import FileStat
+from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.edges import disk
 from conv_realtime.ingest.waking import Misses
 from conv_realtime.testing import MemoryStore
@@ -132,7 +133,7 @@ def test_links_that_lead_in_circles_find_nothing_twice(tmp_path: Path) -> None:
     (outside.parent / "back").symlink_to(tree)
     (tree / "a").symlink_to(outside.parent)
     (tree / "b").symlink_to(outside.parent)
-    found = disk.walk([tree])
+    found = disk.walk([tree], ClaudeCode().is_named)
     assert len(found.links) == 1
     assert found.files == sorted([str(path), str(Path(found.links[0]) / outside.name)])
 

@@ -1,1 +1,9 @@
 """One file per transcript format: bytes of one file → records → conversation and messages."""
+
+from __future__ import annotations
+
+from conv_realtime.core.format import Format
+from conv_realtime.core.formats.claude_code import ClaudeCode
+
+BUILT_IN: tuple[Format, ...] = (ClaudeCode(),)
+"""The formats that are read without being asked for, in the order in which they claim a file."""

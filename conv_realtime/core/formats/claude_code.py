@@ -17,10 +17,12 @@ from typing import Any
 from uuid import UUID
 
 from conv_realtime.core import blocks as content
-from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry
+from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.format import Claim, Format, Head, Machine, Recognised
 from conv_realtime.core.formats import claude_records as claude
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.core.transcript import LogTranscript
 from conv_realtime.models import Role
 
 SOURCE = "claude_code"
@@ -29,10 +31,10 @@ _TITLE_TYPES = {
     "ai-title": ("ai", "aiTitle"),
     "agent-name": ("agent", "agentName"),
 }
-_TITLE_CHARS = 100
 _FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
 _PENDING_SUMMARIES = 1_000
+_NOT_SESSIONS = ("/journal.jsonl", "/history.jsonl", "\\journal.jsonl", "\\history.jsonl")
 
 
 def is_uuid(name: str) -> bool:
@@ -77,33 +79,57 @@ def belongs(record: Mapping[str, Any]) -> bool | None:
     return True if "sessionId" in record and "parentUuid" in record else None
 
 
-class ClaudeTranscript:
-    """The fold of one file: push records in order, read totals and places at any time.
+class ClaudeCode(Format):
+    """Claude Code's sessions, below its folder `projects`."""
 
-    Attributes:
-        session: the session id, None until a record fixes it.
-        conversations: by agent id, `None` for the session itself.
-        log: for each record that is part of a message, in file order: its end, conversation,
-            message, and mark. A message is as new as its last place in the log.
-    """
+    source = SOURCE
+    title = "Claude Code"
+
+    def places(self, machine: Machine) -> Sequence[PurePath]:
+        """Return `projects` in the configuration folder, of which there may be two."""
+        folders = machine.folders("CLAUDE_CONFIG_DIR", ".claude", ".config/claude")
+        return [folder / "projects" for folder in folders]
+
+    def is_named(self, path: str) -> bool:
+        """Return whether the file can be a session: any JSONL but the journals beside them."""
+        return path.endswith(".jsonl") and not path.endswith(_NOT_SESSIONS)
+
+    def claim(self, path: PurePath, head: Head) -> Claim:
+        """Return which session the file is of."""
+        name = FileName(path)
+        session, ours = name.session, False
+        for record in head.records:
+            if not ours:
+                verdict = belongs(record.fields)
+                if verdict is False:
+                    return None
+                ours = verdict is True
+            session = session or claude.text(record.fields.get("sessionId"))
+            if ours and session is None and claude.makes_message(record.fields):
+                session = name.fallback_session
+            if ours and session is not None:
+                return Recognised(SOURCE, session, name.agent, name.session == session)
+        return "unsure"
+
+    def transcript(self, path: PurePath, sanitizer: Sanitizer) -> LogTranscript:
+        """Return the fold of a session's file."""
+        return ClaudeTranscript(path, sanitizer)
+
+
+class ClaudeTranscript(LogTranscript):
+    """The fold of one file; its threads are the subagents that are written into it."""
 
     source = SOURCE
 
     def __init__(self, path: PurePath, sanitizer: Sanitizer) -> None:
+        super().__init__(sanitizer)
         self.name = FileName(path)
         self.session = self.name.session
-        self.conversations: dict[str | None, ConversationFold] = {}
-        self.log: list[LogEntry] = []
-        self._sanitizer = sanitizer
+        self.agent = self.name.agent
         self._roots: dict[str, str] = {}  # uuid of a sidechain line → uuid of its first ancestor
         self._uuids: set[int] = set()
         self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
         self._cwd: str | None = None
-
-    @property
-    def agent(self) -> str | None:
-        """The subagent that the whole file is, None for a session's file."""
-        return self.name.agent
 
     def add(self, record: Record) -> None:
         """Take the next record of the file."""
@@ -159,10 +185,7 @@ class ClaudeTranscript:
                 self._roots[uuid] = agent
         if uuid is not None:
             self._uuids.add(hash(uuid))
-        fold = self.conversations.get(agent)
-        if fold is None:
-            fold = self.conversations[agent] = ConversationFold(agent)
-        return fold
+        return self.fold(agent, agent)
 
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         if cwd := claude.text(fields.get("cwd")):
@@ -175,7 +198,7 @@ class ClaudeTranscript:
     def _note_title(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         kind, key = _TITLE_TYPES.get(str(fields.get("type")), ("", ""))
         if stated := claude.text(fields.get(key)):
-            fold.titles[kind] = self._shortened(stated)
+            fold.titles[kind] = self.shortened(stated)
         if fields.get("type") == "summary":
             self._note_summary(fold, fields)
         if self._summaries and (uuid := claude.text(fields.get("uuid"))):
@@ -189,21 +212,16 @@ class ClaudeTranscript:
         if leaf is None or summary is None:
             return
         if hash(leaf) in self._uuids:
-            fold.titles["summary"] = self._shortened(summary)
+            fold.titles["summary"] = self.shortened(summary)
         elif len(self._summaries) < _PENDING_SUMMARIES:
-            self._summaries[hash(leaf)] = self._shortened(summary)
+            self._summaries[hash(leaf)] = self.shortened(summary)
 
     def _note_prompt(self, fold: ConversationFold, fields: Mapping[str, Any], role: Role) -> None:
         if role != "user" or "prompt" in fold.titles:
             return
         prompt = claude.prompt(fields)
         if prompt.strip() and not prompt.lstrip().startswith("<command-"):
-            fold.titles["prompt"] = self._shortened(prompt)
-
-    def _shortened(self, title: str) -> str:
-        # Cleaned before it is cut: half a secret would not be recognised.
-        line = " ".join(self._sanitizer.text(title).split())
-        return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1].rstrip() + "…"
+            fold.titles["prompt"] = self.shortened(prompt)
 
     # Messages and state --------------------------------------------------------------------
 
@@ -214,12 +232,10 @@ class ClaudeTranscript:
         if fold.project_path is None:
             fold.project_path = fold.cwd or self._cwd or self.name.slug
         role = claude.role(fields)
-        native = self._sanitizer.text(claude.native_id(fields, record.start))
-        entry = fold.put(native, role, (record.start, record.end, record.crc))
-        self.log.append(LogEntry(record.end, fold.agent, native, record.mark))
+        entry = self.put(fold, record, claude.native_id(fields), role)
         fold.count_tokens(entry, claude.usage(fields))
         found = claude.blocks(fields)
-        fold.call_tools(content.tool_calls(found), content.tool_results(found))
+        fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
         if (model := self._model(fields)) and fields.get("type") == "assistant":
             fold.model = model
         self._note_prompt(fold, fields, role)

@@ -88,13 +88,13 @@ def makes_message(record: Mapping[str, Any]) -> bool:
     return kind not in _STATE_TYPES and text(record.get("uuid")) is not None
 
 
-def native_id(record: Mapping[str, Any], start: int) -> str:
-    """Return what identifies the message: its own id, or `"@"` and its position."""
+def native_id(record: Mapping[str, Any]) -> str | None:
+    """Return what identifies the message, None where the record says nothing of it."""
     if record.get("type") == "assistant":
         stated = text(mapping(record.get("message")).get("id"))
         if stated:
             return stated
-    return text(record.get("uuid")) or f"@{start}"
+    return text(record.get("uuid"))
 
 
 def role(record: Mapping[str, Any]) -> Role:

@@ -1,0 +1,105 @@
+"""The fold of one transcript that grows by appending.
+
+What a record's conversation, message id and place are follows from the bytes up to its own end
+and is never revised, so any split of the file into reads gives the same rows.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from conv_realtime.core import records
+from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry
+from conv_realtime.core.framing import Line
+from conv_realtime.core.records import Record, Torn
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.models import Role
+
+TITLE_CHARS = 100
+
+
+class LogTranscript(abc.ABC):
+    """The fold of one file: push records in order, read totals and places at any time.
+
+    Attributes:
+        source: the format's name in rows and ids.
+        session: the session id, None until a record fixes it.
+        agent: the subagent that the whole file is, None for a session's file.
+        conversations: by thread, a name within the file; None is its main conversation.
+        log: for each record that is part of a message, in file order: its end, thread, message
+            and mark. A message is as new as its last place in the log.
+    """
+
+    source: str
+    session: str | None = None
+    agent: str | None = None
+
+    def __init__(self, sanitizer: Sanitizer) -> None:
+        self.conversations: dict[str | None, ConversationFold] = {}
+        self.log: list[LogEntry] = []
+        self._sanitizer = sanitizer
+
+    @abc.abstractmethod
+    def add(self, record: Record) -> None:
+        """Take the next record of the file."""
+
+    @abc.abstractmethod
+    def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what a message's records say together, as columns of its row.
+
+        These are `role, text, content, model, created_at, usage, metadata`. `records` are those
+        at the entry's `spans`, in order.
+        """
+
+    def split(self, line: Line) -> Iterator[Record | Torn]:
+        """Yield the records on a line, in order."""
+        return records.read_records(line)
+
+    def load(self, data: bytes) -> dict[str, Any] | None:
+        """Return the one record that `data` is, None when it is not whole."""
+        value = records.load(data)
+        return value if isinstance(value, dict) else None
+
+    # For formats ---------------------------------------------------------------------------
+
+    def fold(self, thread: str | None = None, agent: str | None = None) -> ConversationFold:
+        """Return the conversation `thread` of the file, begun where there is none."""
+        found = self.conversations.get(thread)
+        if found is None:
+            found = self.conversations[thread] = ConversationFold(thread, agent)
+        return found
+
+    def put(
+        self,
+        fold: ConversationFold,
+        record: Record,
+        native: str | None,
+        role: Role,
+        *,
+        replaces: bool = False,
+    ) -> Entry:
+        """Merge a record into its message, or begin one; without `native` its place names it.
+
+        A record that `replaces` says all of the message anew: those before it are not read again.
+        """
+        name = self._sanitizer.text(native) if native else f"@{record.start}"
+        entry = fold.put(name, role, (record.start, record.end, record.crc), replaces=replaces)
+        self.log.append(LogEntry(record.end, fold.thread, name, record.mark))
+        return entry
+
+    def withdraw(
+        self, fold: ConversationFold, record: Record, natives: Sequence[str], at: datetime | None
+    ) -> None:
+        """Take messages back, by a record that says so."""
+        for native in natives:
+            if fold.withdraw(native, record.end, at):
+                self.log.append(LogEntry(record.end, fold.thread, native, record.mark))
+
+    def shortened(self, title: str) -> str:
+        """Return a title on one line, without what must not leave the machine."""
+        # Cleaned before it is cut: half a secret would not be recognised.
+        line = " ".join(self._sanitizer.text(title).split())
+        return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rstrip() + "…"

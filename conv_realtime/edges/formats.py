@@ -1,0 +1,58 @@
+"""The formats and places of this machine: what is installed, and where assistants write here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from conv_realtime.core.format import Format, Machine
+from conv_realtime.core.formats import BUILT_IN
+from conv_realtime.errors import ConfigError
+
+GROUP = "conv_realtime.formats"
+"""The entry points by which other packages bring formats."""
+
+
+def known_formats(own: Sequence[Format] = ()) -> tuple[Format, ...]:
+    """Return the formats that claim files, in their order: `own`, installed ones, ours.
+
+    Raises:
+        ConfigError: an installed one cannot be loaded, or two have the same name.
+    """
+    formats = (*own, *_installed(), *BUILT_IN)
+    names = [form.source for form in formats]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError("formats", f"more than one is named {name!r}")
+    return formats
+
+
+def _installed() -> list[Format]:
+    found: list[Format] = []
+    for entry in entry_points(group=GROUP):
+        try:
+            form = entry.load()()
+        except Exception as error:  # whatever a foreign package raises
+            raise ConfigError(GROUP, f"{entry.value} cannot be loaded: {error}") from error
+        if not isinstance(form, Format):
+            raise ConfigError(GROUP, f"{entry.value} is no conv_realtime.Format")
+        found.append(form)
+    return found
+
+
+def this_machine() -> Machine:
+    """Return where assistants keep their files on this machine."""
+    return Machine(Path.home(), os.environ, sys.platform)
+
+
+def usual_paths(formats: Sequence[Format]) -> list[Path]:
+    """Return the usual places of the assistants that are read: those that exist.
+
+    Where none does, all of them: an assistant makes its folder when it is first used.
+    """
+    machine = this_machine()
+    places = [Path(place) for form in formats for place in form.places(machine)]
+    return [place for place in places if os.path.exists(place)] or places
