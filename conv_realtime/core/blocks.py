@@ -11,6 +11,8 @@ from typing import Any
 
 Block = dict[str, Any]
 
+_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+
 
 def as_blocks(content: Any) -> list[Block]:
     """Return a message's content as a list of blocks; a plain string is one text block."""
@@ -20,6 +22,8 @@ def as_blocks(content: Any) -> list[Block]:
         content = [content]
     if not isinstance(content, list):
         return []
+    if all(isinstance(item, dict) for item in content):
+        return content
     return [
         item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in content
     ]
@@ -80,11 +84,7 @@ def _text_of_block(block: Block) -> str:
 
 def tool_calls(blocks: list[Block]) -> list[str]:
     """Return the ids of the tools that these blocks call."""
-    return [
-        str(block["id"])
-        for block in blocks
-        if block.get("type") in ("tool_use", "server_tool_use", "mcp_tool_use") and block.get("id")
-    ]
+    return [str(block["id"]) for block in blocks if block.get("type") in _CALLS and block.get("id")]
 
 
 def tool_results(blocks: list[Block]) -> list[str]:

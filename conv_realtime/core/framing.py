@@ -9,14 +9,13 @@ above the limit is given as `None` bytes and never held in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 _FILLER = b"\x00 \t\r\n"  # a crashed writer leaves runs of NUL behind
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """Bytes `start` to `end` of a file, without the newline; `data` is None when too long.
 
     `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there.
@@ -89,7 +88,10 @@ class LineBuffer:
         too_long = self._overlong or end - start > self._limit
         data = b"".join([*self._held, last]) if self._held and not too_long else last
         self.position, self.crc = end + 1, crc32(b"\n", mark[1])
-        self._forget()
+        if self._held_bytes:
+            self._forget()
+        else:
+            self._held_crc = self.crc
         return Line(start, end, None, mark) if too_long else _trimmed(start, data, mark)
 
     def _hold(self, data: bytes) -> None:
@@ -110,6 +112,8 @@ class LineBuffer:
 
 def _trimmed(start: int, data: bytes, mark: tuple[int, int]) -> Line | None:
     """Return the line without filler at its ends, None when nothing else is on it."""
+    if data[:1] == b"{" and data[-1:] == b"}":  # nearly always
+        return Line(start, start + len(data), data, mark)
     body = data.lstrip(_FILLER)
     start += len(data) - len(body)
     body = body.rstrip(_FILLER)

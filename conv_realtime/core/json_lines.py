@@ -128,7 +128,7 @@ class JsonLinesTranscript(LogTranscript):
         fields = record.fields
         if self.session is None:
             session = self._form.session(self._path, [fields])
-            self.session = self._sanitizer.name(session) if session else None
+            self.session = self.name(session) if session else None
         fold = self.fold()
         noted, said = self._form.noted(fields), self._form.said(fields)
         self.note(fold, record, noted, said)
@@ -149,7 +149,7 @@ class JsonLinesTranscript(LogTranscript):
             "role": entry.role,
             "text": blocks.text_of(clean) if entry.role != "other" else "",
             "content": clean,
-            "model": self._sanitizer.name(model) if model else None,
+            "model": self.name(model) if model else None,
             "created_at": next((one.created_at for one in said if one.created_at), None),
             "usage": dict(entry.usage) or None,
             "metadata": self._sanitizer.value(metadata),
@@ -160,7 +160,7 @@ class JsonLinesTranscript(LogTranscript):
     def note(self, fold: ConversationFold, record: Record, noted: Noted, said: Said | None) -> None:
         """Take what a record says of its conversation."""
         fold.saw_record(record.end, noted.at or (said.created_at if said else None))
-        clean = self._sanitizer.name
+        clean = self.name
         if noted.title:
             fold.titles["custom"] = self.shortened(noted.title)
         fold.cwd = clean(noted.cwd) if noted.cwd else fold.cwd
@@ -179,7 +179,7 @@ class JsonLinesTranscript(LogTranscript):
         found = _blocks(said)
         fold.call_tools(entry, blocks.tool_calls(found), blocks.tool_results(found))
         if said.role == "assistant":
-            fold.model = self._sanitizer.name(said.model) if said.model else fold.model
+            fold.model = self.name(said.model) if said.model else fold.model
             entry.model = None if said.model else fold.model
         if said.role == "user" and "prompt" not in fold.titles:
             if prompt := blocks.text_of(found).strip():

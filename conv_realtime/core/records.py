@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
@@ -22,8 +21,7 @@ _STARTS = tuple(f'{{"{key}"'.encode() for key in _FIRST_KEYS)
 _MAX_STARTS = 256  # candidates tried in one torn line
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One JSON object of a file, bytes `start` to `end`; `crc` is the CRC-32 of these bytes.
 
     `mark` is the end of its line, and the CRC-32 of the file up to there.
@@ -36,8 +34,7 @@ class Record:
     fields: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Torn:
+class Torn(NamedTuple):
     """Bytes `start` to `end` that make no record, and why."""
 
     start: int

@@ -19,6 +19,7 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.models import Role
 
 TITLE_CHARS = 100
+_NAMES_KEPT = 1_000
 
 
 class LogTranscript(abc.ABC):
@@ -41,6 +42,7 @@ class LogTranscript(abc.ABC):
         self.conversations: dict[str | None, ConversationFold] = {}
         self.log: list[LogEntry] = []
         self._sanitizer = sanitizer
+        self._names: dict[str, str] = {}
 
     @abc.abstractmethod
     def add(self, record: Record) -> None:
@@ -97,6 +99,15 @@ class LogTranscript(abc.ABC):
         for native in natives:
             if fold.withdraw(native, record.end, at):
                 self.log.append(LogEntry(record.end, fold.thread, native, record.mark))
+
+    def name(self, text: str) -> str:
+        """Return a name or path without what must not leave the machine; records repeat them."""
+        known = self._names.get(text)
+        if known is None:
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
+            known = self._names[text] = self._sanitizer.name(text)
+        return known
 
     def shortened(self, title: str) -> str:
         """Return a title on one line, without what must not leave the machine."""

@@ -123,9 +123,9 @@ class ClaudeTranscript(LogTranscript):
 
     def __init__(self, path: PurePath, sanitizer: Sanitizer) -> None:
         super().__init__(sanitizer)
-        self.name = FileName(path)
-        self.session = self.name.session
-        self.agent = self.name.agent
+        self.file = FileName(path)
+        self.session = self.file.session
+        self.agent = self.file.agent
         self._roots: dict[str, str] = {}  # uuid of a sidechain line → uuid of its first ancestor
         self._uuids: set[int] = set()
         self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
@@ -136,7 +136,7 @@ class ClaudeTranscript(LogTranscript):
         fields = record.fields
         if self.session is None:
             stated = claude.text(fields.get("sessionId"))
-            self.session = self._sanitizer.name(stated) if stated else None
+            self.session = self.name(stated) if stated else None
         fold = self._conversation(fields, record.start)
         self._note_place(fold, fields)
         fold.saw_record(record.end, claude.when(fields))
@@ -180,7 +180,7 @@ class ClaudeTranscript(LogTranscript):
         agent = self.agent
         if agent is None and fields.get("isSidechain") is True:
             parent = claude.text(fields.get("parentUuid"))
-            agent = self._roots.get(parent or "") or self._sanitizer.name(uuid or f"@{start}")
+            agent = self._roots.get(parent or "") or self.name(uuid or f"@{start}")
             if uuid is not None:
                 self._roots[uuid] = agent
         if uuid is not None:
@@ -189,18 +189,20 @@ class ClaudeTranscript(LogTranscript):
 
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         if cwd := claude.text(fields.get("cwd")):
-            self._cwd = fold.cwd = self._sanitizer.name(cwd)
+            self._cwd = fold.cwd = self.name(cwd)
         if branch := claude.text(fields.get("gitBranch")):
-            fold.git_branch = self._sanitizer.name(branch)
+            fold.git_branch = self.name(branch)
 
     # Titles --------------------------------------------------------------------------------
 
     def _note_title(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
-        kind, key = _TITLE_TYPES.get(str(fields.get("type")), ("", ""))
-        if stated := claude.text(fields.get(key)):
-            fold.titles[kind] = self.shortened(stated)
-        if fields.get("type") == "summary":
+        kind = fields.get("type")
+        if kind == "summary":
             self._note_summary(fold, fields)
+        elif isinstance(kind, str) and kind in _TITLE_TYPES:
+            rank, key = _TITLE_TYPES[kind]
+            if stated := claude.text(fields.get(key)):
+                fold.titles[rank] = self.shortened(stated)
         if self._summaries and (uuid := claude.text(fields.get("uuid"))):
             waiting = self._summaries.pop(hash(uuid), None)
             if waiting is not None:
@@ -216,10 +218,7 @@ class ClaudeTranscript(LogTranscript):
         elif len(self._summaries) < _PENDING_SUMMARIES:
             self._summaries[hash(leaf)] = self.shortened(summary)
 
-    def _note_prompt(self, fold: ConversationFold, fields: Mapping[str, Any], role: Role) -> None:
-        if role != "user" or "prompt" in fold.titles:
-            return
-        prompt = claude.prompt(fields)
+    def _note_prompt(self, fold: ConversationFold, prompt: str) -> None:
         if prompt.strip() and not prompt.lstrip().startswith("<command-"):
             fold.titles["prompt"] = self.shortened(prompt)
 
@@ -228,24 +227,24 @@ class ClaudeTranscript(LogTranscript):
     def _add_message(self, fold: ConversationFold, record: Record) -> None:
         fields = record.fields
         if self.session is None:
-            self.session = self.name.fallback_session
+            self.session = self.file.fallback_session
         if fold.project_path is None:
-            fold.project_path = fold.cwd or self._cwd or self.name.slug
-        role = claude.role(fields)
+            fold.project_path = fold.cwd or self._cwd or self.file.slug
+        found = claude.blocks(fields)
+        role = claude.role(fields, found)
         entry = self.put(fold, record, claude.native_id(fields), role)
         fold.count_tokens(entry, claude.usage(fields))
-        found = claude.blocks(fields)
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
-        if (model := self._model(fields)) and fields.get("type") == "assistant":
-            fold.model = model
-        self._note_prompt(fold, fields, role)
+        fold.model = self._model(fields) or fold.model
+        if role == "user" and "prompt" not in fold.titles:
+            self._note_prompt(fold, claude.prompt(found))
         self._note_turn(fold, fields, entry.role, found)
 
     def _model(self, fields: Mapping[str, Any]) -> str | None:
         if fields.get("type") != "assistant" or claude.is_synthetic(fields):
             return None
         model = claude.text(claude.mapping(fields.get("message")).get("model"))
-        return self._sanitizer.name(model) if model else None
+        return self.name(model) if model else None
 
     def _note_turn(
         self,
@@ -260,9 +259,9 @@ class ClaudeTranscript(LogTranscript):
         elif role == "assistant":
             self._note_answer(fold, fields, found)
         elif role in ("user", "tool"):
-            left = role == "user" and claude.prompt(fields).lstrip().startswith(_FAREWELLS)
+            left = role == "user" and claude.prompt(found).lstrip().startswith(_FAREWELLS)
             fold.is_at(*(("completed", "ended") if left else ("active", "working")))
-        elif claude.is_synthetic(fields) or claude.prompt(fields).startswith("[Request interr"):
+        elif claude.is_synthetic(fields) or claude.prompt(found).startswith("[Request interr"):
             fold.is_at("active", "waiting")
             fold.open_tools.clear()
 

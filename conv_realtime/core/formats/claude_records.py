@@ -6,7 +6,7 @@ trusts a field: a missing or odd one reads as absent, an unknown type is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -51,7 +51,7 @@ _USAGE_KEYS = dict(
 
 def text(value: Any) -> str | None:
     """Return a non-empty string, or None."""
-    return value if isinstance(value, str) and value else None
+    return value if value and isinstance(value, str) else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -63,13 +63,14 @@ def when(record: Mapping[str, Any]) -> datetime | None:
     """Return the record's time in UTC, or None where it states none that can be read."""
     stated = record.get("timestamp")
     try:
-        if isinstance(stated, int | float) and not isinstance(stated, bool):
-            moment = datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
-        elif isinstance(stated, str):
+        if isinstance(stated, str):
             moment = datetime.fromisoformat(stated)
+        elif isinstance(stated, int | float) and not isinstance(stated, bool):
+            moment = datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
         else:
             return None
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        if moment.tzinfo is not UTC:
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
@@ -97,23 +98,22 @@ def native_id(record: Mapping[str, Any]) -> str | None:
     return text(record.get("uuid"))
 
 
-def role(record: Mapping[str, Any]) -> Role:
-    """Return who speaks; see `conv_realtime.models.Role`."""
+def role(record: Mapping[str, Any], found: Sequence[Block]) -> Role:
+    """Return who speaks in a record with these blocks; see `conv_realtime.models.Role`."""
     kind = record.get("type")
     if kind == "assistant":
         return "system" if is_synthetic(record) else "assistant"
     if kind == "system":
         return "system"
     if kind == "attachment":
-        return "system" if _is_client_made(prompt(record)) else "user"
+        return "system" if _is_client_made(prompt(found)) else "user"
     if kind != "user":
         return "other"
     if record.get("isMeta") is True or record.get("isCompactSummary") is True:
         return "system"
-    found = blocks(record)
     if found and all(block.get("type") == "tool_result" for block in found):
         return "tool"
-    return "system" if _is_client_made(prompt(record)) else "user"
+    return "system" if _is_client_made(prompt(found)) else "user"
 
 
 def is_synthetic(record: Mapping[str, Any]) -> bool:
@@ -146,12 +146,12 @@ def _api_error(record: Mapping[str, Any]) -> str:
     return said or f"API error {error.get('status') or ''}".strip()
 
 
-def prompt(record: Mapping[str, Any]) -> str:
-    """Return the first text of the record, or an empty string."""
-    return next(
-        (str(b.get("text") or "") for b in blocks(record) if b.get("type") == "text"),
-        "",
-    )
+def prompt(found: Sequence[Block]) -> str:
+    """Return the first text of some blocks, or an empty string."""
+    for block in found:
+        if block.get("type") == "text":
+            return str(block.get("text") or "")
+    return ""
 
 
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
