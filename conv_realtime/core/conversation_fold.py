@@ -120,12 +120,19 @@ class ConversationFold:
             return entry
         if entry.deleted_at is not None:
             entry.deleted_at, replaces = None, True
-            self._count(role, 1)
+            self._count(entry.role, 1)
         if replaces:
             entry.spans.clear()
-        entry.role, entry.end = role if replaces else entry.role, span[1]
+            self.recast(entry, role)
+        entry.end = span[1]
         entry.spans.append(span)
         return entry
+
+    def recast(self, entry: Entry, role: Role) -> None:
+        """Change who spoke: a later record knows better."""
+        self._count(entry.role, -1)
+        entry.role = role
+        self._count(role, 1)
 
     def withdraw(self, native: str, end: int, at: datetime | None) -> bool:
         """Take a message back, by a record that ends at `end`; return whether it stood."""

@@ -97,8 +97,9 @@ class LogTranscript(abc.ABC):
     ) -> None:
         """Take messages back, by a record that says so."""
         for native in natives:
-            if fold.withdraw(native, record.end, at):
-                self.log.append(LogEntry(record.end, fold.thread, native, record.mark))
+            name = self._sanitizer.text(native)
+            if fold.withdraw(name, record.end, at):
+                self.log.append(LogEntry(record.end, fold.thread, name, record.mark))
 
     def name(self, text: str) -> str:
         """Return a name or path without what must not leave the machine; records repeat them."""

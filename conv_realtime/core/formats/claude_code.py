@@ -18,6 +18,7 @@ from uuid import UUID
 
 from conv_realtime.core import blocks as content
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.fields import mapping, text
 from conv_realtime.core.format import Claim, Format, Head, Machine, Recognised
 from conv_realtime.core.formats import claude_records as claude
 from conv_realtime.core.records import Record
@@ -104,7 +105,7 @@ class ClaudeCode(Format):
                 if verdict is False:
                     return None
                 ours = verdict is True
-            session = session or claude.text(record.fields.get("sessionId"))
+            session = session or text(record.fields.get("sessionId"))
             if ours and session is None and claude.makes_message(record.fields):
                 session = name.fallback_session
             if ours and session is not None:
@@ -135,7 +136,7 @@ class ClaudeTranscript(LogTranscript):
         """Take the next record of the file."""
         fields = record.fields
         if self.session is None:
-            stated = claude.text(fields.get("sessionId"))
+            stated = text(fields.get("sessionId"))
             self.session = self.name(stated) if stated else None
         fold = self._conversation(fields, record.start)
         self._note_place(fold, fields)
@@ -154,7 +155,7 @@ class ClaudeTranscript(LogTranscript):
         merged: list[content.Block] = []
         seen: set[str] = set()
         for fields in records:
-            uuid = claude.text(fields.get("uuid"))
+            uuid = text(fields.get("uuid"))
             if uuid is None or uuid not in seen:
                 merged = content.merge(merged, claude.blocks(fields))
             if uuid is not None:
@@ -176,10 +177,10 @@ class ClaudeTranscript(LogTranscript):
     # Where a record belongs ----------------------------------------------------------------
 
     def _conversation(self, fields: Mapping[str, Any], start: int) -> ConversationFold:
-        uuid = claude.text(fields.get("uuid"))
+        uuid = text(fields.get("uuid"))
         agent = self.agent
         if agent is None and fields.get("isSidechain") is True:
-            parent = claude.text(fields.get("parentUuid"))
+            parent = text(fields.get("parentUuid"))
             agent = self._roots.get(parent or "") or self.name(uuid or f"@{start}")
             if uuid is not None:
                 self._roots[uuid] = agent
@@ -188,9 +189,9 @@ class ClaudeTranscript(LogTranscript):
         return self.fold(agent, agent)
 
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
-        if cwd := claude.text(fields.get("cwd")):
+        if cwd := text(fields.get("cwd")):
             self._cwd = fold.cwd = self.name(cwd)
-        if branch := claude.text(fields.get("gitBranch")):
+        if branch := text(fields.get("gitBranch")):
             fold.git_branch = self.name(branch)
 
     # Titles --------------------------------------------------------------------------------
@@ -201,16 +202,16 @@ class ClaudeTranscript(LogTranscript):
             self._note_summary(fold, fields)
         elif isinstance(kind, str) and kind in _TITLE_TYPES:
             rank, key = _TITLE_TYPES[kind]
-            if stated := claude.text(fields.get(key)):
+            if stated := text(fields.get(key)):
                 fold.titles[rank] = self.shortened(stated)
-        if self._summaries and (uuid := claude.text(fields.get("uuid"))):
+        if self._summaries and (uuid := text(fields.get("uuid"))):
             waiting = self._summaries.pop(hash(uuid), None)
             if waiting is not None:
                 fold.titles["summary"] = waiting
 
     def _note_summary(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         """Take a summary as title only if it speaks of a line of this file: most do not."""
-        leaf, summary = claude.text(fields.get("leafUuid")), claude.text(fields.get("summary"))
+        leaf, summary = text(fields.get("leafUuid")), text(fields.get("summary"))
         if leaf is None or summary is None:
             return
         if hash(leaf) in self._uuids:
@@ -243,7 +244,7 @@ class ClaudeTranscript(LogTranscript):
     def _model(self, fields: Mapping[str, Any]) -> str | None:
         if fields.get("type") != "assistant" or claude.is_synthetic(fields):
             return None
-        model = claude.text(claude.mapping(fields.get("message")).get("model"))
+        model = text(mapping(fields.get("message")).get("model"))
         return self.name(model) if model else None
 
     def _note_turn(
@@ -268,7 +269,7 @@ class ClaudeTranscript(LogTranscript):
     def _note_answer(
         self, fold: ConversationFold, fields: Mapping[str, Any], found: list[content.Block]
     ) -> None:
-        stop = claude.mapping(fields.get("message")).get("stop_reason")
+        stop = mapping(fields.get("message")).get("stop_reason")
         spoke = bool(found) and found[-1].get("type") == "text"
         if stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
             fold.is_at("active", "working")

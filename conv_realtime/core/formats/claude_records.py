@@ -7,16 +7,14 @@ trusts a field: a missing or odd one reads as absent, an unknown type is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from conv_realtime.core.blocks import Block, as_blocks
+from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.models import TOKEN_FIELDS, Role
 
 SYNTHETIC = "<synthetic>"
-
-_FIRST_YEAR, _LAST_YEAR = 2, 9998  # the database refuses times at the edges of the calendar
-_MAX_TOKENS = 10**12  # nobody's response; it keeps sums within a bigint
 
 Kind = Literal["message", "title", "state"]
 
@@ -49,31 +47,9 @@ _USAGE_KEYS = dict(
 )
 
 
-def text(value: Any) -> str | None:
-    """Return a non-empty string, or None."""
-    return value if value and isinstance(value, str) else None
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return an object, or an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
 def when(record: Mapping[str, Any]) -> datetime | None:
     """Return the record's time in UTC, or None where it states none that can be read."""
-    stated = record.get("timestamp")
-    try:
-        if isinstance(stated, str):
-            moment = datetime.fromisoformat(stated)
-        elif isinstance(stated, int | float) and not isinstance(stated, bool):
-            moment = datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
-        else:
-            return None
-        if moment.tzinfo is not UTC:
-            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
+    return time(record.get("timestamp"))
 
 
 def makes_message(record: Mapping[str, Any]) -> bool:
@@ -162,9 +138,7 @@ def usage(record: Mapping[str, Any]) -> dict[str, int]:
     return {
         ours: value
         for theirs, ours in _USAGE_KEYS.items()
-        if isinstance(value := stated.get(theirs), int)
-        and not isinstance(value, bool)
-        and 0 <= value <= _MAX_TOKENS
+        if (value := count(stated.get(theirs))) is not None
     }
 
 
