@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ import click
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
+    from conv_realtime.ingest import Progress
     from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.cli")
@@ -147,6 +149,21 @@ def emit(value: Mapping[str, Any]) -> None:
     """Print one JSON object as a line on stdout, at once."""
     sys.stdout.write(json.dumps(value, separators=(",", ":"), default=str) + "\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
+    """Give what shows the progress of reading files, in bytes, on a terminal's stderr."""
+    with click.progressbar(
+        length=0, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.length = progress.total_bytes
+            bar.label = f"{label} {progress.done_files}/{progress.total_files} files"
+            bar.update(progress.done_bytes - bar.pos)
+
+        yield show
 
 
 def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -20,14 +19,13 @@ from conv_realtime.cli.options import (
     owner_option,
     paths_argument,
     printable,
+    progress_bar,
     require_paths,
     run,
 )
 
 if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar
-
-    from conv_realtime.ingest import Progress, Summary
+    from conv_realtime.ingest import Summary
     from conv_realtime.settings import Settings
 
 _FACTS = ("files", "conversations", "messages", "changed", "skipped", "bytes", "seconds")
@@ -68,10 +66,8 @@ async def _read(settings: Settings, local_port: int) -> Summary:
     with Instance(settings.state_dir) as instance:
         async with target(settings, instance, local_port=local_port) as found:
             async with Ingest(settings=found.settings) as ingest:
-                with click.progressbar(
-                    length=0, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty()
-                ) as bar:
-                    return await ingest.backfill(on_progress=_shown_on(bar))
+                with progress_bar("Reading") as shown:
+                    return await ingest.backfill(on_progress=shown)
 
 
 def _tell(summary: Summary, *, as_json: bool) -> None:
@@ -86,14 +82,3 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
             "{conversations} conversations and {messages} messages in {files} files: "
             "{changed} rows changed, {skipped} skipped, {seconds:.1f} s".format(**facts)
         )
-
-
-def _shown_on(bar: ProgressBar[int]) -> Callable[[Progress], None]:
-    """Return what shows progress on `bar`, which counts bytes."""
-
-    def show(progress: Progress) -> None:
-        bar.length = progress.total_bytes
-        bar.label = f"Reading {progress.done_files}/{progress.total_files} files"
-        bar.update(progress.done_bytes - bar.pos)
-
-    return show

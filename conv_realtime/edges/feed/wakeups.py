@@ -42,6 +42,10 @@ class WakeUps:
         topic: gives the topic, without the `realtime:` before it.
         access_token: gives the token to join with; None stands for the key.
         wake: called with the payload of each broadcast, and with None after each join.
+
+    Attributes:
+        state: how the topic stands.
+        reason: why it is not joined, as far as somebody said so.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class WakeUps:
         wake: Callable[[Any], None],
     ) -> None:
         self.state: LinkState = "connecting"
+        self.reason: str | None = None
         self._url = url
         self._key = key
         self._topic = topic
@@ -79,7 +84,7 @@ class WakeUps:
             except Exception as error:
                 # websockets, realtime-py and the network raise too many things to name.
                 logger.info("no wake-ups from Realtime: %s", type(error).__name__)
-                self.state = "lost"
+                self.state, self.reason = "lost", self._told(error)
             finally:
                 await self._drop()
             if joined and self.state == "joined":
@@ -153,6 +158,13 @@ class WakeUps:
         except Exception:
             logger.exception("a wake-up failed")
 
+    def _told(self, error: Exception | None) -> str | None:
+        """Return what an error says, without the key, which stands in the connection's URL."""
+        if error is None:
+            return None
+        said = (str(error) or type(error).__name__).replace(self._key, "…")
+        return said.splitlines()[0][:200]
+
     def _on_state(
         self,
         trouble: asyncio.Event,
@@ -163,10 +175,11 @@ class WakeUps:
         if trouble is not self._trouble:
             return  # a connection that was dropped already
         if state == RealtimeSubscribeStates.SUBSCRIBED:
-            self.state = "joined"
+            self.state, self.reason = "joined", None
             self._refused = False
             self._tell(None)
             return
+        self.reason = self._told(error) or state.value
         refused = any(sign in str(error) for sign in _REFUSALS)
         if refused and not self._refused:
             logger.warning("Realtime refuses the topic %s; polling instead", topic)

@@ -1,0 +1,141 @@
+"""This machine: the state directory, the transcripts, and whether they can be watched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from conv_realtime.cli.checkup import Check, failed, ok, warning
+from conv_realtime.cli.instance import running
+from conv_realtime.edges import disk
+from conv_realtime.edges.checkpoints import make_state_dir
+from conv_realtime.edges.formats import known_formats, usual_paths
+from conv_realtime.edges.watch import Watcher
+from conv_realtime.errors import SourceError
+
+_SECRETS = ("instance.json", "session.json", "checkpoints.sqlite3", "supabase/keys.json")
+_LIMITS = Path("/proc/sys/fs/inotify")
+
+
+def state_directory(folder: Path) -> Check:
+    """Try to write into the state directory, and look who else may read its secrets."""
+    name = "state directory"
+    try:
+        make_state_dir(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"doctor")
+            file.flush()
+    except OSError as error:
+        return failed(
+            name,
+            f"{folder} cannot be written: {error.strerror or error}",
+            "free it, make it yours (chown), or choose another: CONV_REALTIME_STATE_DIR",
+        )
+    open_to = [path for path in (folder / secret for secret in _SECRETS) if _is_open(path)]
+    if open_to:
+        files = " ".join(str(path) for path in open_to)
+        return failed(
+            name, "others on this machine may read its secrets", f"run: chmod 600 {files}"
+        )
+    instance = running(folder)
+    busy = f"; process {instance.get('pid')} runs on it" if instance else ""
+    return ok(name, f"{folder} can be written{busy}", running=instance is not None)
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:
+        return False
+
+
+class Transcripts:
+    """The transcripts that would be read: where, and how many."""
+
+    def __init__(self, paths: Sequence[Path] | None) -> None:
+        self.formats = known_formats()
+        self.paths = list(paths) if paths else usual_paths(self.formats)
+        self.files: list[str] = []
+        self.bytes = 0
+
+    def find(self) -> Check:
+        """Look for them."""
+        name = "transcripts"
+        missing = [str(path) for path in self.paths if not path.expanduser().exists()]
+        there = [path for path in self.paths if path.expanduser().exists()]
+        where = ", ".join(map(str, self.paths))
+        try:
+            found = disk.walk(there, lambda path: any(f.is_named(path) for f in self.formats))
+        except SourceError as error:
+            return failed(name, str(error), "let this account read it, or leave it out")
+        self.files = found.files
+        self.bytes = sum(size for path in self.files if (size := _size(path)))
+        if not self.files:
+            return warning(
+                name,
+                f"none in {where}",
+                "name folders (conv-realtime doctor PATH), or see what `conv-realtime demo` does;"
+                " a server that only serves needs none",
+                files=0,
+            )
+        gone = f"; not there: {', '.join(missing)}" if missing else ""
+        says = f"{len(self.files)} files, {self.bytes / 1e6:.1f} MB in {where}{gone}"
+        return ok(name, says, files=len(self.files), bytes=self.bytes)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+async def watching(paths: Sequence[Path]) -> Check:
+    """Watch the folders for a moment, as `up` does."""
+    name = "watching"
+    there = [path for path in paths if path.expanduser().exists()]
+    if not there:
+        return ok(name, "nothing to watch yet")
+    folders = sum(1 for path in there for _ in os.walk(path.expanduser()))
+    limit = _limit("max_user_watches")
+    of = f" of {limit} that this system watches for a user" if limit else ""
+    with _silenced("conv_realtime.watch"):
+        async with Watcher(there) as watcher:
+            state = watcher.watching
+    facts = {"folders": folders, "max_user_watches": limit}
+    if state == "ok":
+        return ok(name, f"{folders} folders{of}", **facts)
+    instances = _limit("max_user_instances")
+    wanted = max(2 * folders, 524_288)
+    return failed(
+        name,
+        f"{folders} folders, and the system does not watch them all; it allows {limit} watches"
+        f" and {instances} instances, which other programs of this user share",
+        "run: sudo sysctl fs.inotify.max_user_instances=1024"
+        f" fs.inotify.max_user_watches={wanted} (and keep it in /etc/sysctl.d);"
+        " until then changes are found by looking, which takes longer",
+        **facts,
+    )
+
+
+def _limit(name: str) -> int | None:
+    try:
+        return int((_LIMITS / name).read_text())
+    except (OSError, ValueError):
+        return None  # another system than Linux
+
+
+@contextmanager
+def _silenced(name: str) -> Iterator[None]:
+    """Keep a log from saying what the check says."""
+    log = logging.getLogger(name)
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
