@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conv_realtime.bridge import Bridge as Bridge
     from conv_realtime.core.format import Format as Format
+    from conv_realtime.core.format import Head as Head
+    from conv_realtime.core.format import Machine as Machine
+    from conv_realtime.core.format import Recognised as Recognised
     from conv_realtime.core.json_lines import JsonLines as JsonLines
     from conv_realtime.core.json_lines import Noted as Noted
     from conv_realtime.core.json_lines import Said as Said
@@ -66,7 +69,7 @@ _HOMES = {
     "edges.store": "SupabaseStore",
     "edges.feed": "SupabaseFeed",
     "edges.live": "connect Live",
-    "core.format": "Format",
+    "core.format": "Format Machine Head Recognised",
     "core.json_lines": "JsonLines Said Noted",
     "core.rows": "Rows",
     "ports": "Store Feed",

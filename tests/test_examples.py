@@ -102,6 +102,15 @@ def test_the_handlers_show_answers(tmp_path: Path, environment: dict[str, str]) 
         eventually(answered)
 
 
+def test_a_custom_format_reads_its_files(tmp_path: Path) -> None:
+    """The program prints what was said in a file of its format."""
+    file = tmp_path / "one.parrot"
+    file.write_text('{"by": "me", "says": "hi"}\n{"by": "parrot", "says": "hi hi"}\n')
+    command = [sys.executable, "examples/custom_format.py", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "user: hi\nassistant: hi hi\n"
+
+
 def test_the_tests_of_somebody_elses_project_pass(tmp_path: Path) -> None:
     """Run as they would run them: with the plugin alone, two at a time."""
     project = shutil.copytree(

@@ -179,9 +179,10 @@ async def test_the_python_client_of_the_readme_keeps_rows() -> None:
 
 @pytest.mark.parametrize("number", range(2, len(_blocks("python"))))
 def test_the_other_python_blocks_run(number: int) -> None:
-    """Each runs to its end in a process of its own."""
-    block = _blocks("python")[number]
-    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True, timeout=60)
+    """Each runs to its end in a process of its own, with the examples beside it."""
+    command = [sys.executable, "-W", "error", "-c", _blocks("python")[number]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples")}
+    subprocess.run(command, check=True, timeout=60, env=environment)
 
 
 @pytest.mark.node

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from conv_realtime.testing.bridging import bridge as bridge
     from conv_realtime.testing.faults import Fault as Fault
     from conv_realtime.testing.faults import Faults as Faults
+    from conv_realtime.testing.formats.contract import FormatContract as FormatContract
+    from conv_realtime.testing.formats.contract import check_format as check_format
     from conv_realtime.testing.lines import SESSION as SESSION
     from conv_realtime.testing.lines import claude_line as claude_line
     from conv_realtime.testing.memory_store import MemoryStore as MemoryStore
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "bridging": "OWNER TestBridge bridge",
     "faults": "Fault Faults",
+    "formats.contract": "FormatContract check_format",
     "lines": "SESSION claude_line",
     "memory_store": "MemoryStore",
     "supabase": "SupabaseLocal SupabaseServer supabase_local",

@@ -41,10 +41,14 @@ def test_their_tests_pass(tmp_path: Path) -> None:
     assert "4 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("text", [README, LOCAL], ids=["testing", "local"])
-def test_their_programs_run(text: str, tmp_path: Path) -> None:
-    """The block for people without pytest, and the one that keeps its data."""
-    (program,) = (block for block in blocks(text) if "asyncio.run" in block)
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [(README, "asyncio.run"), (README, "check_format"), (LOCAL, "asyncio.run")],
+    ids=["testing", "formats", "local"],
+)
+def test_their_programs_run(text: str, calls: str, tmp_path: Path) -> None:
+    """The blocks for people without pytest, and the one that keeps its data."""
+    (program,) = (block for block in blocks(text) if calls in block)
     command = [sys.executable, "-W", "error", "-c", program]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
 

@@ -269,7 +269,7 @@ class ClaudeTranscript(LogTranscript):
     def _note_answer(
         self, fold: ConversationFold, fields: Mapping[str, Any], found: list[content.Block]
     ) -> None:
-        stop = mapping(fields.get("message")).get("stop_reason")
+        stop = text(mapping(fields.get("message")).get("stop_reason"))
         spoke = bool(found) and found[-1].get("type") == "text"
         if stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
             fold.is_at("active", "working")

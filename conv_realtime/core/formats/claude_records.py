@@ -54,12 +54,12 @@ def when(record: Mapping[str, Any]) -> datetime | None:
 
 def makes_message(record: Mapping[str, Any]) -> bool:
     """Return whether the record has a row of its own, alone or merged with others."""
-    kind = record.get("type")
+    kind = str(record.get("type"))
     if kind in ("user", "assistant"):
         return True
     if kind == "system":
         shown = text(record.get("content")) or record.get("subtype") == "api_error"
-        return bool(shown) and record.get("subtype") not in _HIDDEN_SYSTEM
+        return bool(shown) and str(record.get("subtype")) not in _HIDDEN_SYSTEM
     if kind == "attachment":
         return mapping(record.get("attachment")).get("type") == "queued_command"
     return kind not in _STATE_TYPES and text(record.get("uuid")) is not None

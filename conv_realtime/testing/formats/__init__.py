@@ -1,0 +1,1 @@
+"""The contract of transcript formats, for your own: `check_format` and `FormatContract`."""

@@ -1,0 +1,19 @@
+"""Every format that comes with the package holds to the contract that is asked of users' own."""
+
+from __future__ import annotations
+
+import pytest
+
+from conv_realtime.core.format import Format
+from conv_realtime.core.formats import BUILT_IN
+from conv_realtime.testing import FormatContract
+from conv_realtime.testing.formats.contract import CHECKS
+from conv_realtime.testing.formats.examples import FOLDER
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("form", BUILT_IN, ids=lambda form: form.source)
+def test_a_built_in_format_holds(form: Format, check: str) -> None:
+    """Each has examples, and passes every check."""
+    values = {"format": form, "examples": FOLDER / form.source}
+    getattr(type("Contract", (FormatContract,), values)(), check)()
