@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha1
+from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -38,6 +40,13 @@ def _id(*parts: str) -> UUID:
 
 
 @lru_cache(maxsize=1024)
+def _message_ids(conversation: str) -> Any:
+    """Return the hash of what the ids of a conversation's messages have in common."""
+    begun = json.dumps(["message", conversation], separators=(",", ":"))[:-1]
+    return sha1(NAMESPACE.bytes + begun.encode() + b",", usedforsecurity=False)
+
+
+@lru_cache(maxsize=1024)
 def project_id(owner: UUID | str, machine: str, path: str) -> UUID:
     """Return the id of the project at `path` on `machine`."""
     return _id("project", str(owner).lower(), machine, path)
@@ -53,7 +62,10 @@ def conversation_id(
 
 def message_id(conversation: UUID | str, native: str) -> UUID:
     """Return the id of a message; `native` is the transcript's own id, or `"@"` + position."""
-    return _id("message", str(conversation).lower(), native)
+    # The same as _id("message", conversation, native), at half the cost.
+    rest = _message_ids(str(conversation).lower()).copy()
+    rest.update(encode_basestring_ascii(native).encode() + b"]")
+    return UUID(bytes=rest.digest()[:16], version=5)
 
 
 class _Row(BaseModel):

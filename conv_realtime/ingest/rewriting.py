@@ -139,6 +139,8 @@ async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> No
 
 def _foreign(follower: Follower, known: Known) -> int:
     """Return the highest revision of live messages that the file does not state, or 0."""
+    if not known:
+        return 0
     stated = follower.rows.all_stated()
     live = (pair for row in known.values() for pair in row.live.items())
     return max((revision for id, revision in live if id not in stated), default=0)
@@ -157,7 +159,7 @@ def _base(follower: Follower, known: Known) -> int | None:
     differences: list[int] = []
     there = 0
     for id, fold in follower.rows.conversations():
-        if (row := known.get(id)) is None:
+        if (row := known.get(id)) is None:  # nearly always: the file is new
             continue
         there += len(row.live) + len(row.deleted)
         for message, entry in follower.rows.stated(fold).items():

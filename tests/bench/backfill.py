@@ -1,0 +1,237 @@
+"""How fast history gets into the local Supabase, beside what the requests alone cost.
+
+    python -m tests.bench.backfill [--files 40] [--messages 1000] [--rounds 3]
+
+The same transcripts three ways, each under an owner of its own, in turns: `Ingest.backfill`; the
+same rows, made and encoded beforehand, posted with as many requests at a time and nothing else; and
+one request a message with supabase-py, as a program does that writes each line when it comes
+(of some of the files, since it takes long).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import orjson
+from supabase import acreate_client
+
+from conv_realtime import Ingest, Settings, testing
+from conv_realtime.core.formats.claude_code import ClaudeCode
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.rows import Identity
+from conv_realtime.models import Row
+from tests.bench.local_realtime import server
+
+MACHINE = "bench"
+ONE_AT_A_TIME = 500
+WORDS = [f"word{number:03}" for number in range(400)]
+
+
+def write_transcripts(folder: Path, files: int, messages: int) -> list[Path]:
+    """Writes old transcripts of prompts and answers, about a kilobyte a line."""
+    draw = random.Random(files * messages)
+    begun = datetime(2025, 1, 1, tzinfo=UTC)
+    paths = []
+    for number in range(files):
+        session = str(UUID(int=draw.getrandbits(128), version=4))
+        path = folder / f"project-{number % 7}" / f"{session}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for place in range(messages):
+                text = " ".join(draw.choices(WORDS, k=draw.randint(10, 180)))
+                at = (begun + timedelta(seconds=place)).isoformat().replace("+00:00", "Z")
+                role = "assistant" if place % 2 else "user"
+                line = testing.claude_line(text, role, session=session, timestamp=at)
+                file.write(line)
+        paths.append(path)
+    return paths
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The local Supabase: its URL and its secret key."""
+
+    url: str
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request needs to write history."""
+        return {
+            "apikey": self.key,
+            "Authorization": f"Bearer {self.key}",
+            "Content-Type": "application/json",
+            "Prefer": "resolution=merge-duplicates,return=minimal",
+            "x-conv-realtime-history": "1",
+        }
+
+
+def settings_of(target: Target, owner: UUID, state: Path) -> Settings:
+    """Gives the settings of a backfill for `owner`."""
+    return Settings.load(
+        supabase_url=target.url,
+        supabase_key=target.key,
+        owner_id=owner,
+        machine=MACHINE,
+        state_dir=state,
+    )
+
+
+async def backfill(target: Target, paths: Sequence[Path]) -> float:
+    """Gives the seconds that the library takes, from its start."""
+    with tempfile.TemporaryDirectory() as state:
+        begun = time.perf_counter()
+        async with Ingest(settings=settings_of(target, uuid4(), Path(state))) as ingest:
+            summary = await ingest.backfill(paths)
+        took = time.perf_counter() - begun
+    assert summary.messages == summary.changed - summary.files - len({p.parent for p in paths}) or (
+        summary.messages
+    ), summary
+    return took
+
+
+def prepare(paths: Sequence[Path], owner: UUID) -> list[list[tuple[str, bytes]]]:
+    """Gives the requests of each file, table and body, as the library would make them."""
+    identity, sanitizer, files = Identity(owner, MACHINE), Sanitizer(), []
+    defaults = Settings.load(supabase_url="http://127.0.0.1", owner_id=owner)
+    for path in paths:
+        follower = Follower(str(path), ClaudeCode(), identity, sanitizer)
+        requests: list[tuple[str, bytes]] = []
+        with OpenFile(str(path)) as file:
+            while follower.read(file):
+                pass
+            while batch := follower.next_batch(
+                follower.sent, file, defaults.batch_rows, defaults.batch_bytes
+            ):
+                follower.advance(follower.sent, batch)
+                requests += _bodies(batch)
+        files.append(requests)
+    return files
+
+
+def _bodies(batch: Batch) -> list[tuple[str, bytes]]:
+    groups: list[tuple[str, Sequence[Row]]] = [
+        ("projects", batch.projects),
+        ("conversations", batch.stubs),
+        ("messages", batch.messages),
+        ("conversations", batch.totals),
+    ]
+    return [
+        (table, orjson.dumps([row.to_row() for row in rows])) for table, rows in groups if rows
+    ]
+
+
+async def post(target: Target, files: list[list[tuple[str, bytes]]], at_a_time: int) -> float:
+    """Gives the seconds that the requests take, so many files at a time."""
+    waiting = list(files)
+
+    async def work(http: httpx.AsyncClient) -> None:
+        while waiting:
+            for table, body in waiting.pop():
+                query = {"on_conflict": "id,owner_id"}
+                answer = await http.post(f"/rest/v1/{table}", params=query, content=body)
+                answer.raise_for_status()
+
+    begun = time.perf_counter()
+    async with httpx.AsyncClient(
+        base_url=target.url, headers=target.headers, timeout=60
+    ) as http, asyncio.TaskGroup() as group:
+        for _ in range(at_a_time):
+            group.create_task(work(http))
+    return time.perf_counter() - begun
+
+
+async def one_at_a_time(target: Target, files: list[list[tuple[str, bytes]]]) -> float:
+    """Gives the seconds for each message, written by a request of its own."""
+    client = await acreate_client(target.url, target.key)
+    written, took = 0, 0.0
+    for requests in files:
+        for table, body in requests:
+            rows: list[dict[str, Any]] = orjson.loads(body)
+            if table != "messages":
+                await client.table(table).upsert(rows, on_conflict="id,owner_id").execute()
+                continue
+            for row in rows:
+                if written >= ONE_AT_A_TIME:
+                    return took / written
+                begun = time.perf_counter()
+                await client.table(table).upsert(row, on_conflict="id,owner_id").execute()
+                took += time.perf_counter() - begun
+                written += 1
+    return took / written
+
+
+@asynccontextmanager
+async def supabase() -> AsyncIterator[Target]:
+    """Runs a local Supabase in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (_, said):
+        yield Target(said["supabase_url"], said["secret_key"])
+
+
+async def measure(files: int, messages: int, rounds: int) -> dict[str, Any]:
+    """Gives the medians of some rounds."""
+    library, alone, single, cpu = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_transcripts(Path(folder), files, messages)
+        size = sum(path.stat().st_size for path in paths)
+        async with supabase() as target:
+            for number in range(rounds):
+                steps = [0, 1] if number % 2 else [1, 0]
+                for step in steps:
+                    if step:
+                        before = resource.getrusage(resource.RUSAGE_SELF)
+                        library.append(await backfill(target, paths))
+                        after = resource.getrusage(resource.RUSAGE_SELF)
+                        cpu.append(after.ru_utime + after.ru_stime - before.ru_utime
+                                   - before.ru_stime)
+                    else:
+                        prepared = prepare(paths, uuid4())
+                        alone.append(await post(target, prepared, 4))
+                single.append(await one_at_a_time(target, prepare(paths[:2], uuid4())))
+    count = files * messages
+    ours = statistics.median(library)
+    return {
+        "messages": count,
+        "megabytes": round(size / 1e6, 1),
+        "backfill_seconds": round(ours, 2),
+        "backfill_cpu_seconds": round(statistics.median(cpu), 2),
+        "messages_per_second": round(count / ours),
+        "posting_alone_seconds": round(statistics.median(alone), 2),
+        "ratio_to_posting_alone": round(ours / statistics.median(alone), 2),
+        "times_faster_than_one_at_a_time": round(
+            statistics.median(single) / (ours / count), 1
+        ),
+    }
+
+
+def main() -> None:
+    """Prints one line a figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--files", type=int, default=40)
+    parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    found = asyncio.run(measure(options.files, options.messages, options.rounds))
+    for name, value in found.items():
+        print(f"{name:34}{value:>12}")
+
+
+if __name__ == "__main__":
+    main()
