@@ -89,6 +89,7 @@ class Ingest(Upkeep):
         self._schema_fault: str | None = None
         self._paths: list[Path] = []
         self._replaced_by: str | None = None
+        self._caught_up = False
 
     # Life ----------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Ingest(Upkeep):
     async def _run_until_replaced(self) -> bool:
         """Run; return False when another database has to be sent everything."""
         desk, tender = self._opened
-        replaced = False
+        replaced = self._caught_up = False
         try:
             async with Watcher(self._paths) as watcher, tender.running() as tasks:
                 self._waker = waker = Waker(desk, tender, watcher, self._paths)
@@ -170,6 +171,7 @@ class Ingest(Upkeep):
                 tasks.create_task(self._watch_database(), name="database")
                 tasks.create_task(self._watch_state(), name="state directory")
                 await catch_up(desk, tender, await waker.files(), resting=False)
+                self._caught_up = True
         except* DatabaseReplacedError:
             logger.warning("the database is another one now; sending everything to it")
             replaced = True
@@ -213,6 +215,11 @@ class Ingest(Upkeep):
         return summary
 
     # What others see -----------------------------------------------------------------------
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether `run` has judged, and sent, every file that was there when it began."""
+        return self._caught_up
 
     @property
     def transcripts(self) -> Self:

@@ -133,9 +133,7 @@ def _bodies(batch: Batch) -> list[tuple[str, bytes]]:
         ("messages", batch.messages),
         ("conversations", batch.totals),
     ]
-    return [
-        (table, orjson.dumps([row.to_row() for row in rows])) for table, rows in groups if rows
-    ]
+    return [(table, orjson.dumps([row.to_row() for row in rows])) for table, rows in groups if rows]
 
 
 async def post(target: Target, files: list[list[tuple[str, bytes]]], at_a_time: int) -> float:
@@ -150,9 +148,10 @@ async def post(target: Target, files: list[list[tuple[str, bytes]]], at_a_time: 
                 answer.raise_for_status()
 
     begun = time.perf_counter()
-    async with httpx.AsyncClient(
-        base_url=target.url, headers=target.headers, timeout=60
-    ) as http, asyncio.TaskGroup() as group:
+    async with (
+        httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=60) as http,
+        asyncio.TaskGroup() as group,
+    ):
         for _ in range(at_a_time):
             group.create_task(work(http))
     return time.perf_counter() - begun
@@ -199,8 +198,9 @@ async def measure(files: int, messages: int, rounds: int) -> dict[str, Any]:
                         before = resource.getrusage(resource.RUSAGE_SELF)
                         library.append(await backfill(target, paths))
                         after = resource.getrusage(resource.RUSAGE_SELF)
-                        cpu.append(after.ru_utime + after.ru_stime - before.ru_utime
-                                   - before.ru_stime)
+                        cpu.append(
+                            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                        )
                     else:
                         prepared = prepare(paths, uuid4())
                         alone.append(await post(target, prepared, 4))
@@ -215,9 +215,7 @@ async def measure(files: int, messages: int, rounds: int) -> dict[str, Any]:
         "messages_per_second": round(count / ours),
         "posting_alone_seconds": round(statistics.median(alone), 2),
         "ratio_to_posting_alone": round(ours / statistics.median(alone), 2),
-        "times_faster_than_one_at_a_time": round(
-            statistics.median(single) / (ours / count), 1
-        ),
+        "times_faster_than_one_at_a_time": round(statistics.median(single) / (ours / count), 1),
     }
 
 

@@ -1,0 +1,119 @@
+"""How long until all is known again after a restart, beside a bare walk over the folders.
+
+    python -m tests.bench.start [--folders 5000] [--files 20000] [--rounds 5]
+
+Transcripts that were sent before and did not change since. In turns: a walk that looks at every
+file with `os.scandir` and nothing else, the library's backfill, and its watching until every file
+was judged. The store answers at once, so that what is measured is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from conv_realtime import Ingest, Settings, testing
+
+OWNER = UUID("aaaaaaaa-0000-4000-8000-000000000001")
+READY_SECONDS = 120.0
+
+
+def write_transcripts(folder: Path, folders: int, files: int) -> None:
+    """Writes transcripts of two lines each, all old enough to be at rest."""
+    old = time.time() - 3600
+    for number in range(files):
+        place = folder / f"project-{number % folders:05}"
+        place.mkdir(exist_ok=True)
+        session = str(uuid4())
+        path = place / f"{session}.jsonl"
+        path.write_bytes(
+            testing.claude_line("a question", session=session)
+            + testing.claude_line("an answer", "assistant", session=session)
+        )
+        os.utime(path, (old, old))
+
+
+def bare_walk(folder: str) -> int:
+    """Gives how many files there are, each one's state read."""
+    count, waiting = 0, [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    entry.stat()
+                    count += 1
+    return count
+
+
+def ingest_of(folder: Path, state: Path, store: Any) -> Ingest:
+    """Gives an ingest of the folder with its checkpoints in `state`."""
+    settings = Settings.load(paths=[folder], state_dir=state, owner_id=OWNER, machine="bench")
+    return Ingest(store=store, settings=settings)
+
+
+async def backfill(folder: Path, state: Path, store: Any) -> float:
+    """Gives the seconds of a backfill that finds nothing new."""
+    begun = time.perf_counter()
+    async with ingest_of(folder, state, store) as ingest:
+        await ingest.backfill()
+    return time.perf_counter() - begun
+
+
+async def watch(folder: Path, state: Path, store: Any, files: int) -> float:
+    """Gives the seconds until every file has been judged and all folders are watched."""
+    begun = time.perf_counter()
+    async with ingest_of(folder, state, store) as ingest, asyncio.timeout(READY_SECONDS):
+        running = asyncio.create_task(ingest.run())
+        while not ingest.caught_up:
+            await asyncio.sleep(0.005)
+        took = time.perf_counter() - begun
+        assert ingest.health()["files"] == files, ingest.health()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    return took
+
+
+async def measure(folders: int, files: int, rounds: int) -> dict[str, Any]:
+    """Gives the medians of some rounds, in seconds."""
+    found: dict[str, list[float]] = {"bare walk": [], "backfill": [], "watching": []}
+    with tempfile.TemporaryDirectory() as root, tempfile.TemporaryDirectory() as state:
+        write_transcripts(Path(root), folders, files)
+        store = testing.MemoryStore()
+        await backfill(Path(root), Path(state), store)
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            assert bare_walk(root) == files
+            found["bare walk"].append(time.perf_counter() - begun)
+            found["backfill"].append(await backfill(Path(root), Path(state), store))
+            found["watching"].append(await watch(Path(root), Path(state), store, files))
+    walk = statistics.median(found["bare walk"])
+    return {
+        name: (round(statistics.median(took), 3), round(statistics.median(took) / walk, 1))
+        for name, took in found.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints one line a way: seconds, and how many walks that is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--folders", type=int, default=5000)
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    found = asyncio.run(measure(options.folders, options.files, options.rounds))
+    for name, (seconds, walks) in found.items():
+        print(f"{name:12}{seconds:>10} s{walks:>8} x the bare walk")
+
+
+if __name__ == "__main__":
+    main()
