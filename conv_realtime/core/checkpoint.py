@@ -8,11 +8,12 @@ which only say when to look.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
+
+from conv_realtime.core.format import Recognised
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
+class FileStat(NamedTuple):
     """What the file system says of a file."""
 
     device: int
@@ -37,6 +38,7 @@ class Checkpoint:
         foreign: the highest revision of messages that the database had before this file was
             first sent and that it does not state: a larger copy's, not ours to take back.
         messages, conversations: how many the file stated when it was judged last.
+        known: what the file is, so that it need not be read to tell.
     """
 
     stat: FileStat | None = None
@@ -49,6 +51,7 @@ class Checkpoint:
     foreign: int = 0
     messages: int = 0
     conversations: int = 0
+    known: Recognised | None = None
 
     def acknowledged(self, mark: tuple[int, int]) -> Self:
         """Return the checkpoint moved to `mark`, a position and the CRC before it."""

@@ -20,11 +20,11 @@ class Found:
     """What lies below some paths.
 
     Attributes:
-        files: absolute paths of what can be a transcript, sorted.
+        stats: what can be a transcript: the state of each file, by absolute path.
         links: linked folders that were walked as well; a watcher has to be told of them.
     """
 
-    files: list[str] = field(default_factory=list)
+    stats: dict[str, FileStat] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
 
 
@@ -40,7 +40,7 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
         SourceError: one of `paths` cannot be read at all. Folders below that cannot be read
             are left out.
     """
-    found: set[str] = set()
+    found: dict[str, FileStat] = {}
     walked: set[str] = set()
     linked: list[str] = []
     for path in paths:
@@ -52,8 +52,8 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
         if modes.S_ISDIR(top.st_mode):
             walked.add(os.path.realpath(place))
             _walk(place, wanted, found, linked)
-        else:
-            found.add(place)
+        elif (state := _state(top)) is not None:
+            found[place] = state
     links: list[str] = []
     while linked:
         link = linked.pop()
@@ -62,15 +62,25 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
             walked.add(real)
             links.append(link)
             _walk(link, wanted, found, linked)
-    return Found(sorted(found), sorted(links))
+    return Found(found, sorted(links))
 
 
-def _walk(place: str, wanted: Callable[[str], bool], found: set[str], linked: list[str]) -> None:
-    for folder, folders, names in os.walk(place):
-        files = (os.path.join(folder, name) for name in names)
-        found.update(path for path in files if wanted(path))
-        paths = (os.path.join(folder, name) for name in folders)
-        linked.extend(path for path in paths if os.path.islink(path))
+def _walk(
+    place: str, wanted: Callable[[str], bool], found: dict[str, FileStat], linked: list[str]
+) -> None:
+    waiting = [place]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif entry.is_symlink() and os.path.isdir(entry.path):
+                        linked.append(entry.path)
+                    elif wanted(entry.path) and (state := stat(entry.path)) is not None:
+                        found[entry.path] = state
+        except OSError:  # closed to us, or gone meanwhile
+            continue
 
 
 def _holds(folder: str, path: str) -> bool:
@@ -84,6 +94,10 @@ def stat(path: str) -> FileStat | None:
         found = os.stat(path)
     except OSError:
         return None
+    return _state(found)
+
+
+def _state(found: os.stat_result) -> FileStat | None:
     if not modes.S_ISREG(found.st_mode):
         return None
     return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

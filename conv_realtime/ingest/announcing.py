@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import TOKEN_FIELDS, Change, Conversation, Message, Project
@@ -16,11 +17,29 @@ from conv_realtime.ports import Sink
 _ACTIVE = timedelta(hours=24)
 
 
+class Shown:
+    """A conversation that is known, the path that states it and the project that it is of."""
+
+    __slots__ = ("_row", "path", "project_id")
+
+    def __init__(self, path: str, project_id: UUID | None, row: Conversation | str) -> None:
+        self.path = path
+        self.project_id = project_id
+        self._row = row
+
+    @property
+    def row(self) -> Conversation:
+        """Its row. Of an earlier run it is parsed now: nobody may ever want it."""
+        if isinstance(self._row, str):
+            self._row = Conversation.model_validate_json(self._row)
+        return self._row
+
+
 class Announcer:
     """Tells a sink of what the files say, before the database has it.
 
     Attributes:
-        rows: every conversation announced or remembered, by id, with the path that states it.
+        rows: every conversation announced or remembered, by id.
     """
 
     def __init__(
@@ -28,7 +47,7 @@ class Announcer:
     ) -> None:
         self._sink = sink
         self._clock = clock
-        self.rows: dict[UUID, tuple[str, Conversation]] = {}
+        self.rows: dict[UUID, Shown] = {}
         self._counts: Counter[UUID | None] = Counter()
         self._projects: set[UUID] = set()
 
@@ -37,10 +56,13 @@ class Announcer:
         """Whether anybody listens."""
         return self._sink is not None
 
-    def remember(self, rows: Iterable[tuple[str, Conversation]]) -> None:
+    def remember(self, kept: Iterable[KeptConversation]) -> None:
         """Take conversations that an earlier run has seen: they are no news."""
-        for path, row in rows:
-            self._keep(path, row)
+        projects: dict[str, UUID] = {}
+        for id, path, project, row in kept:
+            if project is not None and project not in projects:
+                projects[project] = UUID(project)
+            self._keep(id, Shown(path, projects[project] if project else None, row))
 
     def announce(self, follower: Follower, batch: Batch) -> None:
         """Publish a batch: new conversations first, messages as they came, totals last."""
@@ -49,7 +71,7 @@ class Announcer:
         totals = {row.id: row for row in batch.totals}
         begun = [totals.pop(stub.id, stub) for stub in batch.stubs]
         for row in (*begun, *totals.values()):
-            self._keep(follower.path, row)
+            self._keep(row.id, Shown(follower.path, row.project_id, row))
         changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
         changes += [Change(row, row.id in batch.created) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)
@@ -100,22 +122,22 @@ class Announcer:
 
     def drop(self, conversation: UUID) -> None:
         """Name a conversation no more."""
-        _, row = self.rows.pop(conversation, (None, None))
-        if row is not None:
-            self._counts[row.project_id] -= 1
+        shown = self.rows.pop(conversation, None)
+        if shown is not None:
+            self._counts[shown.project_id] -= 1
 
     def file_changed(self, path: str, change: str, size: int) -> None:
         """Pass on that a file changed."""
         if self._sink is not None:
             self._sink.file_changed(path, change, size)
 
-    def _keep(self, path: str, row: Conversation) -> None:
-        known = self.rows.get(row.id)
-        if known is None or known[1].project_id != row.project_id:
-            self._counts[row.project_id] += 1
+    def _keep(self, id: UUID, shown: Shown) -> None:
+        known = self.rows.get(id)
+        if known is None or known.project_id != shown.project_id:
+            self._counts[shown.project_id] += 1
             if known is not None:
-                self._counts[known[1].project_id] -= 1
-        self.rows[row.id] = (path, row)
+                self._counts[known.project_id] -= 1
+        self.rows[id] = shown
 
     def _counted(self, row: Project) -> Project:
         recent = row.updated_at is not None and self._clock() - row.updated_at < _ACTIVE

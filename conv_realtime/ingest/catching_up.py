@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conv_realtime.core.checkpoint import FileStat
-from conv_realtime.edges import disk
+from conv_realtime.edges import heap
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
+from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Skipped
+
+_A_HOP = 64
+"""How many files' first bytes are read in one go on a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +68,47 @@ async def catch_up(
         resting: whether to take every file as at rest.
         done: called after each file with its path.
     """
-    sizes = {path: stat.size for path, stat in stats.items()}
-    for path in sizes:  # who owns what depends on all files, not on their order
-        with contextlib.suppress(SourceError):  # told when it is looked at
-            await asyncio.to_thread(desk.shelf.recognise, path, resting=resting)
-    # Whoever waits for the first look wants what is going on now before last year's files.
-    waiting = sorted(stats, key=lambda path: stats[path].mtime_ns)
-    total, files = sum(sizes.values()), len(sizes)
+    shelf = desk.shelf
+    with heap.growing():
+        recalled = {path for path, stat in stats.items() if shelf.recall(path, stat)}
+    unknown = [path for path in stats if path not in recalled]
+    for start in range(0, len(unknown), _A_HOP):
+        await asyncio.to_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
+    total, files = sum(stat.size for stat in stats.values()), len(stats)
     progress = Progress(0, total, 0, files)
 
-    async def work() -> None:
+    def is_done(path: str) -> None:
         nonlocal progress
+        size = progress.done_bytes + stats[path].size
+        progress = Progress(size, total, progress.done_files + 1, files)
+        done(path, progress)
+
+    # Who owns what depends on all files, not on their order: only now is it known who is alone.
+    settled = {path for path in recalled if shelf.is_alone(path)} - desk.resends
+    for path in settled:
+        is_done(path)
+    # Whoever waits for the first look wants what is going on now before last year's files.
+    waiting = sorted(stats.keys() - settled, key=lambda path: stats[path].mtime_ns)
+
+    async def work() -> None:
         while waiting:
             path = waiting.pop()
             await tender.catch_up(path, resting=resting)
-            size = progress.done_bytes + sizes[path]
-            progress = Progress(size, total, progress.done_files + 1, files)
-            done(path, progress)
+            is_done(path)
 
     async with asyncio.TaskGroup() as workers:
-        for number in range(min(desk.settings.concurrency, files)):
+        for number in range(min(desk.settings.concurrency, len(waiting))):
             workers.create_task(work(), name=f"catch up {number}")
 
 
-def count(desk: Desk, path: str, summary: Summary) -> None:
-    """Add a file that was looked at to `summary`."""
+def _recognise(shelf: Shelf, paths: Sequence[str], resting: bool) -> None:
+    for path in paths:
+        with contextlib.suppress(SourceError):  # told when it is looked at
+            shelf.recognise(path, resting=resting)
+
+
+def count(desk: Desk, path: str, size: int, summary: Summary) -> None:
+    """Add a file of `size` bytes that was looked at to `summary`."""
     book = desk.shelf.book(path)
     if book.owner is not None:
         summary.skips.append(Skipped(path, f"copy of {book.owner}"))
@@ -100,9 +120,8 @@ def count(desk: Desk, path: str, summary: Summary) -> None:
         reason = book.recognised if isinstance(book.recognised, str) else "no record in it"
         summary.skips.append(Skipped(path, reason))
         return
-    stat = disk.stat(path)
     summary.files += 1
-    summary.bytes += stat.size if stat else 0
+    summary.bytes += size
     checkpoint = desk.shelf.checkpoints.get(path)
     if checkpoint is not None:
         summary.messages += checkpoint.messages

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.core.format import Recognised
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
@@ -132,6 +133,8 @@ class Desk:
     def save(self, path: str, checkpoint: Checkpoint, follower: Follower | None = None) -> None:
         """Keep a checkpoint in memory and on disk, with the conversations of `follower`."""
         forgotten = self.checkpoints.letters.forgotten
+        known = self.shelf.book(path).recognised
+        checkpoint = replace(checkpoint, known=known if isinstance(known, Recognised) else None)
         rows = follower.rows if follower else None
         kept = (
             [rows.conversation(fold) for id, fold in rows.conversations() if id not in forgotten]

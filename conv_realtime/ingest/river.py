@@ -19,7 +19,7 @@ from uuid import UUID
 import jwt
 
 from conv_realtime.core.format import Format
-from conv_realtime.edges import disk
+from conv_realtime.edges import disk, heap
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import known_formats, usual_paths
 from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
@@ -199,16 +199,17 @@ class Ingest(Upkeep):
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
 
+        found = disk.Found()
+
         def done(path: str, progress: Progress) -> None:
-            count(desk, path, summary)
+            count(desk, path, found.stats[path].size, summary)
             if on_progress is not None:
                 on_progress(progress)
 
         with plain_errors():
             found = await asyncio.to_thread(disk.walk, self._paths, desk.shelf.is_named)
-            stats = await asyncio.to_thread(disk.stats, found.files)
             async with tender.running():
-                await catch_up(desk, tender, stats, resting=True, done=done)
+                await catch_up(desk, tender, found.stats, resting=True, done=done)
                 await self._send_again()
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
@@ -286,12 +287,13 @@ class Ingest(Upkeep):
             desk.checkpoints.met_database(self._replaced_by)
             self._replaced_by = None
         desk.shelf.checkpoints.clear()
-        desk.shelf.checkpoints.update(desk.checkpoints.load())
+        with heap.growing():
+            desk.shelf.checkpoints.update(desk.checkpoints.load())
+            desk.announcer.remember(desk.checkpoints.conversations())
         for book in desk.shelf.books.values():
             book.follower = None
         desk.sender.forget_projects()
         self._know_letters()
-        desk.announcer.remember(desk.checkpoints.conversations())
 
     def _know_letters(self) -> None:
         """Take over what the state directory says of dead letters, and of what is forgotten."""

@@ -95,6 +95,30 @@ class Shelf:
             raise SourceError(path, "it is no transcript any more")
         return book.form
 
+    def recall(self, path: str, stat: FileStat) -> bool:
+        """Take what a file is from its checkpoint, where it has not changed since.
+
+        Returns:
+            Whether it is judged and acknowledged as it is.
+        """
+        checkpoint, book = self.checkpoints.get(path), self.book(path)
+        if checkpoint is None or checkpoint.stat != stat or book.follower is not None:
+            return False
+        if book.recognised is None and (known := checkpoint.known) is not None:
+            form = next((form for form in self.formats if form.source == known.source), None)
+            if form is not None:
+                self._file(book, form, known)
+        return book.key is not None
+
+    def is_alone(self, path: str) -> bool:
+        """Return whether no other file is known to state the same conversation."""
+        key = self.book(path).key
+        return key is not None and len(self._by_key[key]) == 1
+
+    def _file(self, book: Book, form: Format, known: Recognised) -> None:
+        book.form, book.recognised = form, known
+        self._by_key.setdefault((known.source, known.session, known.agent), set()).add(book.path)
+
     def recognise(self, path: str, *, resting: bool) -> Book:
         """Read what a file is from its first bytes, once it can be told.
 
@@ -111,11 +135,9 @@ class Shelf:
             head = Head(data, whole=len(data) == book.looked_at.size, resting=resting)
             found = recognise(self.formats, PurePath(path), head)
             if isinstance(found, tuple):
-                book.form, book.recognised = found
+                self._file(book, *found)
             else:
                 book.recognised = found
-            if (key := book.key) is not None:
-                self._by_key.setdefault(key, set()).add(path)
         return book
 
     def settle_owner(self, book: Book) -> str | None:

@@ -26,7 +26,7 @@ def conversations(desk: Desk) -> Sequence[Conversation]:
     """
     letters = desk.checkpoints.letters
     hidden = letters.faults.keys() | letters.forgotten
-    rows = [row for _, row in desk.announcer.rows.values() if row.id not in hidden]
+    rows = [shown.row for id, shown in desk.announcer.rows.items() if id not in hidden]
     rows.sort(key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0)
     return rows
 
@@ -34,10 +34,11 @@ def conversations(desk: Desk) -> Sequence[Conversation]:
 async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) -> Sequence[Message]:
     """Return the last messages of a conversation, by `seq`; none if its file is gone."""
     letters = desk.checkpoints.letters
-    path, _ = desk.announcer.rows.get(conversation, (None, None))
+    shown = desk.announcer.rows.get(conversation)
     hidden = conversation in letters.faults or conversation in letters.forgotten
-    if path is None or last <= 0 or hidden:
+    if shown is None or last <= 0 or hidden:
         return []
+    path = shown.path
     book = desk.shelf.book(path)
     async with book.lock:
         try:
@@ -56,8 +57,9 @@ async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> Non
     letters = desk.checkpoints.letters
     letters.forget(forgotten)
     for conversation in letters.forgotten & desk.announcer.rows.keys():
-        path, row = desk.announcer.rows[conversation]
-        revisions = await _revisions(desk, tender, path, conversation)
+        shown = desk.announcer.rows[conversation]
+        row = shown.row
+        revisions = await _revisions(desk, tender, shown.path, conversation)
         desk.announcer.drop(conversation)
         desk.announcer.withdraw(
             row.model_copy(update={"revision": row.revision + 1}),

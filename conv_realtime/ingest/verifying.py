@@ -72,7 +72,8 @@ async def verify(desk: Desk, paths: Sequence[Path]) -> AsyncIterator[Verified]:
         SourceError: one of `paths` cannot be read at all.
         StoreError: see `Sender.ask`.
     """
-    found = (await asyncio.to_thread(disk.walk, paths, desk.shelf.is_named)).files
+    walked = await asyncio.to_thread(disk.walk, paths, desk.shelf.is_named)
+    found = sorted(walked.stats)
     for path in found:  # who owns what depends on all files
         with suppress(SourceError):
             await asyncio.to_thread(desk.shelf.recognise, path, resting=True)

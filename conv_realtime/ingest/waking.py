@@ -65,7 +65,7 @@ class Waker:
         found = await self._walk(existing(self._paths))
         if await self._watcher.follow_links(found.links):
             found = await self._walk(existing(self._paths))
-        stats = await asyncio.to_thread(disk.stats, found.files)
+        stats = found.stats
         self._sweep_took = time.monotonic() - begun
         if self._misses.compare(stats, time.time_ns()):
             logger.warning("files change and no event tells of it; sweeping instead")
@@ -97,7 +97,7 @@ class Waker:
     async def _look(self, wakeup: Wakeup) -> None:
         for folder in wakeup.folders:
             with contextlib.suppress(SourceError):  # it is gone again
-                wakeup.files.update((await self._walk([Path(folder)])).files)
+                wakeup.files.update((await self._walk([Path(folder)])).stats)
         self._misses.told(wakeup.files)
         for path in wakeup.files:
             if path in self._desk.shelf.books or self._desk.shelf.is_named(path):

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from conv_realtime.edges.checkpoints.kept import Checkpoints
+from conv_realtime.edges.checkpoints.kept import Checkpoints, KeptConversation
 from conv_realtime.edges.checkpoints.letters import DeadLetters
 from conv_realtime.edges.checkpoints.lock import StateLock, take_lock
 from conv_realtime.edges.checkpoints.place import machine_id, make_state_dir, using
@@ -19,6 +19,7 @@ from conv_realtime.edges.checkpoints.survey import Survey, survey
 __all__ = [
     "Checkpoints",
     "DeadLetters",
+    "KeptConversation",
     "StateLock",
     "Survey",
     "machine_id",

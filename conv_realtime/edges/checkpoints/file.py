@@ -18,7 +18,7 @@ from conv_realtime.errors import ConfigError
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-VERSION = 3
+VERSION = 4
 FILE_NAME = "checkpoints.sqlite3"
 _TABLES = {
     "checkpoints": """
@@ -28,6 +28,7 @@ _TABLES = {
         crc integer not null, end integer not null, rewritten integer not null,
         foreign_revision integer not null,
         messages integer not null, conversations integer not null,
+        source text, session text, agent text, named integer,
         primary key (destination, path)""",
     "conversations": """
         destination text not null, id text not null, path blob not null, row text not null,
@@ -40,6 +41,7 @@ _TABLES = {
         primary key (destination, id)""",
     "forgotten": "destination text not null, id text not null, primary key (destination, id)",
 }
+_KNOWN = ("source text", "session text", "agent text", "named integer")
 _DROP = "".join(f"drop table if exists {table};" for table in _TABLES)
 _SCHEMA = f"pragma user_version = {VERSION};" + "".join(
     f"create table if not exists {table} ({columns}) without rowid;"
@@ -52,6 +54,9 @@ _FROM_2 = """
 delete from checkpoints where (destination, path) in (select destination, path from dead_letters);
 drop table dead_letters;
 """
+# One of version 3 does not say what a file is: each is read once more to tell.
+_FROM_3 = "".join(f"alter table checkpoints add column {column};" for column in _KNOWN)
+_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3}
 
 
 class StateFile:
@@ -165,7 +170,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("begin immediate")
     version = _version(connection)  # another process may have been first
     if version != VERSION:
-        script = (_FROM_2 if version == 2 else _DROP) + _SCHEMA
+        script = _FROM.get(version, _DROP) + _SCHEMA
         for statement in script.split(";"):
             connection.execute(statement)
     connection.execute("commit")

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
+from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.core.format import Recognised
 from conv_realtime.edges.checkpoints.file import StateFile
 from conv_realtime.edges.checkpoints.letters import DeadLetters
 from conv_realtime.models import Conversation
@@ -20,14 +22,23 @@ logger = logging.getLogger("conv_realtime.ingest")
 
 _COLUMNS = (
     "device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
-    " foreign_revision, messages, conversations"
+    " foreign_revision, messages, conversations, source, session, agent, named"
 )
 _SAVE = (
-    "insert into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    "insert into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
     f" on conflict (destination, path) do update set ({_COLUMNS})"
     f" = ({', '.join('excluded.' + name for name in _COLUMNS.split(', '))})"
     " where (excluded.part, excluded.base) >= (checkpoints.part, checkpoints.base)"
 )
+
+
+class KeptConversation(NamedTuple):
+    """A conversation of an earlier run: `project` its project's id, `row` all of it as JSON."""
+
+    id: UUID
+    path: str
+    project: str | None
+    row: str
 
 
 class Checkpoints:
@@ -124,13 +135,14 @@ class Checkpoints:
         Returns False, and keeps the one that is there, where another process counts the file's
         revisions from a higher base, or knows it as a later part: ours would be dropped.
         """
-        stat = checkpoint.stat
+        stat, one = checkpoint.stat, checkpoint.known
         place = (stat.device, stat.inode, stat.size, stat.mtime_ns) if stat else (None,) * 4
         key = (self._destination, os.fsencode(path))
         values = (
             *place, checkpoint.base, checkpoint.part, checkpoint.position, checkpoint.crc,
             checkpoint.end, checkpoint.rewritten, checkpoint.foreign, checkpoint.messages,
             checkpoint.conversations,
+            *((one.source, one.session, one.agent, one.named) if one else (None,) * 4),
         )  # fmt: skip
         shown = [(self._destination, str(row.id), key[1], row.model_dump_json()) for row in rows]
         written = 1
@@ -149,14 +161,16 @@ class Checkpoints:
         statement = "delete from checkpoints where destination = ? and path = ?"
         self._opened.write(lambda db: db.execute(statement, key))
 
-    def conversations(self) -> Iterator[tuple[str, Conversation]]:
-        """Yield the path and the row of every conversation kept."""
+    def conversations(self) -> Iterator[KeptConversation]:
+        """Yield every conversation kept."""
         with closing(self._db.cursor()) as cursor:
             cursor.execute(
-                "select path, row from conversations where destination = ?", (self._destination,)
+                "select id, path, json_extract(row, '$.project_id'), row from conversations"
+                " where destination = ?",
+                (self._destination,),
             )
-            for path, row in cursor:
-                yield os.fsdecode(path), Conversation.model_validate_json(row)
+            for id, path, project, row in cursor:
+                yield KeptConversation(UUID(id), os.fsdecode(path), project, row)
 
     def known_database(self) -> str | None:
         """Return which database stood behind the address when it was last asked."""
@@ -197,10 +211,21 @@ class Checkpoints:
         return f"{stream or self._address} {self._whose}"
 
 
-def _checkpoint(row: Sequence[int | None]) -> Checkpoint:
-    device, inode, size, mtime_ns, *rest = row
-    stat = None
-    if device is not None and inode is not None and size is not None and mtime_ns is not None:
-        stat = FileStat(device, inode, size, mtime_ns)
-    base, part, position, crc, end, rewritten, *counts = (value or 0 for value in rest)
-    return Checkpoint(stat, base, part, position, crc, end, bool(rewritten), *counts)
+def _checkpoint(row: Sequence[Any]) -> Checkpoint:
+    (
+        device, inode, size, mtime_ns, base, part, position, crc, end, rewritten, foreign, messages,
+        conversations, source, session, agent, named,
+    ) = row  # fmt: skip
+    return Checkpoint(
+        None if device is None else FileStat(device, inode, size, mtime_ns),
+        base,
+        part,
+        position,
+        crc,
+        end,
+        bool(rewritten),
+        foreign,
+        messages,
+        conversations,
+        None if source is None else Recognised(source, session, agent, bool(named)),
+    )
