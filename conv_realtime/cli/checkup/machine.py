@@ -73,8 +73,8 @@ class Transcripts:
             found = disk.walk(there, lambda path: any(f.is_named(path) for f in self.formats))
         except SourceError as error:
             return failed(name, str(error), "let this account read it, or leave it out")
-        self.files = found.files
-        self.bytes = sum(size for path in self.files if (size := _size(path)))
+        self.files = sorted(found.stats)
+        self.bytes = sum(stat.size for stat in found.stats.values())
         if not self.files:
             return warning(
                 name,
@@ -86,13 +86,6 @@ class Transcripts:
         gone = f"; not there: {', '.join(missing)}" if missing else ""
         says = f"{len(self.files)} files, {self.bytes / 1e6:.1f} MB in {where}{gone}"
         return ok(name, says, files=len(self.files), bytes=self.bytes)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 async def watching(paths: Sequence[Path]) -> Check:
