@@ -130,7 +130,7 @@ async def test_a_copy_that_grows_further_is_followed(tmp_path: Path) -> None:
 
 async def test_what_is_no_transcript_is_named(tmp_path: Path) -> None:
     """Another tool's files beside ours are skipped with a reason, never fatal."""
-    other = _file(tmp_path, b'{"type":"session_meta","payload":{}}\n', name="x/rollout.jsonl")
+    other = _file(tmp_path, b'{"resourceSpans":[]}\n', name="x/spans.jsonl")
     torn = _file(tmp_path, user("q"), b"garbage\n", user("r")[:30])
     summary = await _backfill(tmp_path, MemoryStore())
     reasons = {(skip.path, skip.offset): skip.reason for skip in summary.skips}
