@@ -34,13 +34,13 @@ Known = Mapping[UUID, KnownConversation]
 async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) -> None:
     """Decide between R3, R4 and R5, and read the file again accordingly."""
     before = follower.checkpoint
-    earlier = follower.rows.all_stated()
+    earlier = follower.rows.all_told()
     highest = before.base + max(follower.buffer.end, before.end, before.position)
     fresh = desk.follower(book.path, None)
     fresh.checkpoint = Checkpoint(part=before.part)
     while await asyncio.to_thread(fresh.read, file, STRIDE):
         pass
-    now = fresh.rows.all_stated()
+    now = fresh.rows.all_told()
     if not now:
         return
     if not earlier:  # a restart: only the database remembers
@@ -65,7 +65,7 @@ async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
     """Mark what a rewritten file no longer states, now that it rests."""
     generation = book.generation
     known = await desk.known(follower)
-    stated = follower.rows.all_stated()
+    stated = follower.rows.all_told()
     missing = {
         id: conversation
         for conversation, row in known.items()
@@ -101,7 +101,7 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
         highest = max(row.highest for row in known.values())
         checkpoint = Checkpoint(base=highest, part=follower.checkpoint.part, rewritten=True)
         async with book.lock:
-            earlier = orphans | follower.rows.all_stated()
+            earlier = orphans | follower.rows.all_told()
             desk.begin_again(book, follower, checkpoint, earlier)
             with desk.holder.open(book.path) as file:
                 await desk.read_on(follower, file, large=True)
@@ -112,7 +112,7 @@ def _orphans(follower: Follower, known: Known) -> set[UUID]:
     checkpoint = follower.checkpoint
     ahead = max(checkpoint.base + checkpoint.position, checkpoint.foreign)
     live = (pair for row in known.values() for pair in row.live.items())
-    return {id for id, revision in live if revision > ahead} - follower.rows.all_stated()
+    return {id for id, revision in live if revision > ahead} - follower.rows.all_told()
 
 
 async def fit(desk: Desk, follower: Follower, known: Known) -> None:
@@ -141,7 +141,7 @@ def _foreign(follower: Follower, known: Known) -> int:
     """Return the highest revision of live messages that the file does not state, or 0."""
     if not known:
         return 0
-    stated = follower.rows.all_stated()
+    stated = follower.rows.all_told()
     live = (pair for row in known.values() for pair in row.live.items())
     return max((revision for id, revision in live if id not in stated), default=0)
 
@@ -162,7 +162,7 @@ def _base(follower: Follower, known: Known) -> int | None:
         if (row := known.get(id)) is None:  # nearly always: the file is new
             continue
         there += len(row.live) + len(row.deleted)
-        for message, entry in follower.rows.stated(fold).items():
+        for message, entry in follower.rows.told(fold).items():
             revision = row.live.get(message, row.deleted.get(message))
             if revision is not None:
                 differences.append(revision - entry.end)

@@ -123,16 +123,20 @@ class Rows:
 
     def stated(self, fold: ConversationFold) -> dict[UUID, Entry]:
         """Return the messages of a conversation that stand, by id."""
+        return {id: entry for id, entry in self.told(fold).items() if entry.deleted_at is None}
+
+    def told(self, fold: ConversationFold) -> dict[UUID, Entry]:
+        """Return the messages of a conversation by id, also those that were taken back."""
         conversation = self.conversation_id(fold)
-        return {message_id(conversation, entry.native): entry for entry in fold.standing}
+        return {message_id(conversation, name): entry for name, entry in fold.entries.items()}
 
     def revisions(self, fold: ConversationFold) -> dict[UUID, int]:
         """Return the messages of a conversation that stand, by id, with their revisions."""
         return {id: self.base + entry.end for id, entry in self.stated(fold).items()}
 
-    def all_stated(self) -> set[UUID]:
-        """Return the ids of all messages of the file that stand."""
-        return {id for _, fold in self.conversations() for id in self.stated(fold)}
+    def all_told(self) -> set[UUID]:
+        """Return the ids of all messages of the file, also of those that were taken back."""
+        return {id for _, fold in self.conversations() for id in self.told(fold)}
 
     def messages(
         self, conversation: Conversation, entries: Iterable[Entry], file: OpenFile
