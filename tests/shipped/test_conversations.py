@@ -132,6 +132,10 @@ async def test_a_conversation_is_shown_and_stays_current(
         await shown.shows("talk", talk, "2", "three")
         # Each was broadcast and read, and told of once.
         assert (await shown.seen("talk"))["changes"] == changes + 3
+        forgotten = {**talk.to_row(), "metadata": {"forgotten": True}}
+        await writer.table("conversations").upsert([forgotten], on_conflict="id,owner_id").execute()
+        await shown.shows("talk", talk)
+        await shown.lists("talk")
         assert (await shown.seen("talk"))["errors"] == []
 
 

@@ -42,7 +42,7 @@ class Leaks:
         ]
 
 
-async def measure_leaks(connections: int, warm_up: int = 200) -> Leaks:
+async def measure_leaks(connections: int, warm_up: int = 400) -> Leaks:
     """Connect and go, politely or not, with events in between."""
     async with Child.run() as server:
         await _come_and_go(server, warm_up)
