@@ -36,12 +36,12 @@ _TIMESTAMP_BYTES = 32
 
 
 def subject_of(change: Change, project: UUID | None = None) -> Subject:
-    """Return what the event of `change` is about; `project` is that of a message."""
+    """Return what the event of `change` is about; `project` is where its row does not say it."""
     row = change.row
     if isinstance(row, Message):
         return Subject(_type_of(change), row.owner_id, row.conversation_id, project)
     if isinstance(row, Conversation):
-        return Subject(_type_of(change), row.owner_id, row.id, row.project_id)
+        return Subject(_type_of(change), row.owner_id, row.id, row.project_id or project)
     return Subject("project_update", row.owner_id, None, row.id)
 
 
