@@ -31,7 +31,6 @@ _HOMES = {
     "status": "refused",
     "retry": "refused",
     "forget": "erasing",
-    "login": "signing_in",
     "doctor": "doctor",
 }
 

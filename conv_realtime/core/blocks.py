@@ -94,3 +94,15 @@ def tool_results(blocks: list[Block]) -> list[str]:
         for block in blocks
         if str(block.get("type", "")).endswith("tool_result") and block.get("tool_use_id")
     ]
+
+
+def tool_use(id: str | None, name: str | None, given: Any) -> Block:
+    """Return a block that calls a tool; one without an id is not waited for."""
+    named = {"id": id} if id else {}
+    return {"type": "tool_use", **named, "name": name or "", "input": given}
+
+
+def tool_result(id: str | None, content: Any, *, failed: bool = False) -> Block:
+    """Return a block with what a tool gave back."""
+    error = {"is_error": True} if failed else {}
+    return {"type": "tool_result", "tool_use_id": id or "", "content": content, **error}

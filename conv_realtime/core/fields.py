@@ -27,6 +27,13 @@ def count(value: Any) -> int | None:
     return None
 
 
+def amount(value: Any) -> float | None:
+    """Return an amount of money, None where it cannot be one or there is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MAX_COUNT:
+        return float(value)
+    return None
+
+
 def time(stated: Any) -> datetime | None:
     """Return a time in UTC, stated as RFC 3339 or in (milli)seconds, None where it is neither."""
     try:

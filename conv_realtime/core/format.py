@@ -18,7 +18,7 @@ from pathlib import PurePath
 from typing import ClassVar, Literal
 
 from conv_realtime.core.framing import LineBuffer
-from conv_realtime.core.records import Record, read_records
+from conv_realtime.core.records import Record, load, read_records
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
 
@@ -81,7 +81,8 @@ class Head:
         """The records in it, for formats of one JSON object a line."""
         buffer = LineBuffer(max_line_bytes=HEAD_BYTES)
         lines = list(buffer.push(self.data))
-        if self.resting and (rest := buffer.rest()) is not None:
+        rest = buffer.rest() if self.resting else None
+        if rest is not None and load(rest.data or b"") is not None:  # else torn: nothing to mend
             lines.append(rest)
         return [
             found for line in lines for found in read_records(line) if isinstance(found, Record)

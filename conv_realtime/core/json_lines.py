@@ -95,6 +95,13 @@ class JsonLines(Format):
         """Return what a record says of its conversation; nothing by default."""
         return _NOTHING
 
+    def agent(self, path: PurePath) -> str | None:
+        """Return the subagent of its session that a file is; None, the session itself, by default.
+
+        It is asked of files of this format alone.
+        """
+        return None
+
     # What follows from these -----------------------------------------------------------------
 
     def is_named(self, path: str) -> bool:
@@ -107,7 +114,10 @@ class JsonLines(Format):
         if not records:
             return "unsure"
         session = self.session(path, records)
-        return (session and Recognised(self.source, session, named=path.stem == session)) or None
+        if not session:
+            return None
+        agent = self.agent(path)
+        return Recognised(self.source, session, agent, named=path.stem == (agent or session))
 
     def transcript(self, path: PurePath, sanitizer: Sanitizer) -> LogTranscript:
         """Return the fold of a file."""
@@ -120,6 +130,7 @@ class JsonLinesTranscript(LogTranscript):
     def __init__(self, form: JsonLines, path: PurePath, sanitizer: Sanitizer) -> None:
         super().__init__(sanitizer)
         self.source = form.source
+        self.agent = form.agent(path)
         self._form = form
         self._path = path
 
@@ -128,8 +139,8 @@ class JsonLinesTranscript(LogTranscript):
         fields = record.fields
         if self.session is None:
             session = self._form.session(self._path, [fields])
-            self.session = self.id(session) if session else None
-        fold = self.fold()
+            self.session = self.name(session) if session else None
+        fold = self.fold(None, self.agent)
         noted, said = self._form.noted(fields), self._form.said(fields)
         self.note(fold, record, noted, said)
         if said is not None:
@@ -143,7 +154,7 @@ class JsonLinesTranscript(LogTranscript):
         for one in said:
             merged = blocks.merge(merged, _blocks(one))
             metadata |= one.metadata
-        clean = self._sanitizer.value(merged, plain=entry.plain)
+        clean = self._sanitizer.value(merged)
         model = next((one.model for one in said if one.model), entry.model)
         return {
             "role": entry.role,
@@ -166,7 +177,7 @@ class JsonLinesTranscript(LogTranscript):
         fold.cwd = clean(noted.cwd) if noted.cwd else fold.cwd
         fold.git_branch = clean(noted.git_branch) if noted.git_branch else fold.git_branch
         fold.model = clean(noted.model) if noted.model else fold.model
-        fold.parent = self.id(noted.parent) if noted.parent else fold.parent
+        fold.parent = clean(noted.parent) if noted.parent else fold.parent
         if noted.state is not None:
             fold.is_at(*noted.state)
 
@@ -177,7 +188,6 @@ class JsonLinesTranscript(LogTranscript):
         entry = self.put(fold, record, said.native, said.role, replaces=said.replaces)
         fold.count_tokens(entry, said.usage)
         found = _blocks(said)
-        self.note_secrets(entry, found)
         fold.call_tools(entry, blocks.tool_calls(found), blocks.tool_results(found))
         if said.role == "assistant":
             fold.model = self.name(said.model) if said.model else fold.model

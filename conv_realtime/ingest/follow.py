@@ -156,7 +156,6 @@ class Follower:
                 self.skipped.append(Skipped(self.path, found.reason, found.start))
             else:
                 self.transcript.add(found)
-                self.transcript.keep_secrets()
 
     # Batches -------------------------------------------------------------------------------
 

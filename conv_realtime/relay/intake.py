@@ -59,14 +59,10 @@ class Intake:
     def _project_of(self, change: Change) -> UUID | None:
         row = change.row
         if isinstance(row, Conversation):
-            known = self._places.get(row.id)
-            project = row.project_id
-            if row.deleted_at is not None and known is not None:
-                project = known[1]  # what is forgotten says no more where it was
-            self._places[row.id] = (row.owner_id, project)
+            self._places[row.id] = (row.owner_id, row.project_id)
             if len(self._places) > _MAX_CONVERSATIONS:
                 del self._places[next(iter(self._places))]
-            return project
+            return row.project_id
         if isinstance(row, Message):
             known = self._places.get(row.conversation_id)
             return row.project_id or (known[1] if known is not None else None)

@@ -138,7 +138,7 @@ class _Spendthrift(_Own):
 
 class _Odd(Parrot):
     def said(self, fields: Mapping[str, Any]) -> Said | None:
-        return Said("user", [{"type": "tool_use", "name": "squawk"}])
+        return Said("user", [{"type": "tool_use", "id": "1"}])
 
 
 def test_a_format_that_holds_passes() -> None:
@@ -161,7 +161,7 @@ class TestParrot(testing.FormatContract):
         (_Nearby(), r"places\(\) on \w+: .parrot is not absolute"),
         (_Impatient(), r"its first \d+ bytes: claim\(\) says it is not its own"),
         (_Moody(), r"its first \d+ bytes: claim\(\) says Recognised\(.* with fewer"),
-        (_Greedy(), r"\.jsonl of Claude Code is taken for parrot"),
+        (_Greedy(), r"\.jsonl of .* is taken for parrot"),
         (_Whimsical(), r"one\.parrot, read in \d+ pieces: the user message at \d+ .* is "),
         (_Counting(), r"title is '\d+ hi', read at once '\d+ hi'"),
         (_Silent(), "states no message"),
@@ -169,7 +169,7 @@ class TestParrot(testing.FormatContract):
         (_Fragile(), r"one\.parrot where .*Error\("),
         (_Forgetful(), r"what is no record at \d+ is not told of"),
         (_Spendthrift(), "output_tokens is 4, and its messages' usage adds up to 0"),
-        (_Odd(), r"message at \d+: without id, input"),
+        (_Odd(), r"message at \d+: without input, name"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Format) else "",
 )

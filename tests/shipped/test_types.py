@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from conv_realtime.events import (
     DATA_TYPES,
     ConversationData,
-    DeletedConversationData,
     DeletedData,
     FileData,
     MessageData,
@@ -43,7 +42,6 @@ def test_users_get_types_from_both_versions_of_supabase_js() -> None:
         ("ConversationSummary", ConversationSummary),
         ("Message", MessageData),
         ("Deleted", DeletedData),
-        ("DeletedConversation", DeletedConversationData),
         ("Project", ProjectData),
         ("FileUpdate", FileData),
     ],

@@ -5,7 +5,23 @@ from __future__ import annotations
 from conv_realtime.core.format import Format
 from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.formats.codex import Codex
+from conv_realtime.core.formats.copilot_cli import CopilotCli
+from conv_realtime.core.formats.cursor import Cursor
 from conv_realtime.core.formats.gemini_log import GeminiLog
+from conv_realtime.core.formats.gptme import Gptme
+from conv_realtime.core.formats.pi import Pi
+from conv_realtime.core.formats.qwen_code import QwenCode
+from conv_realtime.core.formats.vibe import Vibe
 
-BUILT_IN: tuple[Format, ...] = (ClaudeCode(), Codex(), GeminiLog())
+BUILT_IN: tuple[Format, ...] = (
+    Gptme(),
+    Vibe(),
+    Cursor(),
+    QwenCode(),
+    CopilotCli(),
+    Pi(),
+    ClaudeCode(),
+    Codex(),
+    GeminiLog(),
+)
 """The formats that are read without being asked for, in the order in which they claim a file."""

@@ -82,7 +82,7 @@ def _blocks(message: Mapping[str, Any]) -> list[Block]:
         if (id := text(call.get("id")) or "") not in called:
             called.add(id)
             found.append(_call(call, id))
-        if call.get("status") in _DONE and id not in answered:
+        if text(call.get("status")) in _DONE and id not in answered:
             answered.add(id)
             found.append(_result(call, id))
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from conv_realtime.core.format import HEAD_BYTES, Format, Head, Recognised
+from conv_realtime.core.sanitize import MAX_NAME, storable
 
 UNKNOWN = "not a transcript of a known assistant"
 
@@ -27,5 +29,11 @@ def recognise(
                 continue
             return None
         if claim is not None:
-            return form, claim
+            return form, _storable(claim)
     return UNKNOWN
+
+
+def _storable(claim: Recognised) -> Recognised:
+    """Return a claim whose names can be kept: they come from the file as they are."""
+    session, agent = claim.session[:MAX_NAME], claim.agent and claim.agent[:MAX_NAME]
+    return replace(claim, session=storable(session), agent=agent and storable(agent))

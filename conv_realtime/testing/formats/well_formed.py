@@ -28,7 +28,7 @@ _BLOCKS = {
     None: ("type",),
     "text": ("text",),
     "thinking": ("thinking",),
-    "tool_use": ("id", "name", "input"),
+    "tool_use": ("name", "input"),
     "tool_result": ("tool_use_id", "content"),
 }
 _ENVELOPE = 3  # a row, its column, and the list that a message's content is

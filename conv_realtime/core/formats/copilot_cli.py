@@ -1,0 +1,201 @@
+"""GitHub Copilot CLI: one event a line in `session-state/<session>/events.jsonl`.
+
+Appended, also by a session that is resumed. A response is one `assistant.message`; what its tools
+gave back comes as `tool.execution_complete`. Subagents' events stand among the others, marked with
+an `agentId`: each is a conversation of its own. A message states the tokens that it cost to say;
+those that were read are told when the program ends, for all of its responses, and are counted to
+the last one. `session.snapshot_rewind` takes everything from an event on back.
+
+Undocumented (github/copilot-cli#3551). Evidence: the types in `python/copilot/generated/
+session_events.py` of github/copilot-sdk, and real sessions of version 1.0.78 in
+WildChildForLife/lantern, `fixtures/copilot-home`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from conv_realtime.core.blocks import Block, as_blocks, tool_result, tool_use
+from conv_realtime.core.conversation_fold import ConversationFold
+from conv_realtime.core.fields import count, mapping, text, time
+from conv_realtime.core.format import Machine
+from conv_realtime.core.formats.openai_messages import items
+from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
+from conv_realtime.core.records import Record
+from conv_realtime.core.sanitize import Sanitizer
+
+_USAGE = {
+    "inputTokens": "input_tokens",
+    "cacheReadTokens": "cache_read_tokens",
+    "cacheWriteTokens": "cache_write_tokens",
+    "reasoningTokens": "reasoning_tokens",
+}
+
+
+class CopilotCli(JsonLines):
+    """GitHub Copilot CLI's sessions."""
+
+    source = "copilot_cli"
+    title = "GitHub Copilot CLI"
+
+    def places(self, machine: Machine) -> Sequence[PurePath]:
+        """Return the folder of sessions."""
+        return [home / "session-state" for home in machine.folders("COPILOT_HOME", ".copilot")]
+
+    def session(self, path: PurePath, records: Sequence[Mapping[str, Any]]) -> str | None:
+        """Return the session that the first event begins."""
+        first = records[0]
+        if first.get("type") != "session.start" or "data" not in first:
+            return None
+        return text(mapping(first["data"]).get("sessionId"))
+
+    def transcript(self, path: PurePath, sanitizer: Sanitizer) -> CopilotTranscript:
+        """Return the fold of a session."""
+        return CopilotTranscript(self, path, sanitizer)
+
+    def noted(self, fields: Mapping[str, Any]) -> Noted:
+        """Return what an event says of its session."""
+        data, at = mapping(fields.get("data")), time(fields.get("timestamp"))
+        match fields.get("type"):
+            case "session.start" | "session.resume":
+                place = mapping(data.get("context"))
+                parent = text(data.get("detachedFromSpawningParentSessionId"))
+                return Noted(
+                    at,
+                    cwd=text(place.get("cwd")),
+                    git_branch=text(place.get("branch")),
+                    model=text(data.get("selectedModel")),
+                    parent=parent,
+                )
+            case "session.context_changed":
+                return Noted(at, cwd=text(data.get("cwd")), git_branch=text(data.get("branch")))
+            case "session.model_change":
+                return Noted(at, model=text(data.get("newModel")))
+            case "session.title_changed":
+                return Noted(at, title=text(data.get("title")))
+            case "session.error":
+                return Noted(at, state=("error", "waiting"))
+            case "abort" | "session.idle":
+                return Noted(at, state=("active", "waiting"))
+            case "subagent.completed" | "subagent.failed" if "agentId" in fields:
+                failed = fields["type"] == "subagent.failed"
+                return Noted(at, state=("error" if failed else "completed", "ended"))
+            case "session.shutdown":
+                failed = data.get("shutdownType") == "error"
+                return Noted(at, state=("error" if failed else "completed", "ended"))
+            case _:
+                return Noted(at)
+
+    def said(self, fields: Mapping[str, Any]) -> Said | None:
+        """Return the message of an event."""
+        data = mapping(fields.get("data"))
+        said = _said(fields.get("type"), data)
+        if said is None:
+            return None
+        native = said.native or text(fields.get("id"))
+        return replace(said, native=native, created_at=time(fields.get("timestamp")))
+
+
+def _said(kind: Any, data: Mapping[str, Any]) -> Said | None:
+    match kind:
+        case "user.message":
+            return Said("user", text(data.get("content")) or "")
+        case "system.message":
+            return Said("system", text(data.get("content")) or "")
+        case "assistant.message":
+            output = count(data.get("outputTokens"))
+            return Said(
+                "assistant",
+                _blocks(data),
+                text(data.get("messageId")),
+                model=text(data.get("model")),
+                usage={"output_tokens": output} if output else {},
+            )
+        case "tool.execution_complete":
+            result, error = mapping(data.get("result")), mapping(data.get("error"))
+            content = text(result.get("content")) or text(error.get("message")) or ""
+            failed = data.get("success") is False
+            return Said("tool", [tool_result(text(data.get("toolCallId")), content, failed=failed)])
+        case "session.shutdown":
+            # What it says is said of another message: see `CopilotTranscript`.
+            return Said("other", [], usage=_read(data))
+        case _:
+            return None
+
+
+def _blocks(data: Mapping[str, Any]) -> list[Block]:
+    thought = text(data.get("reasoningText"))
+    return [
+        *([{"type": "thinking", "thinking": thought}] if thought else []),
+        *as_blocks(text(data.get("content"))),
+        *(
+            tool_use(text(call.get("toolCallId")), text(call.get("name")), call.get("arguments"))
+            for call in map(mapping, items(data.get("toolRequests")))
+        ),
+    ]
+
+
+def _read(data: Mapping[str, Any]) -> dict[str, int]:
+    """Return what all responses since the program began have read, of all models."""
+    total = dict.fromkeys(_USAGE.values(), 0)
+    for metrics in mapping(data.get("modelMetrics")).values():
+        usage = mapping(mapping(metrics).get("usage"))
+        for theirs, ours in _USAGE.items():
+            total[ours] += count(usage.get(theirs)) or 0
+    cached = total["cache_read_tokens"] + total["cache_write_tokens"]
+    total["input_tokens"] = max(total["input_tokens"] - cached, 0)
+    return {name: value for name, value in total.items() if value}
+
+
+class CopilotTranscript(JsonLinesTranscript):
+    """The fold of one session; its threads are its subagents."""
+
+    def __init__(self, form: JsonLines, path: PurePath, sanitizer: Sanitizer) -> None:
+        super().__init__(form, path, sanitizer)
+        self._answers: dict[str | None, list[str]] = {}  # that stand, by thread
+        self._events: list[tuple[str, str | None, str]] = []  # event, thread and message
+
+    def add(self, record: Record) -> None:
+        """Take the next event."""
+        fields = record.fields
+        if self.session is None and (session := self._form.session(self._path, [fields])):
+            self.session = self.name(session)
+        stated = text(fields.get("agentId"))
+        agent = self.name(stated) if stated else None
+        fold = self.fold(agent, agent)
+        if agent is not None and fold.cwd is None:
+            main = self.fold()
+            fold.cwd, fold.git_branch = main.cwd, main.git_branch
+        noted, said = self._form.noted(fields), self._form.said(fields)
+        self.note(fold, record, noted, said)
+        if fields.get("type") == "session.snapshot_rewind":
+            self._rewind(record, text(mapping(fields.get("data")).get("upToEventId")))
+        elif said is not None and (native := self._native(fold, said)):
+            entry = self.take(fold, record, replace(said, native=native))
+            self._events.append((text(fields.get("id")) or "", agent, entry.native))
+        if noted.state is not None:
+            fold.is_at(*noted.state)
+
+    def _native(self, fold: ConversationFold, said: Said) -> str | None:
+        """Return which message an event is of: what was read is told behind the last answer."""
+        answers = self._answers.setdefault(fold.thread, [])
+        if said.role == "other":
+            return answers[-1] if answers and said.usage else None
+        if said.role == "assistant" and said.native:
+            answers.append(said.native)
+        return said.native
+
+    def _rewind(self, record: Record, event: str | None) -> None:
+        """Take back every message from an event on."""
+        place = next((i for i, known in enumerate(self._events) if known[0] == event), None)
+        if place is None:
+            return
+        gone, self._events = self._events[place:], self._events[:place]
+        natives = {native for _, _, native in gone}
+        for answers in self._answers.values():
+            answers[:] = [native for native in answers if native not in natives]
+        for _, thread, native in gone:
+            self.withdraw(self.fold(thread), record, [native], time(record.fields.get("timestamp")))
