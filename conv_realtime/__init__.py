@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from conv_realtime.errors import SourceError as SourceError
     from conv_realtime.errors import StoreError as StoreError
     from conv_realtime.events import ConnectionEstablished as ConnectionEstablished
+    from conv_realtime.events import ConversationDeleted as ConversationDeleted
     from conv_realtime.events import ConversationUpdate as ConversationUpdate
     from conv_realtime.events import ErrorEvent as ErrorEvent
     from conv_realtime.events import Event as Event
@@ -77,9 +78,9 @@ _HOMES = {
         "Project Conversation Message Skipped NAMESPACE project_id conversation_id message_id"
     ),
     "events": (
-        "Event NewConversation ConversationUpdate NewMessage MessageUpdate MessageDeleted "
-        "ProjectUpdate FileUpdate ConnectionEstablished Snapshot Subscribed Unsubscribed Ping "
-        "Pong Resync ErrorEvent ServerShutdown"
+        "Event NewConversation ConversationUpdate ConversationDeleted NewMessage MessageUpdate "
+        "MessageDeleted ProjectUpdate FileUpdate ConnectionEstablished Snapshot Subscribed "
+        "Unsubscribed Ping Pong Resync ErrorEvent ServerShutdown"
     ),
     "errors": ("ConvRealtimeError ConfigError SourceError StoreError FeedError MigrationError"),
 }

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from conv_realtime.background import beside
 from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
+from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Store
@@ -175,7 +176,8 @@ class Bridge:
         from conv_realtime.edges.feed import SupabaseFeed
 
         logger.info("another bridge ingests; serving from Supabase", extra={"pid": os.getpid()})
-        self._feed.choose(SupabaseFeed(settings=settings))
+        session = signed_in(settings) if self._store is None else None
+        self._feed.choose(SupabaseFeed(settings=settings, session=session))
         await stack.enter_async_context(self._relay)
         takeover = self._kept_up(lambda: self._take_over(settings, lock))
         await stack.enter_async_context(beside(takeover, "ingest takeover"))

@@ -4,6 +4,7 @@
     ├── ConfigError        set or correct something and start again
     ├── SourceError        a transcript or its folder cannot be read
     ├── StoreError         the database refused or could not be reached
+    │   └── SessionError   the signed-in user cannot be spoken for, now or any more
     ├── FeedError          Realtime refused a topic or its connection
     └── MigrationError     the schema is missing, older, or not ours
 
@@ -60,6 +61,16 @@ class StoreError(ConvRealtimeError):
         self.retryable = retryable
         self.retry_after = retry_after
         super().__init__(f"{table}: {code}: {reason}")
+
+
+class SessionError(StoreError):
+    """There is no valid token of the signed-in user; see `retryable`.
+
+    Where it is not, somebody has to sign in again (`conv-realtime login`), and the message says so.
+    """
+
+    def __init__(self, code: str, reason: str, *, retryable: bool) -> None:
+        super().__init__("session", code, reason, retryable=retryable)
 
 
 class FeedError(ConvRealtimeError):

@@ -97,6 +97,14 @@ class DeletedData(_Data):
     cursor: str
 
 
+class DeletedConversationData(_Data):
+    """Which conversation went, with all its messages, and at which revision."""
+
+    id: UUID
+    revision: int
+    cursor: str
+
+
 class ProjectData(_Data):
     """A project's row, with what is computed when it is sent."""
 
@@ -129,6 +137,13 @@ class ConversationUpdate(_Event):
 
     type: Literal["conversation_update"] = "conversation_update"
     data: ConversationData
+
+
+class ConversationDeleted(_Event):
+    """A conversation is not there any more: it was forgotten, or the database refused it."""
+
+    type: Literal["conversation_deleted"] = "conversation_deleted"
+    data: DeletedConversationData
 
 
 class NewMessage(_Event):
@@ -286,6 +301,7 @@ class ServerShutdown(_Event):
 DataEvent = (
     NewConversation
     | ConversationUpdate
+    | ConversationDeleted
     | NewMessage
     | MessageUpdate
     | MessageDeleted
@@ -310,6 +326,7 @@ Event = Annotated[
 DATA_TYPES: tuple[str, ...] = (
     "new_conversation",
     "conversation_update",
+    "conversation_deleted",
     "new_message",
     "message_update",
     "message_deleted",

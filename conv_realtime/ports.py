@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
 from conv_realtime.events import FileData
 from conv_realtime.models import Change, Conversation, Message, Row, Table
+
+if TYPE_CHECKING:
+    import httpx
 
 FeedState = Literal["connecting", "live", "polling", "down", "stopped"]
 
@@ -124,6 +127,27 @@ class Store(Protocol):
         ...
 
 
+class UserSession(Protocol):
+    """A user who has signed in: how to speak for them."""
+
+    @property
+    def user_id(self) -> UUID:
+        """Who it is."""
+        ...
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """Return an HTTP client whose requests to the project carry the user's token."""
+        ...
+
+    async def token(self) -> str:
+        """Return a token that holds for a while.
+
+        Raises:
+            SessionError: there is none, now or any more.
+        """
+        ...
+
+
 class Sink(Protocol):
     """What hears of changes at once, before the database has them."""
 
@@ -175,11 +199,12 @@ class SnapshotPart:
 
 @dataclass(frozen=True, slots=True)
 class FeedHealth:
-    """What `/healthz` says of a feed."""
+    """What `/healthz` says of a feed; `error` is what somebody has to put right."""
 
     kind: Literal["local", "supabase"]
     state: FeedState
     last_event_at: datetime | None
+    error: str | None = None
 
 
 class PageHandler(Protocol):

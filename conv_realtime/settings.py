@@ -6,6 +6,7 @@ they are entered, never at import. Secrets are `SecretStr` and masked wherever t
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,6 +16,20 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conv_realtime.errors import ConfigError
+
+KEY_VARIABLES = (
+    "SUPABASE_SECRET_KEY",
+    "SUPABASE_SERVICE_ROLE_KEY",
+    "SUPABASE_KEY",
+    "SUPABASE_PUBLISHABLE_KEY",
+    "SUPABASE_ANON_KEY",
+)
+"""Where a key comes from: the first that is set goes before the others."""
+
+
+def key_variable() -> str:
+    """Return the variable that the key comes from, the usual one where none is set."""
+    return next((name for name in KEY_VARIABLES if os.environ.get(name)), KEY_VARIABLES[0])
 
 
 def _alias(*names: str) -> AliasChoices:
@@ -40,9 +55,7 @@ class Settings(BaseSettings):
     )
     supabase_key: SecretStr | None = Field(
         None,
-        validation_alias=_alias(
-            "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_KEY", "supabase_key"
-        ),
+        validation_alias=_alias(*KEY_VARIABLES, "supabase_key"),
         description="Secret key of a server, or publishable key of a signed-in user.",
     )
     supabase_jwt_secret: SecretStr | None = Field(

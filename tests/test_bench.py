@@ -1,7 +1,8 @@
-"""The load program runs, and loses nothing; what it measures is not judged here."""
+"""The load programs run to their end; what they measure is not judged here."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -20,3 +21,16 @@ def test_a_small_load_arrives_whole() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"lost 0, doubled 0", done.stdout)) == 2
     assert "the floor" in done.stdout
+
+
+def test_what_clients_cost_is_measured_apart_and_shown_together() -> None:
+    """Each measurement in a process of its own; one that does not exist is refused at once."""
+    command = [sys.executable, "-m", "tests.bench.relay_load", "--json"]
+    done = subprocess.run(
+        [*command, "latency", "latency"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["what"] for one in shown] == ["latency"] * 2, done.stderr
+    assert all(one["figures"] for one in shown)
+    assert subprocess.run([*command, "nonsense"], cwd=ROOT, capture_output=True).returncode == 2

@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from starlette.applications import Starlette
 
@@ -42,6 +44,7 @@ LISTEN = """
     };
 """
 LIVE = "document.getElementById('state').textContent === 'live'"
+BUTTONS = "document.querySelectorAll('#conversations button')"
 TEXTS = "[...document.querySelectorAll('#messages .text')].map((e) => e.textContent).join('|')"
 
 
@@ -93,7 +96,8 @@ async def test_only_the_messages_that_are_looked_at_are_fetched() -> None:
         await page.call("Page.reload")
         await page.until(f"{TEXTS} === 'prompt 2'")
         first, second = await page.value("window.said.map((text) => JSON.parse(text).data)")
-        assert first == {"types": ["new_conversation", "conversation_update"], "snapshot": 0}
+        of_conversations = ["new_conversation", "conversation_update", "conversation_deleted"]
+        assert first == {"types": of_conversations, "snapshot": 0}
         assert (len(second["conversations"]), second["snapshot"]) == (1, 200)
         assert await page.value("window.sockets.length") == 2
         bridge.append(testing.claude_line("elsewhere", "assistant", session=SESSION_1))
@@ -122,19 +126,20 @@ async def test_of_two_quick_choices_the_last_is_shown() -> None:
 
 
 async def test_a_forgotten_conversation_leaves_the_page() -> None:
-    """The list, the messages and the title; the others stay."""
+    """The list, the messages and the title; others stay, and of the last one nothing does."""
     async with _viewed(sweep_seconds=0.1) as (bridge, page):
         await page.until(LIVE)
         bridge.append(testing.claude_line("harmless", session=SESSION_1[:-1] + "2"))
         bridge.append(testing.claude_line("my secret"))
         await page.until("document.querySelectorAll('#conversations button').length === 2")
         await page.until("document.body.textContent.includes('my secret')")
-        known = bridge.store.conversations
-        await until(lambda: [row for row in known.values() if row.title == "my secret"])
-        bridge.store.forget(next(row.id for row in known.values() if row.title == "my secret"))
-        await page.until("document.querySelectorAll('#conversations button').length === 1")
-        await page.until("!document.body.textContent.includes('my secret')")
-        assert await page.value("document.body.textContent.includes('harmless')")
+        for said, left in (("my secret", 1), ("harmless", 0)):
+            stored = partial(_titled, bridge.store, said)
+            await until(stored)
+            bridge.store.forget(stored()[0])
+            await page.until(f"{BUTTONS}.length === {left}")
+            await page.until(f"!document.body.textContent.includes('{said}')")
+        await page.until("document.body.textContent.includes('No conversation yet')")
         assert page.complaints == []
 
 
@@ -174,6 +179,11 @@ async def test_a_tool_call_and_a_thought_are_shown_folded() -> None:
         assert await page.value(TEXTS) == "look"
         assert await page.value("document.querySelector('#messages i, #messages b')") is None
         assert page.complaints == []
+
+
+def _titled(store: testing.MemoryStore, title: str) -> list[UUID]:
+    """The ids of what is stored under a title."""
+    return [row.id for row in store.conversations.values() if row.title == title]
 
 
 async def _picture(page: Page) -> None:

@@ -31,6 +31,7 @@ _HOMES = {
     "status": "refused",
     "retry": "refused",
     "forget": "erasing",
+    "login": "signing_in",
     "doctor": "doctor",
 }
 

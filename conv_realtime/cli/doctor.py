@@ -23,7 +23,7 @@ from conv_realtime.cli.options import (
     progress_bar,
     run,
 )
-from conv_realtime.errors import ConvRealtimeError
+from conv_realtime.errors import ConfigError, ConvRealtimeError, SessionError
 
 if TYPE_CHECKING:
     from conv_realtime.cli.checkup import Check
@@ -105,10 +105,10 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
 
     from conv_realtime.cli.checkup import failed, skipped
     from conv_realtime.cli.checkup.channel import Channel
-    from conv_realtime.cli.checkup.keys import variable
     from conv_realtime.cli.checkup.project import Project
     from conv_realtime.cli.instance import Instance
     from conv_realtime.cli.target import target
+    from conv_realtime.settings import key_variable
 
     async with AsyncExitStack() as stack:
         configured = settings.supabase_url is not None
@@ -134,7 +134,12 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
                 "set SUPABASE_SECRET_KEY (dashboard, Project Settings, API Keys)",
             )
             return
-        access = _access(settings, variable() if configured else "the local Supabase's key")
+        named = key_variable() if configured else "the local Supabase's key"
+        try:
+            access = await _access(settings, named)
+        except (ConfigError, SessionError) as error:
+            yield failed("session", str(error), "run: conv-realtime login")
+            return
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=_ASK_SECONDS))
         project = Project(http, access)
         missing = None
@@ -150,21 +155,29 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
             yield check
 
 
-def _access(settings: Settings, named: str) -> Access:
-    from conv_realtime.cli.checkup.keys import read_key
+async def _access(settings: Settings, named: str) -> Access:
+    """Return how the project is reached.
+
+    Raises:
+        ConfigError, SessionError: somebody is signed in, and cannot be spoken for.
+    """
     from conv_realtime.cli.checkup.project import Access
+    from conv_realtime.core.keys import read_key
+    from conv_realtime.edges.session import signed_in
 
     assert settings.supabase_url is not None and settings.supabase_key is not None
     key = settings.supabase_key.get_secret_value()
     read = read_key(key)
+    session = signed_in(settings)
+    user = session.user_id if session else read.user
     return Access(
         url=settings.supabase_url,
         key=key,
-        token=key,
+        token=await session.token() if session else key,
         read=read,
         variable=named,
-        user=read.user,
-        owner=settings.owner_id or read.user,
+        user=user,
+        owner=settings.owner_id or user,
     )
 
 

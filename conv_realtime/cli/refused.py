@@ -64,7 +64,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "lag_seconds": ingest.get("lag_seconds"),
         "queue": ingest.get("queue"),
         "changed_files": known.waiting,
-        "last_error": ingest.get("last_error"),
+        "last_error": ingest.get("last_error") or (health.get("feed") or {}).get("last_error"),
         "forgotten": known.forgotten,
         "dead_letters": [_letter(fault) for fault in known.dead_letters],
     }

@@ -136,11 +136,10 @@ async def _first_question(settings: Settings) -> None:
         ConfigError: it refuses the key, or is none.
         MigrationError: it lacks our schema.
     """
-    import httpx
+    from conv_realtime.edges.session import signed_in
+    from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
 
-    from conv_realtime.edges.store import SupabaseStore, advised, connect
-
-    async with httpx.AsyncClient(timeout=_ASK_SECONDS) as http:
+    async with http_client(_ASK_SECONDS, signed_in(settings)) as http:
         try:
             await SupabaseStore(await connect(settings, http)).database()
         except StoreError as error:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import require_local, until
+from conv_realtime.core.keys import read_key
+from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 
 if TYPE_CHECKING:
@@ -159,9 +161,12 @@ def _configured(settings: Settings) -> Target:
             "(Supabase dashboard, Project Settings, API Keys)",
         )
     assert settings.supabase_url is not None
-    key = settings.supabase_key.get_secret_value()
-    publishable = key if key.startswith("sb_publishable_") else None
-    return Target(settings, settings.supabase_url, publishable_key=publishable)
+    url, key = settings.supabase_url, settings.supabase_key.get_secret_value()
+    publishable = key if read_key(key).kind == "publishable" else None
+    session = signed_in(settings)
+    if session is not None and settings.owner_id is None:
+        settings = settings.model_copy(update={"owner_id": session.user_id})
+    return Target(settings, url, publishable_key=publishable)
 
 
 def _of_instance(settings: Settings, facts: dict[str, Any]) -> Target:

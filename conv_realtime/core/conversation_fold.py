@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from conv_realtime.core.redaction import Found
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
 
 Span = tuple[int, int, int]
@@ -41,6 +42,7 @@ class Entry:
         model: who said it, where the records themselves do not tell.
         calls: ids of the tools that it calls.
         deleted_at: when it was taken back, None while it stands.
+        plain: whether all its records were looked at, and none holds a secret.
     """
 
     native: str
@@ -52,6 +54,7 @@ class Entry:
     model: str | None = None
     calls: tuple[str, ...] = ()
     deleted_at: datetime | None = None
+    plain: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class ConversationFold:
         session: its session id, None where that is the file's.
         parent: the session that it came from, where the file states another than its own.
         end: the offset behind its last record.
+        secrets: those that are replaced in what it says, each once.
     """
 
     thread: str | None
@@ -85,6 +89,7 @@ class ConversationFold:
     open_tools: set[str] = field(default_factory=set)
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKEN_FIELDS, 0))
     titles: dict[str, str] = field(default_factory=dict)
+    secrets: set[Found] = field(default_factory=set)
 
     @property
     def title(self) -> str | None:

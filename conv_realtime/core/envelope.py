@@ -15,8 +15,10 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 from conv_realtime.core.selection import Subject
 from conv_realtime.events import (
     ConversationData,
+    ConversationDeleted,
     ConversationUpdate,
     DataEvent,
+    DeletedConversationData,
     DeletedData,
     Event,
     MessageData,
@@ -34,12 +36,12 @@ _TIMESTAMP_BYTES = 32
 
 
 def subject_of(change: Change, project: UUID | None = None) -> Subject:
-    """Return what the event of `change` is about; `project` is that of a message."""
+    """Return what the event of `change` is about; `project` is where its row does not say it."""
     row = change.row
     if isinstance(row, Message):
         return Subject(_type_of(change), row.owner_id, row.conversation_id, project)
     if isinstance(row, Conversation):
-        return Subject(_type_of(change), row.owner_id, row.id, row.project_id)
+        return Subject(_type_of(change), row.owner_id, row.id, row.project_id or project)
     return Subject("project_update", row.owner_id, None, row.id)
 
 
@@ -50,6 +52,8 @@ def subject_of_event(event: Event) -> Subject | None:
         return Subject(event.type, None, data.id, data.project_id)
     if isinstance(data, MessageData | DeletedData):
         return Subject(event.type, None, data.conversation_id)
+    if isinstance(data, DeletedConversationData):
+        return Subject(event.type, None, data.id)
     if isinstance(data, ProjectData):
         return Subject(event.type, None, None, data.id)
     return Subject("file_update") if event.type == "file_update" else None
@@ -61,6 +65,9 @@ def event_of(change: Change, cursor: str) -> DataEvent:
     if isinstance(row, Project):
         return ProjectUpdate(data=project_data(row, cursor))
     if isinstance(row, Conversation):
+        if name == "conversation_deleted":
+            gone = DeletedConversationData(id=row.id, revision=row.revision, cursor=cursor)
+            return ConversationDeleted(data=gone)
         data = conversation_data(row, cursor)
         return NewConversation(data=data) if change.created else ConversationUpdate(data=data)
     if name == "message_deleted":
@@ -129,6 +136,8 @@ def _type_of(change: Change) -> str:
     if isinstance(row, Project):
         return "project_update"
     if isinstance(row, Conversation):
+        if row.deleted_at is not None:
+            return "conversation_deleted"
         return "new_conversation" if change.created else "conversation_update"
     if row.deleted_at is not None:
         return "message_deleted"

@@ -130,7 +130,8 @@ class JsonLinesTranscript(LogTranscript):
     def __init__(self, form: JsonLines, path: PurePath, sanitizer: Sanitizer) -> None:
         super().__init__(sanitizer)
         self.source = form.source
-        self.agent = form.agent(path)
+        agent = form.agent(path)
+        self.agent = self.id(agent) if agent else None
         self._form = form
         self._path = path
 
@@ -139,7 +140,7 @@ class JsonLinesTranscript(LogTranscript):
         fields = record.fields
         if self.session is None:
             session = self._form.session(self._path, [fields])
-            self.session = self.name(session) if session else None
+            self.session = self.id(session) if session else None
         fold = self.fold(None, self.agent)
         noted, said = self._form.noted(fields), self._form.said(fields)
         self.note(fold, record, noted, said)
@@ -154,7 +155,7 @@ class JsonLinesTranscript(LogTranscript):
         for one in said:
             merged = blocks.merge(merged, _blocks(one))
             metadata |= one.metadata
-        clean = self._sanitizer.value(merged)
+        clean = self._sanitizer.value(merged, plain=entry.plain)
         model = next((one.model for one in said if one.model), entry.model)
         return {
             "role": entry.role,
@@ -177,7 +178,7 @@ class JsonLinesTranscript(LogTranscript):
         fold.cwd = clean(noted.cwd) if noted.cwd else fold.cwd
         fold.git_branch = clean(noted.git_branch) if noted.git_branch else fold.git_branch
         fold.model = clean(noted.model) if noted.model else fold.model
-        fold.parent = clean(noted.parent) if noted.parent else fold.parent
+        fold.parent = self.id(noted.parent) if noted.parent else fold.parent
         if noted.state is not None:
             fold.is_at(*noted.state)
 
@@ -188,6 +189,7 @@ class JsonLinesTranscript(LogTranscript):
         entry = self.put(fold, record, said.native, said.role, replaces=said.replaces)
         fold.count_tokens(entry, said.usage)
         found = _blocks(said)
+        self.note_secrets(entry, found)
         fold.call_tools(entry, blocks.tool_calls(found), blocks.tool_results(found))
         if said.role == "assistant":
             fold.model = self.name(said.model) if said.model else fold.model

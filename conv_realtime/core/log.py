@@ -7,6 +7,7 @@ Readers hold an index and read on from it; the log knows none of them. Its rules
   last change, so only pages have marks, and within a page events carry the cursor before it:
   who goes on from there hears some events twice and misses none.
 * A gap in the stream drops all marks: no cursor from before it leads anywhere.
+* An update of a conversation is superseded by a newer one, and by its deletion.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from conv_realtime.models import Change, Message
 MAX_BYTES = 64 * 2**20
 """Bytes of changes that are kept in memory for who comes back, about; see `weight_of`."""
 
+_SUPERSEDING = frozenset({"conversation_update", "conversation_deleted"})
+
 
 def weight_of(change: Change) -> int:
     """Return about how many bytes a change takes in memory."""
@@ -37,7 +40,7 @@ class Entry:
     Attributes:
         subject: what it is about; None if it is for every client.
         cursor: the place in the stream that who has read it may go on from.
-        superseded: whether the log has a newer update of the same conversation.
+        superseded: whether the log has something newer of the same conversation.
         weight: its size in bytes, about.
     """
 
@@ -128,8 +131,8 @@ class Log:
         """Add an event."""
         self._entries.append(entry)
         self._bytes += entry.weight
-        if entry.subject is not None and entry.subject.type == "conversation_update":
-            self._supersede(entry.subject.conversation, entry)
+        if entry.subject is not None and entry.subject.type in _SUPERSEDING:
+            self._supersede(entry.subject, entry)
         self._trim()
 
     def mark(self, cursor: str) -> None:
@@ -166,13 +169,14 @@ class Log:
         """Return the events from index `start`, kept, up to `stop`."""
         return self._entries[start - self._offset : stop - self._offset]
 
-    def _supersede(self, conversation: UUID | None, entry: Entry) -> None:
-        if conversation is None:
+    def _supersede(self, subject: Subject, entry: Entry) -> None:
+        if subject.conversation is None:
             return
-        older = self._updates.get(conversation)
+        older = self._updates.pop(subject.conversation, None)
         if older is not None:
             older.superseded = True
-        self._updates[conversation] = entry
+        if subject.type == "conversation_update":
+            self._updates[subject.conversation] = entry
 
     def _trim(self) -> None:
         while self.head - self._first > self.max_entries or (

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from conv_realtime.events import (
     ConversationData,
+    ConversationDeleted,
     ConversationUpdate,
+    DeletedConversationData,
     DeletedData,
     Event,
     MessageData,
@@ -65,6 +67,8 @@ class Rows:
                     self._state, self._filling = self._filling, None
             case NewConversation(data=row) | ConversationUpdate(data=row):
                 self._state.put_conversation(row)
+            case ConversationDeleted(data=gone):
+                self._state.remove_conversation(gone)
             case NewMessage(data=row) | MessageUpdate(data=row):
                 self._state.put_message(row)
             case MessageDeleted(data=gone):
@@ -79,15 +83,14 @@ class _State:
         self._gone: dict[UUID, int] = {}
 
     def put_conversation(self, row: ConversationData) -> None:
+        if self._went_after(row):
+            return
         known = self.conversations.get(row.id)
         if known is None or known.revision <= row.revision:
             self.conversations[row.id] = row
 
     def put_message(self, row: MessageData) -> None:
-        if row.seq < self._floor.get(row.conversation_id, 0):
-            return
-        # What went at the same revision came back: a database that refused it took it after all.
-        if self._gone.get(row.id, -1) > row.revision:
+        if row.seq < self._floor.get(row.conversation_id, 0) or self._went_after(row):
             return
         rows = self.messages.setdefault(row.conversation_id, {})
         known = rows.get(row.id)
@@ -100,6 +103,21 @@ class _State:
         if known is not None and known.revision > gone.revision:
             return
         rows.pop(gone.id, None)
+        self._remember(gone)
+
+    def remove_conversation(self, gone: DeletedConversationData) -> None:
+        known = self.conversations.get(gone.id)
+        if known is not None and known.revision > gone.revision:
+            return
+        self.conversations.pop(gone.id, None)
+        self.messages.pop(gone.id, None)
+        self._remember(gone)
+
+    def _went_after(self, row: ConversationData | MessageData) -> bool:
+        # What went at the same revision came back: a database that refused it took it after all.
+        return self._gone.get(row.id, -1) > row.revision
+
+    def _remember(self, gone: DeletedData | DeletedConversationData) -> None:
         self._gone[gone.id] = max(gone.revision, self._gone.pop(gone.id, -1))
         if len(self._gone) > _MOST_GONE:
             del self._gone[next(iter(self._gone))]

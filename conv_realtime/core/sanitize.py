@@ -2,14 +2,22 @@
 
 PostgreSQL refuses NUL in text and jsonb (22P05) and lone surrogates in jsonb; JSON has no NaN;
 a value nested too deep fails the whole request (54001). Likely secrets are replaced by a
-marker, because transcripts hold what was pasted into them and what tools printed.
+marker, because transcripts hold what was pasted into them and what tools printed; images by a
+note; and only then is cut what is too long: half a secret would not be recognised.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import Any
+from uuid import uuid5
+
+from conv_realtime.core import redaction
+from conv_realtime.core.omission import cut, without_data_url, without_media
+from conv_realtime.core.redaction import Found, Redactor
+from conv_realtime.models import NAMESPACE
 
 MAX_DEPTH = 100
 MAX_NAME = 100_000
@@ -17,87 +25,6 @@ MAX_NAME = 100_000
 
 _MAX_NUMBER = 1e300  # the database refuses larger ones: readers could not take them
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-_WORD = "[A-Za-z0-9_-]"
-# Each kind, the literals that it begins with, and what follows. Looking for a literal first
-# costs next to nothing; one alternation over all kinds would read 30 MB/s.
-_KINDS: tuple[tuple[str, str, str], ...] = (
-    ("anthropic key", "sk-ant-", _WORD + "{16,}"),
-    ("openai key", "sk-", "(?:proj-|svcacct-|admin-|or-v1-)?" + _WORD + "{20,}"),
-    ("stripe key", "sk_live_ sk_test_ rk_live_ rk_test_", "[A-Za-z0-9]{16,}"),
-    ("github token", "ghp_ gho_ ghu_ ghs_ ghr_", "[A-Za-z0-9]{30,}"),
-    ("github token", "github_pat_", "[A-Za-z0-9_]{30,}"),
-    ("gitlab token", "glpat- gldt- glrt- glptt- glcbt-", _WORD + "{20,}"),
-    ("slack token", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs-", "[A-Za-z0-9-]{10,}"),
-    ("aws key id", "AKIA ASIA", "[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    ("google key", "AIza", _WORD + "{35}"),
-    ("google key", "GOCSPX- ya29.", _WORD + "{20,}"),
-    ("supabase key", "sbp_", "[a-f0-9]{40}"),
-    ("supabase key", "sb_secret_", _WORD + "{20,}"),
-    ("npm token", "npm_", "[A-Za-z0-9]{36}"),
-    ("pypi token", "pypi-", _WORD + "{32,}"),
-    ("hugging face token", "hf_", "[A-Za-z0-9]{30,}"),
-    ("sendgrid key", "SG.", _WORD + r"{16,}\." + _WORD + "{16,}"),
-    ("digitalocean token", "dop_v1_ doo_v1_", "[a-f0-9]{64}"),
-    ("slack webhook", "hooks.slack.com/services/", r"[A-Z0-9]+/[A-Z0-9]+/[A-Za-z0-9]{16,}"),
-    ("shopify token", "shpat_ shpss_", "[a-f0-9]{32}"),
-    ("docker token", "dckr_pat_", _WORD + "{20,}"),
-    ("vault token", "hvs.", _WORD + "{24,}"),
-    ("webhook secret", "whsec_", "[A-Za-z0-9+/]{24,}"),
-    ("groq key", "gsk_", "[A-Za-z0-9]{40,}"),
-    ("jwt", "eyJ", _WORD + r"{8,}\.eyJ" + _WORD + r"{8,}\." + _WORD + "{8,}"),
-)
-# A secret begins where a word does ("task-force" holds no key), also behind an escaped line break
-# or sign. Without that a long word of beginnings would be read again from each of them.
-_BEGINNING = rf"(?:(?<!{_WORD})|(?<=\\[nrt])|(?<=\\u00[0-9A-Fa-f]{{2}})|(?<=%[0-9A-Fa-f]{{2}}))"
-_SECRETS = tuple(
-    (f"[redacted: {kind}]", literal, re.compile(_BEGINNING + re.escape(literal) + rest))
-    for kind, literals, rest in _KINDS
-    for literal in literals.split()
-)
-
-# Secrets without a form of their own, known by what stands before them; group 1 stays. A digit is
-# wanted where words could stand, and "$NAME" or "<password>" are no secrets.
-_VALUE = r"(?=[A-Za-z._~+/=-]{0,80}[0-9])(?=[0-9._~+/=-]{0,80}[A-Za-z])[A-Za-z0-9._~+/=-]"
-_NAMED = tuple(
-    (f"\\1[redacted: {kind}]", literal, re.compile(pattern))
-    for kind, literal, pattern in (
-        (
-            "password",
-            "://",
-            r"(://([^\s/?#:@\"'`<>\\]{0,100}):)(?!\2@|[$*{<\[%])[^\s/?#@\"'`<>\\]{3,200}(?=@[A-Za-z0-9\[])",
-        ),
-        ("token", "earer ", rf"([Bb]earer ){_VALUE}{{20,}}"),
-        ("password", "Basic ", r"(uthorization\\?[\"']?: ?\\?[\"']?Basic )[A-Za-z0-9+/]{8,}={0,2}"),
-        (
-            "aws secret",
-            "ecret",
-            r"(ecret_?[aA]ccess_?[kK]ey\W{1,6})[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])",
-        ),
-        *(
-            ("secret", name, rf"({name}[\"']?){_VALUE}{{12,}}(?![A-Za-z0-9_(\[])")
-            for name in ("API_KEY=", "SECRET_KEY=", "ACCESS_KEY=", "SECRET=", "TOKEN=", "PASSWORD=")
-        ),
-    )
-)
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:(?!-----BEGIN )[\s\S]){0,20000}?"
-    r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)"
-)
-
-
-def redact(text: str) -> str:
-    """Return `text` with each likely secret replaced by `[redacted: what it was]`."""
-    for marker, literal, pattern in _SECRETS:
-        if literal in text:
-            text = pattern.sub(marker, text)
-    if "PRIVATE KEY" in text:
-        text = _PRIVATE_KEY.sub("[redacted: private key]", text)
-    for marker, literal, pattern in _NAMED:
-        if literal in text:
-            text = pattern.sub(marker, text)
-    return text
 
 
 def storable(text: str) -> str:
@@ -114,37 +41,118 @@ def storable(text: str) -> str:
 
 
 class Sanitizer:
-    """Cleans values on their way out; `redacting=False` leaves secrets where they are."""
+    """Cleans values on their way out, and remembers which secrets it came across.
 
-    __slots__ = ("_redacting",)
+    Args:
+        redacting: False leaves secrets where they are.
+        redactor: what is a secret; default: the forms that nothing else has.
+        images: whether images and files in base64 stay in what is sent.
+        max_text_bytes: bytes of UTF-8 beyond which a text is cut.
+    """
 
-    def __init__(self, *, redacting: bool = True) -> None:
-        self._redacting = redacting
+    __slots__ = ("_found", "_images", "_max_text_bytes", "_redactor")
+
+    def __init__(
+        self,
+        *,
+        redacting: bool = True,
+        redactor: Redactor | None = None,
+        images: bool = False,
+        max_text_bytes: int = 2**20,
+    ) -> None:
+        self._redactor = (redactor or redaction.default()) if redacting else None
+        self._images = images
+        self._max_text_bytes = max_text_bytes
+        self._found: set[Found] = set()
 
     def text(self, text: str) -> str:
         """Return a string that PostgreSQL takes and that holds no likely secret."""
-        text = storable(text)
-        return redact(text) if self._redacting else text
+        return cut(self._without_secrets(self._without_data_url(text)), self._max_text_bytes)
 
     def name(self, text: str) -> str:
         """Return a name or path, cut to what a column of that kind takes."""
-        return self.text(text[:MAX_NAME])
+        return self.text(text)[:MAX_NAME]
 
-    def value(self, value: Any, depth: int = 0) -> Any:
+    def id(self, text: str) -> str:
+        """Return an id; of one that holds a secret a digest, so that two ids stay two."""
+        clean = self._without_secrets(text)
+        return clean[:MAX_NAME] if clean == storable(text) else f"redacted-{uuid5(NAMESPACE, text)}"
+
+    def value(self, value: Any, *, plain: bool = False) -> Any:
         """Return a JSON value, keys included, that jsonb takes; order is kept.
 
         What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and numbers beyond 1e300 None.
+        `plain` where `note` has looked at all that is in it, and found nothing.
         """
+        return self._clean(value, 0, redacting=not plain and self._holds_secrets(value))
+
+    def note(self, value: Any) -> bool:
+        """Remember the secrets of a JSON value; return whether there may be any."""
+        suspect = self._holds_secrets(value)
+        if suspect:
+            self._clean(value, 0, redacting=True)
+        return suspect
+
+    def take_found(self) -> Collection[Found]:
+        """Return the secrets that were replaced since this was asked last."""
+        if not self._found:
+            return ()
+        found, self._found = self._found, set()
+        return found
+
+    def _holds_secrets(self, value: Any) -> bool:
+        """Return whether there may be one anywhere in a value: one search for all its texts."""
+        if self._redactor is None:
+            return False
+        texts: list[str] = []
+        self._collect(value, 0, texts)
+        return self._redactor.suspects(storable("\n".join(texts)))
+
+    def _collect(self, value: Any, depth: int, texts: list[str]) -> None:
         if isinstance(value, str):
-            return self.text(value)
+            if len(value) >= redaction.SHORTEST:
+                texts.append(self._without_data_url(value))
+        elif isinstance(value, dict) and depth < MAX_DEPTH:
+            for key, item in self._without_media(value).items():
+                if len(key) >= redaction.SHORTEST:
+                    texts.append(key)
+                self._collect(item, depth + 1, texts)
+        elif isinstance(value, list) and depth < MAX_DEPTH:
+            for item in value:
+                self._collect(item, depth + 1, texts)
+
+    def _clean(self, value: Any, depth: int, *, redacting: bool) -> Any:
+        if isinstance(value, str):
+            if redacting:
+                return self.text(value)
+            return cut(storable(self._without_data_url(value)), self._max_text_bytes)
         if isinstance(value, float):
             return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None
         if isinstance(value, dict | list) and depth >= MAX_DEPTH:
             return "[nested too deep]"
         if isinstance(value, dict):
-            return {self.text(key): self.value(item, depth + 1) for key, item in value.items()}
+            return {
+                self._clean(key, 0, redacting=redacting): self._clean(
+                    item, depth + 1, redacting=redacting
+                )
+                for key, item in self._without_media(value).items()
+            }
         if isinstance(value, list):
-            return [self.value(item, depth + 1) for item in value]
+            return [self._clean(item, depth + 1, redacting=redacting) for item in value]
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_NUMBER:
             return None
         return value
+
+    def _without_secrets(self, text: str) -> str:
+        text = storable(text)
+        if self._redactor is None or not self._redactor.suspects(text):
+            return text
+        text, found = self._redactor.redact(text)
+        self._found.update(found)
+        return text
+
+    def _without_media(self, block: dict[str, Any]) -> Any:
+        return block if self._images else without_media(block)
+
+    def _without_data_url(self, text: str) -> str:
+        return text if self._images else without_data_url(text)

@@ -25,6 +25,8 @@ MAX_EXCLUDED = 10_000
 
 _NONE: frozenset[UUID] = frozenset()
 
+_DELETIONS = frozenset({"conversation_deleted", "message_deleted"})
+
 
 class UnknownType(ValueError):
     """A request names an event type that does not exist; `args[0]` is that name."""
@@ -55,7 +57,8 @@ class Selection:
         """Return whether an event about `subject` is for this client.
 
         A `file_update` is about no row: it reaches who asks for the type, whatever ids they
-        list, and nobody who is limited to another owner.
+        list, and nobody who is limited to another owner. What is gone may have lost its project
+        with the rest of it: then whoever follows projects hears of it, and knows the id or not.
         """
         if subject.type not in self.types:
             return False
@@ -66,7 +69,7 @@ class Selection:
         if self.conversations is not None and subject.conversation not in self.conversations:
             return False
         if self.projects is not None and subject.project not in self.projects:
-            return False
+            return subject.project is None and subject.type in _DELETIONS
         return (
             subject.conversation not in self.without_conversations
             and subject.project not in self.without_projects

@@ -7,7 +7,7 @@ and is never revised, so any split of the file into reads gives the same rows.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from conv_realtime.core import records
 from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry
 from conv_realtime.core.framing import Line
 from conv_realtime.core.records import Record, Torn
+from conv_realtime.core.redaction import Found
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.models import Role
 
@@ -43,6 +44,7 @@ class LogTranscript(abc.ABC):
         self.log: list[LogEntry] = []
         self._sanitizer = sanitizer
         self._names: dict[str, str] = {}
+        self._at: ConversationFold | None = None
 
     @abc.abstractmethod
     def add(self, record: Record) -> None:
@@ -65,6 +67,15 @@ class LogTranscript(abc.ABC):
         value = records.load(data)
         return value if isinstance(value, dict) else None
 
+    def keep_secrets(self) -> None:
+        """Count the secrets of the record that was added last with its conversation."""
+        if self._at is not None and (found := self._sanitizer.take_found()):
+            self._at.secrets.update(found)
+
+    def take_secrets(self) -> Collection[Found]:
+        """Return the secrets that were replaced in `message_fields` since this was asked last."""
+        return self._sanitizer.take_found()
+
     # For formats ---------------------------------------------------------------------------
 
     def fold(self, thread: str | None = None, agent: str | None = None) -> ConversationFold:
@@ -72,6 +83,7 @@ class LogTranscript(abc.ABC):
         found = self.conversations.get(thread)
         if found is None:
             found = self.conversations[thread] = ConversationFold(thread, agent)
+        self._at = found
         return found
 
     def put(
@@ -87,7 +99,7 @@ class LogTranscript(abc.ABC):
 
         A record that `replaces` says all of the message anew: those before it are not read again.
         """
-        name = self._sanitizer.text(native) if native else f"@{record.start}"
+        name = native or f"@{record.start}"
         entry = fold.put(name, role, (record.start, record.end, record.crc), replaces=replaces)
         self.log.append(LogEntry(record.end, fold.thread, name, record.mark))
         return entry
@@ -97,9 +109,16 @@ class LogTranscript(abc.ABC):
     ) -> None:
         """Take messages back, by a record that says so."""
         for native in natives:
-            name = self._sanitizer.text(native)
-            if fold.withdraw(name, record.end, at):
-                self.log.append(LogEntry(record.end, fold.thread, name, record.mark))
+            if fold.withdraw(native, record.end, at):
+                self.log.append(LogEntry(record.end, fold.thread, native, record.mark))
+
+    def note_secrets(self, entry: Entry, said: Sequence[Mapping[str, Any]]) -> None:
+        """Count the secrets in what a record of a message says: once for each, or for none.
+
+        With `entry.plain` the sanitizer need not look again when the message's row is made.
+        """
+        secret = self._sanitizer.note(said)
+        entry.plain = not secret and (entry.plain or len(entry.spans) == 1)
 
     def name(self, text: str) -> str:
         """Return a name or path without what must not leave the machine; records repeat them."""
@@ -109,6 +128,10 @@ class LogTranscript(abc.ABC):
                 self._names.clear()
             known = self._names[text] = self._sanitizer.name(text)
         return known
+
+    def id(self, text: str) -> str:
+        """Return a name that ids are made of; one that holds a secret becomes a digest."""
+        return self._sanitizer.id(text)
 
     def shortened(self, title: str) -> str:
         """Return a title on one line, without what must not leave the machine."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.models import TOKEN_FIELDS, Change, Conversation, Message, Project
+from conv_realtime.models import Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 
 _ACTIVE = timedelta(hours=24)
@@ -101,7 +100,8 @@ class Announcer:
         at = row.updated_at or datetime.fromtimestamp(0, UTC)
         self.withdraw_messages(row.owner_id, {id: (row.id, n) for id, n in messages.items()}, at)
         if self._sink is not None:
-            self._sink.publish([Change(_blank(row), created=False)])
+            gone = row.model_copy(update={"deleted_at": at})
+            self._sink.publish([Change(gone, created=False)])
 
     def withdraw_messages(
         self, owner: UUID, messages: Mapping[UUID, tuple[UUID, int]], at: datetime
@@ -178,13 +178,3 @@ def _deleted(owner: UUID, id: UUID, conversation: UUID, revision: int, at: datet
         ),
         created=False,
     )
-
-
-def _blank(row: Conversation) -> Conversation:
-    """Return what the database keeps of a conversation that was erased."""
-    blank: dict[str, Any] = dict.fromkeys(
-        ("project_id", "project_name", "title", "model", "cwd", "git_branch")
-    )
-    blank |= dict.fromkeys(("message_count", "tool_usage_count", *TOKEN_FIELDS), 0)
-    blank |= {"status": "completed", "activity": "ended", "deleted_at": row.updated_at}
-    return row.model_copy(update=blank)

@@ -156,6 +156,7 @@ class Follower:
                 self.skipped.append(Skipped(self.path, found.reason, found.start))
             else:
                 self.transcript.add(found)
+                self.transcript.keep_secrets()
 
     # Batches -------------------------------------------------------------------------------
 

@@ -22,11 +22,13 @@ from conv_realtime.core.format import Format
 from conv_realtime.edges import disk, heap
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import known_formats, usual_paths
+from conv_realtime.edges.session import SignedIn, signed_in
 from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
 from conv_realtime.edges.watch import Watcher
 from conv_realtime.errors import (
     ConfigError,
     MigrationError,
+    SessionError,
     StoreError,
 )
 from conv_realtime.ingest import stated
@@ -103,9 +105,11 @@ class Ingest(Upkeep):
         """
         settings = self._given or Settings.load(**self._keywords)
         async with AsyncExitStack() as stack:
-            store = self._lent or await _own_store(settings, stack)
+            session = None if self._lent else signed_in(settings)
+            store = self._lent or await _own_store(settings, session, stack)
+            user = session.user_id if session else _user_of_key(settings)
             identity = Identity(
-                _owner(settings), settings.machine or machine_id(settings.state_dir)
+                _owner(settings, user), settings.machine or machine_id(settings.state_dir)
             )
             address = getattr(store, "destination", type(store).__name__)
             whose = f"{identity.owner_id} {identity.machine}"
@@ -254,7 +258,7 @@ class Ingest(Upkeep):
             "watcher": self._waker.watching if self._waker else "stopped",
             "last_error": desk.checkpoints.fault
             or self._schema_fault
-            or (error and f"{error.table}: {error.code}"),
+            or (error and _in_short(error)),
         }
 
     # The database --------------------------------------------------------------------------
@@ -357,22 +361,28 @@ class Ingest(Upkeep):
         return self._desk, self._tender
 
 
-async def _own_store(settings: Settings, stack: AsyncExitStack) -> SupabaseStore:
-    http = await stack.enter_async_context(http_client(settings.request_timeout))
+async def _own_store(
+    settings: Settings, session: SignedIn | None, stack: AsyncExitStack
+) -> SupabaseStore:
+    http = await stack.enter_async_context(http_client(settings.request_timeout, session))
     return SupabaseStore(await connect(settings, http))
 
 
-def _owner(settings: Settings) -> UUID:
-    """Return who owns the rows: the setting, else the signed-in user that the key stands for.
+def _in_short(error: StoreError) -> str:
+    """Return an error for `/healthz`: what the database says may quote a row, what we say not."""
+    return str(error) if isinstance(error, SessionError) else f"{error.table}: {error.code}"
+
+
+def _owner(settings: Settings, user: UUID | None) -> UUID:
+    """Return who owns the rows: the setting, else the user who is signed in.
 
     Raises:
         ConfigError: neither is there, or the one is not the other.
     """
-    user = _user_of_key(settings)
     if settings.owner_id is not None and user not in (None, settings.owner_id):
         raise ConfigError(
             "CONV_REALTIME_OWNER_ID",
-            f"is {settings.owner_id}, but the key is of user {user}, who may only write rows of"
+            f"is {settings.owner_id}, but user {user} is signed in, who may only write rows of"
             " their own; unset it, or take a secret key",
         )
     if owner := settings.owner_id or user:
@@ -380,7 +390,8 @@ def _owner(settings: Settings) -> UUID:
     raise ConfigError(
         "CONV_REALTIME_OWNER_ID",
         "is not set; it is the id of the user who owns the conversations, in the project's"
-        " dashboard under Authentication, Users",
+        " dashboard under Authentication, Users; with a publishable key, sign in instead:"
+        " conv-realtime login",
     )
 
 

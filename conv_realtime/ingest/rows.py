@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.redaction import Found
 from conv_realtime.core.transcript import LogTranscript
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.models import (
@@ -110,7 +112,7 @@ class Rows:
             message_count=fold.message_count,
             tool_usage_count=len(fold.tool_ids),
             revision=self.base + fold.end if revision is None else revision,
-            metadata={},
+            metadata=_redacted(fold.secrets),
             deleted_at=None,
             project_name=project.name,
         )
@@ -157,12 +159,17 @@ class Rows:
                 deleted_at=entry.deleted_at,
                 conversation=shown,
                 project_id=conversation.project_id,
-                **self.transcript.message_fields(
-                    entry, [self._record_at(file, span) for span in entry.spans]
-                ),
+                **self._fields(entry, file),
             )
             for entry in entries
         ]
+
+    def _fields(self, entry: Entry, file: OpenFile) -> dict[str, Any]:
+        records = [self._record_at(file, span) for span in entry.spans]
+        fields = self.transcript.message_fields(entry, records)
+        if found := self.transcript.take_secrets():
+            fields["metadata"] = fields["metadata"] | _redacted(found)
+        return fields
 
     def _record_at(self, file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
         start, end, crc = span
@@ -171,6 +178,12 @@ class Rows:
         if record is None:
             raise RewrittenError(file.path)
         return record
+
+
+def _redacted(secrets: Collection[Found]) -> dict[str, Any]:
+    """Return what metadata say of secrets that were replaced: how many different ones, by kind."""
+    counts = Counter(secret.kind for secret in secrets)
+    return {"redacted": dict(sorted(counts.items()))} if counts else {}
 
 
 def _last_part(path: str) -> str:

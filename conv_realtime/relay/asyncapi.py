@@ -42,6 +42,7 @@ CLOSE_CODES: Mapping[int, str] = {
 _DATA = (
     events.NewConversation,
     events.ConversationUpdate,
+    events.ConversationDeleted,
     events.NewMessage,
     events.MessageUpdate,
     events.MessageDeleted,

@@ -59,10 +59,14 @@ class Intake:
     def _project_of(self, change: Change) -> UUID | None:
         row = change.row
         if isinstance(row, Conversation):
-            self._places[row.id] = (row.owner_id, row.project_id)
+            known = self._places.get(row.id)
+            project = row.project_id
+            if row.deleted_at is not None and known is not None:
+                project = known[1]  # what is forgotten says no more where it was
+            self._places[row.id] = (row.owner_id, project)
             if len(self._places) > _MAX_CONVERSATIONS:
                 del self._places[next(iter(self._places))]
-            return row.project_id
+            return project
         if isinstance(row, Message):
             known = self._places.get(row.conversation_id)
             return row.project_id or (known[1] if known is not None else None)

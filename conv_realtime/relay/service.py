@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.edges.feed.access import project_of
+from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.events import Event
 from conv_realtime.ports import Feed, Page
@@ -137,6 +138,8 @@ class Relay:
             "state": state,
             "last_event_at": feed.last_event_at.isoformat() if feed.last_event_at else None,
         }
+        if feed.error is not None:
+            body["feed"]["last_error"] = feed.error
         ingest = self._ingest_health() if self._ingest_health is not None else None
         if ingest is not None:
             body["ingest"] = dict(ingest)
@@ -162,7 +165,7 @@ class Relay:
         settings = self._given or Settings.load(**self._keywords)
         if self._feed is None:
             project_of(settings)
-        feed = self._feed or SupabaseFeed(settings)
+        feed = self._feed or SupabaseFeed(settings, session=signed_in(settings))
         self.door = Door(settings)
         self.manager.configure(settings, feed)
         async with AsyncExitStack() as stack:

@@ -1,9 +1,11 @@
 -- Telling Realtime. Private topics, one event a row, and one `changed` a transaction and topic:
 --
 --   conv_realtime:conversation:<id>  new_message, message_update, message_deleted,
---                                    new_conversation, conversation_update
+--                                    new_conversation, conversation_update,
+--                                    conversation_deleted
 --   conv_realtime:owner:<owner_id>   new_conversation, conversation_update (at most one a second
---                                    and conversation), project_update, changed
+--                                    and conversation), conversation_deleted, project_update,
+--                                    changed
 --   conv_realtime:changes            changed
 --
 -- A payload is {"data": {...}, "cursor"}: data has the fields of the /ws event of that name, and
@@ -218,8 +220,6 @@ language plpgsql security definer set search_path = '' set timezone = 'UTC' as $
 declare
   stream text;
   target text;
-  event constant text := case tg_op when 'INSERT' then 'new_conversation'
-    else 'conversation_update' end;
   due uuid[];
   written record;
 begin
@@ -237,27 +237,40 @@ begin
   end if;
   if not conv_realtime.request_says('x-conv-realtime-history') then
     for written in
-      select f.id, f.owner_id, conv_realtime.fit(jsonb_build_object(
-        'id', f.id, 'revision', f.revision, 'title', f.title, 'status', f.status,
-        'activity', f.activity, 'message_count', f.message_count,
-        'tool_usage_count', f.tool_usage_count, 'created_at', f.created_at,
-        'started_at', f.started_at, 'updated_at', f.updated_at, 'source', f.source,
-        'session_id', f.session_id, 'project_id', f.project_id, 'project_name', p.name,
-        'cwd', f.cwd, 'git_branch', f.git_branch, 'model', f.model,
-        'input_tokens', f.input_tokens, 'output_tokens', f.output_tokens,
-        'cache_read_tokens', f.cache_read_tokens, 'cache_write_tokens', f.cache_write_tokens,
-        'reasoning_tokens', f.reasoning_tokens, 'parent_id', f.parent_id,
-        'machine', f.machine,
-        'cursor', conv_realtime.place(stream, f.change_tx, 2, f.revision, f.change_seq))) as data
+      select f.id, f.owner_id,
+        f.deleted_at is not null as gone,
+        case
+          when f.deleted_at is not null then 'conversation_deleted'
+          when tg_op = 'INSERT' then 'new_conversation'
+          else 'conversation_update'
+        end as event,
+        case when f.deleted_at is not null then jsonb_build_object(
+          'id', f.id, 'revision', f.revision,
+          'cursor', conv_realtime.place(stream, f.change_tx, 2, f.revision, f.change_seq))
+        else conv_realtime.fit(jsonb_build_object(
+          'id', f.id, 'revision', f.revision, 'title', f.title, 'status', f.status,
+          'activity', f.activity, 'message_count', f.message_count,
+          'tool_usage_count', f.tool_usage_count, 'created_at', f.created_at,
+          'started_at', f.started_at, 'updated_at', f.updated_at, 'source', f.source,
+          'session_id', f.session_id, 'project_id', f.project_id, 'project_name', p.name,
+          'cwd', f.cwd, 'git_branch', f.git_branch, 'model', f.model,
+          'input_tokens', f.input_tokens, 'output_tokens', f.output_tokens,
+          'cache_read_tokens', f.cache_read_tokens, 'cache_write_tokens', f.cache_write_tokens,
+          'reasoning_tokens', f.reasoning_tokens, 'parent_id', f.parent_id,
+          'machine', f.machine,
+          'cursor', conv_realtime.place(stream, f.change_tx, 2, f.revision, f.change_seq)))
+        end as data
       from fresh f
       left join public.projects p on p.id = f.project_id and p.owner_id = f.owner_id
       order by f.id, f.owner_id
     loop
       if conv_realtime.topic_owner(written.id) = written.owner_id then
-        perform conv_realtime.tell('conversation:' || written.id, event, written.data, target);
+        perform conv_realtime.tell(
+          'conversation:' || written.id, written.event, written.data, target);
       end if;
-      if written.id = any (due) then
-        perform conv_realtime.tell('owner:' || written.owner_id, event, written.data, target);
+      if written.gone or written.id = any (due) then
+        perform conv_realtime.tell(
+          'owner:' || written.owner_id, written.event, written.data, target);
       end if;
     end loop;
   end if;

@@ -59,7 +59,9 @@ const CALM_MS = 10_000; // between two gaps, or the second one waits
 const FIRST_AFTER_OVERLOAD_MS = 5_000;
 const MOST_REQUEST_BYTES = 64 * 1024;
 const DEFAULT_MESSAGES = 50;
-const OF_CONVERSATIONS = /** @type {const} */ (["new_conversation", "conversation_update"]);
+const OF_CONVERSATIONS = /** @type {const} */ ([
+  ...["new_conversation", "conversation_update", "conversation_deleted"],
+]);
 const OF_MESSAGES = /** @type {const} */ (["new_message", "message_update", "message_deleted"]);
 const PLAIN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/; // what a subprotocol's name may hold
 
@@ -442,6 +444,8 @@ function keep(rows, type, data, wanted) {
     case "new_conversation":
     case "conversation_update":
       return wanted.conversations ? rows.putConversation(data) : [];
+    case "conversation_deleted":
+      return rows.removeConversation(data);
     case "new_message":
     case "message_update":
       return wanted.messages ? rows.putMessage(data) : [];

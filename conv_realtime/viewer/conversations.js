@@ -182,6 +182,7 @@ export class Following extends Emitter {
     const data = payload?.data;
     if (this.#waiting || typeof data?.revision !== "number") return;
     if (event === "message_deleted") this.#tell(this.#rows.removeMessage(data));
+    else if (event === "conversation_deleted") this.#tell(this.#rows.removeConversation(data));
     else if (event === "new_message" || event === "message_update") {
       this.#tell(this.#rows.putMessage(messageOf(data)));
     } else if ((event === "new_conversation" || event === "conversation_update") && !data.truncated) {

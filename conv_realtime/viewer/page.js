@@ -46,8 +46,7 @@ function joined(...parts) {
 export function drawList(conversations, chosen, search, choose) {
   const sought = search.trim().toLowerCase();
   const matches = (row) => `${row.title} ${row.project_name} ${row.cwd}`.toLowerCase().includes(sought);
-  const shown = [...conversations.values()].filter((row) => !isErased(row));
-  const all = shown.filter((row) => !sought || matches(row)).sort(newestFirst);
+  const all = [...conversations.values()].filter((row) => !sought || matches(row)).sort(newestFirst);
   const ids = new Set(all.map((row) => row.id));
   const children = new Map();
   for (const row of all) children.get(row.parent_id)?.push(row) ?? children.set(row.parent_id, [row]);
@@ -55,15 +54,10 @@ export function drawList(conversations, chosen, search, choose) {
   const below = (row, depth) => [[row, depth], ...(children.get(row.id) ?? []).flatMap((child) => below(child, 1))];
   const rows = tops.flatMap((row) => below(row, 0));
   arrange(page.conversations, rows.map(([row, depth]) => line(row, depth, row.id === chosen, choose)));
-  page.none.textContent = shown.length
+  page.none.textContent = conversations.size
     ? "No conversation matches."
     : "Nothing yet. A conversation shows up here when its first line is written.";
   return tops[0];
-}
-
-/** Whether a conversation was forgotten, or refused by the database: nothing of it is left. */
-function isErased(row) {
-  return row.title === null && row.cwd === null && row.message_count === 0 && row.activity === "ended";
 }
 
 function newestFirst(a, b) {
@@ -114,8 +108,13 @@ function ago(time) {
 
 // A conversation ------------------------------------------------------------------------------
 
-/** Draws what stands above the messages. */
+/** Draws what stands above the messages; without a row that there is none. */
 export function drawFacts(row) {
+  if (!row) {
+    page.title.textContent = "No conversation yet";
+    page.facts.textContent = "";
+    return;
+  }
   const written = row.output_tokens ? `${row.output_tokens.toLocaleString()} tokens written` : "";
   const counted = `${row.message_count.toLocaleString()} messages`;
   page.title.textContent = titleOf(row);

@@ -68,6 +68,12 @@ export interface Deleted {
   cursor: string;
 }
 
+export interface DeletedConversation {
+  id: string;
+  revision: number;
+  cursor: string;
+}
+
 export interface Project {
   id: string;
   name: string;
@@ -88,6 +94,7 @@ export interface FileUpdate {
 export type DataType =
   | "new_conversation"
   | "conversation_update"
+  | "conversation_deleted"
   | "new_message"
   | "message_update"
   | "message_deleted"
@@ -97,6 +104,7 @@ export type DataType =
 /** An event of `/ws` about rows or files. */
 export type DataEvent =
   | { type: "new_conversation" | "conversation_update"; data: Conversation & { cursor: string } }
+  | { type: "conversation_deleted"; data: DeletedConversation }
   | { type: "new_message" | "message_update"; data: Message & { cursor: string } }
   | { type: "message_deleted"; data: Deleted }
   | { type: "project_update"; data: Project }

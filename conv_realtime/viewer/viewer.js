@@ -13,7 +13,10 @@ const earlier = document.getElementById("earlier");
 const address = document.body.dataset.ws;
 
 const list = connect(address, {
-  subscribe: { types: ["new_conversation", "conversation_update"], snapshot: 0 },
+  subscribe: {
+    types: ["new_conversation", "conversation_update", "conversation_deleted"],
+    snapshot: 0,
+  },
 });
 let talk = null; // follows the chosen conversation
 let chosen = location.hash.slice(1) || null;
@@ -60,9 +63,8 @@ function draw() {
     const newest = drawList(list.conversations, chosen, search.value, choose);
     if (listed && newest && !list.conversations.has(chosen)) take(newest.id);
     const row = list.conversations.get(chosen);
-    if (!row) return;
-    drawFacts(row);
-    const messages = talk?.messages(chosen) ?? [];
+    if (row || listed) drawFacts(row); // of one that is gone nothing may stay
+    const messages = (row && talk?.messages(chosen)) ?? [];
     drawMessages(chosen, messages);
     earlier.hidden = wanted >= MOST || messages.length < wanted;
   });

@@ -27,7 +27,7 @@ from starlette.applications import Starlette
 from conv_realtime.core.envelope import encode, event_of
 from conv_realtime.edges.asgi import step
 from conv_realtime.relay import LocalFeed, Relay
-from tests.bench.relay_load import QUIET, TEXT
+from tests.bench.relay_load.figures import QUIET, TEXT
 from tests.bench.sinks import distant_sinks
 from tests.relay.host import Watching
 from tests.relay.rows import created, message

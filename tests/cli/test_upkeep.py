@@ -93,8 +93,9 @@ def test_forget_erases_for_good(
         assert (erased["forgotten"], erased["conversations"]) == (id, [id])
         gone = _heard(client, "message_deleted", 2)
         assert {m["id"] for m in gone} == {m["id"] for m in said if m["conversation_id"] == id}
-        (blank,) = _heard(client, "conversation_update")
-        assert (blank["id"], blank["title"], blank["cwd"]) == (id, None, None)
+        (whole,) = _heard(client, "conversation_deleted")
+        assert whole["id"] == id
+        assert set(whole) == {"id", "revision", "cursor"}
         client.send(json.dumps({"type": "subscribe", "data": {"snapshot": 9}}))
         assert "secret" not in json.dumps(_heard(client, "snapshot"))
         _transcript(home, "a later secret", cwd="/secret/place")

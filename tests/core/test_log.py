@@ -106,6 +106,20 @@ def test_an_update_is_superseded_by_a_newer_one_of_its_conversation_alone() -> N
     assert [entry.superseded for entry in entries] == [False, True, False, False, False]
 
 
+def test_an_update_is_superseded_by_the_deletion_of_its_conversation() -> None:
+    """A deletion is superseded by nothing: the row that comes back after it is another event."""
+    log = Log(100, 10**9)
+    gone = conversation("a", revision=3, deleted_at="2026-01-02T03:04:05Z")
+    updates = [conversation("a", revision=revision) for revision in (2, 3)]
+    entries = [
+        Entry(subject_of(change), "s.1", 0, change=change)
+        for change in changed(updates[0], gone, updates[1], gone)
+    ]
+    for entry in entries:
+        log.append(entry)
+    assert [entry.superseded for entry in entries] == [True, False, True, False]
+
+
 def test_what_has_left_the_log_is_not_held_in_memory() -> None:
     """The bound in bytes is one on memory: long messages go at once and not a thousand later."""
     log = Log(10_000, max_bytes=100_000)

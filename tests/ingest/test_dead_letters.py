@@ -227,14 +227,14 @@ async def test_a_refused_conversation_holds_its_messages_back(tmp_path: Path) ->
 
 
 async def test_a_refused_conversation_does_not_stay_shown(tmp_path: Path) -> None:
-    """Listeners hear that it is empty; when it is taken they hear all of it again."""
+    """Listeners hear that it is gone; when it is taken they hear all of it again."""
     store, heard = Strict(on("poison")), Heard()
     path = transcript(tmp_path, *_lines("a", "b", gitBranch="poison"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters(ingest))
         await until(lambda: len(letters_of(heard)) == 2)
         last = [c.row for c in heard.changes if isinstance(c.row, Conversation)][-1]
-        assert (last.title, last.git_branch, last.message_count) == (None, None, 0)
+        assert last.deleted_at is not None
         assert await ingest.transcripts.conversations() == []
         with path.open("ab") as file:
             file.write(user("c", "c", at=9))  # on another branch, so the row changes

@@ -18,7 +18,7 @@ let dropped = 0;
 let answers = null; // what the next reader of changes asks instead
 let requests = 0; // of the Data API
 let read = 0; // changes
-let held = null; // answers about messages that wait
+let held = null; // answers of one part of the Data API that wait
 
 class Lossy extends (given.WebSocket ?? WebSocket) {
   get onmessage() {
@@ -41,7 +41,7 @@ async function fetchOrNot(url, options) {
     answers = null;
   }
   const response = await fetch(url, options);
-  if (held && String(url).includes("/rest/v1/messages")) {
+  if (held && String(url).includes(held.of)) {
     held.answers++;
     await held.released;
   }
@@ -139,9 +139,9 @@ const commands = {
   dropped() {
     return dropped;
   },
-  hold() {
+  hold({ of = "/rest/v1/messages" }) {
     let release;
-    held = { answers: 0, released: new Promise((resolve) => (release = resolve)), release: () => release() };
+    held = { of, answers: 0, released: new Promise((resolve) => (release = resolve)), release: () => release() };
   },
   holding() {
     return { answers: held.answers, read };

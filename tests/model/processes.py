@@ -355,7 +355,7 @@ class Client:
                 for row in (*body["conversations"], *body["messages"]):
                     self._keep(row)
                 self._whole = not body["more"]
-            case "message_deleted":
+            case "message_deleted" | "conversation_deleted":
                 if self.state.get(body["id"], 0) <= body["revision"]:
                     self.state.pop(body["id"], None)
             case "error":

@@ -106,7 +106,7 @@ class Follower:
                 self._keep(row)
             self.cursor = None if data["more"] else data["cursor"]
             return
-        if name == "message_deleted":
+        if name in ("message_deleted", "conversation_deleted"):
             if self.state.get(data["id"], 0) <= data["revision"]:
                 self.state.pop(data["id"], None)
         elif name not in ("ping", "project_update"):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from conv_realtime.edges.feed import SupabaseFeed
-from conv_realtime.models import Change, Conversation, Message
+from conv_realtime.models import Change, Conversation, Message, Row
 from conv_realtime.ports import Page
 from conv_realtime.relay import ConnectionManager, LocalFeed, connections
 from tests.relay import serving
@@ -39,6 +39,7 @@ class World:
         self.owner = owner
         self.conversations: dict[UUID, Conversation] = {}
         self.rows: dict[UUID, Message] = {}
+        self.forgotten: set[UUID] = set()
         self.revision = 0
 
     def project_of(self, session: str) -> UUID:
@@ -50,7 +51,12 @@ class World:
         return conversation(session, self.owner).id
 
     def write(self, session: str, seq: int, gone: bool) -> list[Change]:
-        """Change a message and its conversation; return the changes."""
+        """Change a message and its conversation; return the changes.
+
+        What is forgotten does not change any more.
+        """
+        if self.talk(session) in self.forgotten:
+            return []
         self.revision += 1
         talk = conversation(session, self.owner, self.revision, project_id=self.project_of(session))
         deleted_at = START + timedelta(1) if gone else None
@@ -63,6 +69,20 @@ class World:
         ]
         self.conversations[talk.id], self.rows[row.id] = talk, row
         return changes
+
+    def forget(self, session: str) -> list[Change]:
+        """Erase a conversation, if there is one; return the changes, as an ingest tells them."""
+        talk = self.conversations.pop(self.talk(session), None)
+        if talk is None:
+            return []
+        self.revision += 1
+        self.forgotten.add(talk.id)
+        gone = {"deleted_at": talk.updated_at, "revision": self.revision}
+        lost = [row for row in self.rows.values() if row.conversation_id == talk.id]
+        for row in lost:
+            del self.rows[row.id]
+        rows: list[Row] = [row.model_copy(update=gone) for row in lost]
+        return [Change(row, created=False) for row in (*rows, talk.model_copy(update=gone))]
 
     def state(self, wanted: dict[str, Any]) -> dict[str, int]:
         """Return id and revision of what a filter selects."""
@@ -82,7 +102,7 @@ class World:
         """Fail unless a follower has what it wants, and nothing else."""
         state, expected = dict(follower.state), self.state(follower.wanted)
         if "types" in follower.wanted:  # of conversations it heard in the snapshot alone
-            for id in self.conversations:
+            for id in (*self.conversations, *self.forgotten):
                 state.pop(str(id), None), expected.pop(str(id), None)
         assert state == expected, follower.wanted
 
@@ -143,6 +163,7 @@ writes: Any = st.one_of(
     st.tuples(st.just("write"), st.sampled_from(SESSIONS), st.integers(1, 4), st.booleans()),
     st.tuples(st.just("burst"), st.sampled_from(SESSIONS)),
     st.tuples(st.just("gap"), st.sampled_from(SESSIONS)),
+    st.tuples(st.just("forget"), st.sampled_from(SESSIONS)),
 )
 
 
@@ -214,6 +235,8 @@ async def play_local(script: list[Any]) -> None:
             case ("burst", session):
                 for seq in range(12):
                     feed.publish(world.write(session, seq, False))
+            case ("forget", session):
+                feed.publish(world.forget(session))
             case ("gap", session):  # something happened, and the feed only knows that it did
                 world.write(session, 1, False)
                 feed._changes.clear()
@@ -256,9 +279,14 @@ async def play_supabase(local: Any, script: list[Any], written: list[Any]) -> No
 
         async def writing(steps: list[Any]) -> None:
             for step in steps:
-                _, session, *rest = step
+                name, session, *rest = step
                 seq, gone = rest or (1, False)
                 async with locks[session]:
+                    if name == "forget":
+                        for talk in (change.row for change in world.forget(session)[-1:]):
+                            forgotten = {"metadata": {"forgotten": True}, "deleted_at": None}
+                            await write(client, talk.model_copy(update=forgotten))
+                        continue
                     for change in world.write(session, seq, gone):
                         await write(client, change.row)
 

@@ -22,12 +22,11 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from conv_realtime import Bridge, testing
-from tests.bench.relay_load import (
-    measure_ingest,
-    measure_latency,
-    measure_leaks,
-    measure_throughput,
-)
+from tests.bench.relay_load.figures import Measured
+from tests.bench.relay_load.ingest import measure_ingest
+from tests.bench.relay_load.latency import measure_latency
+from tests.bench.relay_load.leaks import measure_leaks
+from tests.bench.relay_load.throughput import measure_steadiness
 from tests.relay.raw import TEXT, Raw, masked, request
 from tests.relay.rows import OTHER, changed, conversation, created, message, project
 from tests.relay.serving import Client, Served, Server, eventually, serve
@@ -294,7 +293,7 @@ async def test_15_the_performance_impact_of_broadcasts_is_minimal() -> None:
     """Beside fifty clients ingest does at most a tenth more for a line than it does alone."""
     measured = await measure_ingest(50, rounds=1, lines=40)
     assert measured.calls_without > 100
-    assert measured.ratio <= 1.1, measured
+    _hold(measured)
 
 
 async def test_16_disconnections_are_handled_gracefully(caplog: pytest.LogCaptureFixture) -> None:
@@ -387,16 +386,13 @@ async def test_19_a_server_restart_preserves_functionality(tmp_path: Path) -> No
 
 
 async def test_20_no_memory_leaks_with_long_running_connections() -> None:
-    """Hundreds that come and go leave nothing, counted in objects and in blocks of memory."""
-    measured = await measure_leaks(600)
-    assert measured.objects_each < 0.5, measured
-    assert measured.blocks_each < 1.0, measured
+    """Hundreds that come and go leave nothing: no object, block of memory, task or descriptor."""
+    _hold(await measure_leaks(600))
 
 
 async def test_21_broadcast_latency_is_under_50_ms_at_the_95th_percentile() -> None:
     """To the last of sixty clients, less the time in which other processes had the CPU."""
-    measured = await measure_latency(60, 100)
-    assert measured.p95_ms < 50, measured
+    _hold(await measure_latency(60, 100))
 
 
 async def test_22_fifty_and_more_concurrent_connections() -> None:
@@ -419,7 +415,12 @@ async def test_22_fifty_and_more_concurrent_connections() -> None:
 
 
 async def test_23_throughput_is_stable_under_load() -> None:
-    """A hundred thousand deliveries later each takes as much work as it took at first."""
-    measured = await measure_throughput(50)
+    """A hundred thousand deliveries later each takes as much work, and has left nothing."""
+    measured = await measure_steadiness(50)
     assert measured.deliveries >= 100_000
-    assert measured.ratio >= 0.95, measured
+    _hold(measured)
+
+
+def _hold(measured: Measured) -> None:
+    """Fail unless every bound of a measurement held."""
+    assert [figure for figure in measured.figures() if figure.holds is False] == []

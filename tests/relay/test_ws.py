@@ -64,6 +64,44 @@ async def test_a_message_taken_back_is_message_deleted() -> None:
     assert set(frame["data"]) == {"id", "conversation_id", "revision", "cursor"}
 
 
+async def test_a_conversation_that_is_gone_is_conversation_deleted() -> None:
+    """By id alone, to who follows it or its project; others and other types hear nothing."""
+    talk, gone = conversation(), conversation(revision=2, project_id=None, title="a secret")
+    gone = gone.model_copy(update={"deleted_at": gone.updated_at})
+    elsewhere = str(project("/else").id)
+    wanted: list[dict[str, Any]] = [
+        {}, {"conversations": [str(talk.id)]}, {"projects": [str(talk.project_id)]},
+    ]  # fmt: skip
+    unwanted = [{"projects": [elsewhere]}, {"types": ["conversation_update"]}]
+    async with Served.run() as served, AsyncExitStack() as stack:
+        served.feed.publish(created(talk))
+        clients = []
+        for data in (*wanted, *unwanted):
+            client = await stack.enter_async_context(served.client())
+            await client.say("subscribe", data)
+            await client.got("subscribed")
+            clients.append(client)
+        served.feed.publish(changed(gone))
+        for client in clients[: len(wanted)]:
+            (frame,) = await client.sync()
+            assert frame["type"] == "conversation_deleted"
+            assert frame["data"] | {"cursor": ""} == {
+                "id": str(talk.id), "revision": 2, "cursor": ""
+            }  # fmt: skip
+        for client in clients[len(wanted) :]:
+            assert await client.sync() == []
+
+
+async def test_who_follows_a_project_hears_of_what_has_lost_its_project() -> None:
+    """A forgotten row says no more where it was; a relay that never knew tells whoever may see."""
+    gone = conversation(revision=2, project_id=None, deleted_at="2026-01-02T03:04:05Z")
+    async with Served.run() as served, served.client() as client:
+        await client.say("subscribe", {"projects": [str(project().id)]})
+        await client.got("subscribed")
+        served.feed.publish(changed(gone, conversation("two", project_id=None)))
+        assert [frame["type"] for frame in await client.sync()] == ["conversation_deleted"]
+
+
 @pytest.mark.parametrize("timestamp", [1, 1.5, "x", None, [1], {"a": 1}, 12345678901234567890123])
 async def test_ping_gets_its_timestamp_back(timestamp: object) -> None:
     """A pong carries the client's timestamp in its own JSON type."""

@@ -67,7 +67,7 @@ class Page:
 
     async def shows(self, name: str, talk: Any, *texts: str) -> None:
         """Wait until these are the texts of a conversation."""
-        shown: list[str] = []
+        shown: list[str] | None = None
         try:
             async with asyncio.timeout(WITHIN):
                 while shown != list(texts):
@@ -78,7 +78,7 @@ class Page:
 
     async def lists(self, name: str, *titles: str) -> None:
         """Wait until these are the titles."""
-        listed: list[str] = []
+        listed: list[str] | None = None
         async with asyncio.timeout(WITHIN):
             while listed != sorted(titles):
                 rows = await self.node.do("conversations", name=name)
@@ -132,6 +132,27 @@ async def test_a_conversation_is_shown_and_stays_current(
         await shown.shows("talk", talk, "2", "three")
         # Each was broadcast and read, and told of once.
         assert (await shown.seen("talk"))["changes"] == changes + 3
+        assert (await shown.seen("talk"))["errors"] == []
+
+
+@pytest.mark.parametrize("held", ["/nothing", "/rpc/changes_since"])
+async def test_a_conversation_that_is_forgotten_goes_with_its_messages(
+    held: str, supabase: SupabaseProject, member: Owner
+) -> None:
+    """As soon as it is told; where that is lost, when it is read."""
+    me = UUID(member.id)
+    talk = conversation("one", me)
+    async with page(supabase, [member.token]) as (shown, writer):
+        await write(writer, project(owner=me), talk, message("1", 1, of=talk))
+        await shown.follow("talk", conversation=str(talk.id), **NEVER)
+        await shown.shows("talk", talk, "1")
+        await shown.becomes("talk", "live")
+        await shown.joins("conversation", "owner")
+        await shown.node.do("hold", of=held)
+        await write(writer, talk.model_copy(update={"metadata": {"forgotten": True}}))
+        await shown.shows("talk", talk)
+        await shown.lists("talk")
+        await shown.node.do("release")
         assert (await shown.seen("talk"))["errors"] == []
 
 

@@ -70,6 +70,11 @@ class Browser:
         texts: list[str] = await self.node.do("texts", name="live", conversation=str(of.id))
         return texts
 
+    async def conversations(self) -> list[dict[str, Any]]:
+        """The conversations."""
+        rows: list[dict[str, Any]] = await self.node.do("conversations", name="live")
+        return rows
+
     async def seen(self) -> dict[str, Any]:
         """What it told so far."""
         seen: dict[str, Any] = await self.node.do("seen", name="live")
@@ -121,6 +126,21 @@ async def test_rows_are_those_of_the_snapshot_and_of_what_comes_after() -> None:
         served.feed.publish(created(row(6)))
         await live.shows("2", "four", "5", "6")
         assert (await live.seen())["errors"] == []
+
+
+async def test_a_conversation_that_is_gone_goes_with_its_messages() -> None:
+    """It stays away when something late comes of it, and comes back at the revision it went at."""
+    async with browser(row(1), row(1, "there", of=OTHER)) as (served, _, live):
+        await live.connect()
+        gone = conversation("one", revision=5, deleted_at=START)
+        served.feed.publish(changed(gone, conversation("one", revision=4), row(2, of=OTHER)))
+        await live.shows("there", "2", of=OTHER)
+        assert await live.texts() == []
+        assert [row["title"] for row in await live.conversations()] == ["two"]
+        assert (await live.seen())["errors"] == []
+        served.feed.publish(changed(conversation("one", revision=5), row(3, "again")))
+        await live.shows("again")
+        assert sorted(row["title"] for row in await live.conversations()) == ["one", "two"]
 
 
 async def test_an_older_message_that_changes_leaves_no_hole() -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from conv_realtime.events import (
     DATA_TYPES,
     ConversationData,
+    DeletedConversationData,
     DeletedData,
     FileData,
     MessageData,
@@ -42,6 +43,7 @@ def test_users_get_types_from_both_versions_of_supabase_js() -> None:
         ("ConversationSummary", ConversationSummary),
         ("Message", MessageData),
         ("Deleted", DeletedData),
+        ("DeletedConversation", DeletedConversationData),
         ("Project", ProjectData),
         ("FileUpdate", FileData),
     ],

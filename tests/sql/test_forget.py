@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from conv_realtime.events import DeletedConversationData
 from conv_realtime.models import conversation_id
 from tests.sql.conftest import Recorder
 from tests.sql.database import Database
@@ -31,7 +32,7 @@ def talk(db: Database, alice: str) -> dict[str, Any]:
 def test_a_forgotten_conversation_is_blank(
     db: Database, alice: str, talk: dict[str, Any], broadcasts: Recorder
 ) -> None:
-    """With all its messages; whoever listens hears that they are gone."""
+    """With all its messages; whoever listens hears that it is gone, the owner's list too."""
     with broadcasts() as sent, db.user(alice) as request:
         request.rows(FORGET, talk["id"])
     with db.user(alice) as request:
@@ -46,6 +47,15 @@ def test_a_forgotten_conversation_is_blank(
         assert (line["text"], line["content"], line["usage"]) == ("", None, None)
         assert line["deleted_at"] is not None
     assert [one["event"] for one in sent].count("message_deleted") == 3
+    gone = [one for one in sent if one["event"].startswith("conversation_")]
+    assert {(one["topic"], one["event"]) for one in gone} == {
+        (f"conv_realtime:conversation:{talk['id']}", "conversation_deleted"),
+        (f"conv_realtime:owner:{alice}", "conversation_deleted"),
+    }
+    for one in gone:
+        data = one["payload"]["data"]
+        assert data.keys() == DeletedConversationData.model_fields.keys()
+        assert (data["id"], data["revision"]) == (talk["id"], row["revision"])
     assert "secret" not in str(sent)
 
 

@@ -1,7 +1,6 @@
 """What `doctor` tries, one thing after another, and what it says of each.
 
 * `machine`: the state directory, the transcripts, watching them
-* `keys`: what kind of key a key is, by its form
 * `project`: the URL, the clock, the key, the owner, the schema, the rights
 * `channel`: joining Realtime, and hearing something come back
 * `forecast`: what the transcripts would cost on Supabase's plans

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from conv_realtime.cli.checkup import Check, failed, ok, skipped, warning
-from conv_realtime.cli.checkup.keys import Key, project_of
+from conv_realtime.core.keys import Key, project_of
 from conv_realtime.sql import latest_version
 
 _FORGIVEN = timedelta(seconds=30)  # by PostgREST, of clocks that differ

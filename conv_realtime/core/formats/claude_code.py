@@ -127,7 +127,7 @@ class ClaudeTranscript(LogTranscript):
         super().__init__(sanitizer)
         self.file = FileName(path)
         self.session = self.file.session
-        self.agent = self.file.agent
+        self.agent = self.id(self.file.agent) if self.file.agent else None
         self._roots: dict[str, str] = {}  # uuid of a sidechain line → uuid of its first ancestor
         self._uuids: set[int] = set()
         self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
@@ -138,7 +138,7 @@ class ClaudeTranscript(LogTranscript):
         fields = record.fields
         if self.session is None:
             stated = text(fields.get("sessionId"))
-            self.session = self.name(stated) if stated else None
+            self.session = self.id(stated) if stated else None
         fold = self._conversation(fields, record.start)
         self._note_place(fold, fields)
         fold.saw_record(record.end, claude.when(fields))
@@ -161,7 +161,7 @@ class ClaudeTranscript(LogTranscript):
                 merged = content.merge(merged, claude.blocks(fields))
             if uuid is not None:
                 seen.add(uuid)
-        clean = self._sanitizer.value(merged)
+        clean = self._sanitizer.value(merged, plain=entry.plain)
         extra = claude.metadata(records[0])
         if "stop_reason" in (last := claude.metadata(records[-1])):
             extra["stop_reason"] = last["stop_reason"]
@@ -182,7 +182,7 @@ class ClaudeTranscript(LogTranscript):
         agent = self.agent
         if agent is None and fields.get("isSidechain") is True:
             parent = text(fields.get("parentUuid"))
-            agent = self._roots.get(parent or "") or self.name(uuid or f"@{start}")
+            agent = self._roots.get(parent or "") or self.id(uuid or f"@{start}")
             if uuid is not None:
                 self._roots[uuid] = agent
         if uuid is not None:
@@ -229,12 +229,13 @@ class ClaudeTranscript(LogTranscript):
     def _add_message(self, fold: ConversationFold, record: Record) -> None:
         fields = record.fields
         if self.session is None:
-            self.session = self.file.fallback_session
+            self.session = self.id(self.file.fallback_session)
         if fold.project_path is None:
-            fold.project_path = fold.cwd or self._cwd or self.file.slug
+            fold.project_path = fold.cwd or self._cwd or self.name(self.file.slug)
         found = claude.blocks(fields)
         role = claude.role(fields, found)
         entry = self.put(fold, record, claude.native_id(fields), role)
+        self.note_secrets(entry, found)
         fold.count_tokens(entry, claude.usage(fields))
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
         fold.model = self._model(fields) or fold.model

@@ -97,7 +97,7 @@ class CodexTranscript(LogTranscript):
     def __init__(self, path: PurePath, sanitizer: Sanitizer) -> None:
         super().__init__(sanitizer)
         self._name = FileName(path)
-        self.agent = self._name.rollout
+        self.agent = self.id(self._name.rollout) if self._name.rollout else None
         self._lineage = Lineage()
         self._tokens = TokenCounter()
         self._has_meta = False
@@ -116,7 +116,7 @@ class CodexTranscript(LogTranscript):
         """Take the next line of the file."""
         line = rollout.unwrap(record.fields)
         if self.session is None and (session := _session(self._name, line)):
-            self.session = self.name(session)
+            self.session = self.id(session)
         fold = self.fold(None, self.agent)
         fold.saw_record(record.end, line.at)
         if line.kind == "session_meta":
@@ -135,7 +135,8 @@ class CodexTranscript(LogTranscript):
         """Return what a message's lines say together, as columns of its row."""
         lines = [rollout.unwrap(fields) for fields in records]
         said = [line for line in lines if line.kind != "event_msg"]
-        clean = self._sanitizer.value([block for line in said for block in rollout.blocks(line)])
+        found = [block for line in said for block in rollout.blocks(line)]
+        clean = self._sanitizer.value(found, plain=entry.plain)
         extra: dict[str, Any] = {}
         for line in said:
             extra |= rollout.metadata(line)
@@ -166,7 +167,7 @@ class CodexTranscript(LogTranscript):
         self._is_subagent = bool(subagent or parent) or meta.get("thread_source") == "subagent"
         self._came_from_another = bool(forked or mapping(meta.get("history_base")))
         if self.agent is None and (parent or forked):
-            fold.parent = self.name(parent or forked or "")
+            fold.parent = self.id(parent or forked or "")
         self._note_place(fold, meta)
 
     def _note_place(self, fold: ConversationFold, stated: Mapping[str, Any]) -> None:
@@ -194,6 +195,7 @@ class CodexTranscript(LogTranscript):
             role = "user"  # who it works for speaks to it as a person does to the thread
         native = self._open if role == "assistant" and self._open else f"item-{number}"
         entry = self.put(fold, record, native, role)
+        self.note_secrets(entry, found)
         if entry.seq == record.start:
             self._begin(fold, entry, found, line)
         self._open = native if role == "assistant" else None

@@ -162,9 +162,9 @@ class CopilotTranscript(JsonLinesTranscript):
         """Take the next event."""
         fields = record.fields
         if self.session is None and (session := self._form.session(self._path, [fields])):
-            self.session = self.name(session)
+            self.session = self.id(session)
         stated = text(fields.get("agentId"))
-        agent = self.name(stated) if stated else None
+        agent = self.id(stated) if stated else None
         fold = self.fold(agent, agent)
         if agent is not None and fold.cwd is None:
             main = self.fold()

@@ -23,9 +23,16 @@ from conv_realtime.core.pauses import asked_to_wait, pauses_between_attempts
 from conv_realtime.edges.feed.access import mapped, new_client, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
 from conv_realtime.edges.feed.wakeups import WakeUps
-from conv_realtime.errors import StoreError
+from conv_realtime.errors import SessionError, StoreError
 from conv_realtime.models import ROW_TYPES, Change
-from conv_realtime.ports import FeedHealth, FeedState, Page, PageHandler, SnapshotPart
+from conv_realtime.ports import (
+    FeedHealth,
+    FeedState,
+    Page,
+    PageHandler,
+    SnapshotPart,
+    UserSession,
+)
 from conv_realtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,8 +55,9 @@ class SupabaseFeed:
     Args:
         settings: project and key, where no client is lent.
         client: a supabase-py client to read with, which is never closed here.
-        owner: whose topic to listen to, for a signed-in user; default: the user of the client's
-            session, or of the key if that is a user's token, else all changes.
+        owner: whose topic to listen to, for a signed-in user; default: the user of the session,
+            or of the key if that is a user's token, else all changes.
+        session: the user to read as, where no client is lent.
     """
 
     def __init__(
@@ -58,10 +66,12 @@ class SupabaseFeed:
         *,
         client: AsyncClient | None = None,
         owner: UUID | None = None,
+        session: UserSession | None = None,
     ) -> None:
         self._given = settings
         self._lent = client
-        self._owner = owner
+        self._session = session
+        self._owner = owner or (session.user_id if session is not None else None)
         self._client: AsyncClient | None = client
         self._cursor: str | None = None
         self._target: str | None = None
@@ -69,6 +79,7 @@ class SupabaseFeed:
         self._heard = False
         self._wakeups: WakeUps | None = None
         self._reading: FeedState = "connecting"
+        self._error: str | None = None
         self._last_at: datetime | None = None
         self._not_before = 0.0
 
@@ -148,7 +159,7 @@ class SupabaseFeed:
         if state == "live" and (self._wakeups is None or self._wakeups.state != "joined"):
             waiting = self._wakeups is not None and self._wakeups.state == "connecting"
             state = "connecting" if waiting else "polling"
-        return FeedHealth("supabase", state, self._last_at)
+        return FeedHealth("supabase", state, self._last_at, self._error)
 
     @cached_property
     def _settings(self) -> Settings:
@@ -165,9 +176,10 @@ class SupabaseFeed:
                 if self._reading != "down":
                     logger.warning("the database cannot be read: %s", error)
                 self._reading = "down"
+                self._error = str(error) if isinstance(error, SessionError) else None
                 await self._pause(next(pauses))
                 continue
-            self._reading = "live"
+            self._reading, self._error = "live", None
             pauses = pauses_between_attempts(longest=15.0)
             await self._wait()
 
@@ -253,7 +265,8 @@ class SupabaseFeed:
             return
         hooks = {"response": [self._note_wait]}
         timeout = self._settings.request_timeout
-        async with httpx.AsyncClient(timeout=timeout, event_hooks=hooks) as http:
+        made = httpx.AsyncClient if self._session is None else self._session.client
+        async with made(timeout=timeout, event_hooks=hooks) as http:
             self._client = await new_client(self._settings, http)
             try:
                 yield self._client
@@ -277,6 +290,8 @@ class SupabaseFeed:
         return "conv_realtime:changes" if owner is None else f"conv_realtime:owner:{owner}"
 
     async def _access_token(self) -> str | None:
+        if self._session is not None:
+            return await self._session.token()
         client = self._client
         session = await client.auth.get_session() if client is not None else None
         return session.access_token if session is not None else None

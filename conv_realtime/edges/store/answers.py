@@ -17,18 +17,21 @@ from postgrest import APIError
 
 from conv_realtime.core.pauses import asked_to_wait
 from conv_realtime.core.refusals import UNENCODABLE, passes
-from conv_realtime.errors import ConfigError, ConvRealtimeError, StoreError
+from conv_realtime.errors import ConfigError, ConvRealtimeError, SessionError, StoreError
+from conv_realtime.ports import UserSession
 
 _KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
 
 
 def advised(error: StoreError) -> ConvRealtimeError:
     """Return what a user has to put right where a project refuses its first question."""
+    if isinstance(error, SessionError):
+        return ConfigError("session", error.reason)
     if error.code in _KEY_REFUSED:
         return ConfigError(
             "SUPABASE_SECRET_KEY",
             f"is refused by the project ({error.reason}); take a secret key from its dashboard"
-            " (Project Settings, API Keys), or the token of a signed-in user",
+            " (Project Settings, API Keys), or sign a user in: conv-realtime login",
         )
     if error.code.isdigit() and len(error.code) == 3:
         return ConfigError(
@@ -50,14 +53,17 @@ class _Answer:
 _answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
 
 
-def http_client(timeout: float) -> httpx.AsyncClient:
+def http_client(timeout: float, session: UserSession | None = None) -> httpx.AsyncClient:
     """Return an HTTP client for `connect`, whose answers `mapped` knows by status and headers.
+
+    With a session its requests speak for that user.
 
     HTTP/1.1 on purpose: over HTTP/2 an idle connection that the server has dropped fails the
     next request (supabase-py#1064). A hook and no transport of our own, which would turn the
     proxies of the environment off.
     """
-    return httpx.AsyncClient(timeout=timeout, event_hooks={"response": [_keep_answer]})
+    made = httpx.AsyncClient if session is None else session.client
+    return made(timeout=timeout, event_hooks={"response": [_keep_answer]})
 
 
 async def _keep_answer(response: httpx.Response) -> None:

@@ -6,7 +6,6 @@ roles `anon` and `service_role`, which also name their project (`ref`). Locally,
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +17,6 @@ import jwt
 
 Kind = Literal["secret", "publishable", "user", "unknown"]
 
-VARIABLES = (
-    "SUPABASE_SECRET_KEY",
-    "SUPABASE_SERVICE_ROLE_KEY",
-    "SUPABASE_KEY",
-)
 _HOSTED = re.compile(r"([a-z0-9]{20})\.supabase\.(?:co|in|red)")
 _ROLES: dict[Any, Kind] = {
     "service_role": "secret",
@@ -83,8 +77,3 @@ def project_of(url: str) -> str | None:
     """Return the hosted project that an URL names, None for any other server."""
     found = _HOSTED.fullmatch(urlsplit(url).hostname or "")
     return found[1] if found else None
-
-
-def variable() -> str:
-    """Return the variable that the key comes from; the first that is set goes first."""
-    return next((name for name in VARIABLES if os.environ.get(name)), VARIABLES[0])

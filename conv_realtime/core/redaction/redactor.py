@@ -1,0 +1,107 @@
+"""Text in, text without secrets out, and what was found.
+
+One pass over a text tells that there is no secret in it, which is true of nearly every one. Only
+where that finds something is it asked which kind it is, and what of it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from conv_realtime.core.redaction.kinds import DEFAULT, Kind
+from conv_realtime.core.redaction.linear import Choice, Pattern
+
+SHORTEST = 10
+"""Characters below which nothing is a secret of a known form."""
+
+_MOST = 100_000
+_TOO_MANY = "the rest, too much in it"
+"""Of matches of a kind in one text, above which the rest of it goes: minutes would pass."""
+
+
+class Found(NamedTuple):
+    """A secret that was replaced; `hash` tells it from others, in this process alone."""
+
+    kind: str
+    hash: int
+
+
+class _Secret(NamedTuple):
+    """Bytes `start` to `end` of a text; kinds are tried by `rank`."""
+
+    start: int
+    rank: int
+    end: int
+    kind: str
+
+
+class Redactor:
+    """Replaces secrets of `kinds`, named by the first that fits where several do."""
+
+    __slots__ = ("_anchors", "_kinds", "_patterns")
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        self._kinds = kinds
+        self._anchors = Choice([kind.anchor for kind in kinds])
+        self._patterns: dict[int, Pattern] = {}
+
+    def suspects(self, text: str) -> bool:
+        """Return whether `text`, which can be encoded as UTF-8, may hold a secret."""
+        return len(text) >= SHORTEST and bool(self._anchors.among(text.encode()))
+
+    def redact(self, text: str) -> tuple[str, list[Found]]:
+        """Return `text` with each secret replaced by `[redacted:kind]`, and the secrets.
+
+        `text` can be encoded as UTF-8.
+        """
+        data = text.encode()
+        parts: list[bytes] = []
+        found: list[Found] = []
+        done = 0
+        for kind, start, end in self._places(data):
+            parts += (data[done:start], f"[redacted:{kind}]".encode())
+            found.append(Found(kind, hash(data[start:end])))
+            done = end
+        parts.append(data[done:])
+        return b"".join(parts).decode(), found
+
+    def _places(self, data: bytes) -> Iterator[tuple[str, int, int]]:
+        """Yield the kind and the place of each secret in order, those that overlap as one."""
+        ranks = self._anchors.among(data)
+        secrets = sorted(secret for rank in ranks for secret in self._of_kind(rank, data))
+        at = 0
+        while at < len(secrets):
+            start, _, end, kind = secrets[at]
+            at += 1
+            while at < len(secrets) and secrets[at].start < end:
+                end = max(end, secrets[at].end)
+                at += 1
+            yield kind, start, end
+
+    def _of_kind(self, rank: int, data: bytes) -> Iterator[_Secret]:
+        kind, pattern = self._kinds[rank], self._pattern(rank)
+        for count, spans in enumerate(pattern.matches(data)):
+            if count >= _MOST:
+                yield _Secret(spans[0][0], rank, len(data), _TOO_MANY)
+                return
+            texts = (data[start:end].decode() for start, end in spans[1:] if start >= 0)
+            if kind.doubtful is not None and kind.doubtful(list(texts)):
+                continue
+            for group in pattern.replaced:
+                start, end = spans[group]
+                if start >= 0:
+                    yield _Secret(start, rank, end, kind.name)
+
+    def _pattern(self, rank: int) -> Pattern:
+        """Return what finds a kind; most are never wanted."""
+        if rank not in self._patterns:
+            self._patterns[rank] = Pattern(self._kinds[rank].pattern)
+        return self._patterns[rank]
+
+
+@lru_cache(maxsize=1)
+def default() -> Redactor:
+    """Return the redactor of the forms that nothing else has."""
+    return Redactor(DEFAULT)

@@ -1,0 +1,95 @@
+"""The file that says who has signed in: `session.json` in the state directory, mode 0600."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+_NAME = "session.json"
+_LOCK = "session.lock"
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A session.
+
+    Attributes:
+        url: of the project.
+        user_id: who has signed in.
+        email: theirs, as far as it is known.
+        renew_at: when to renew it, by this machine's clock (Unix seconds): a server's own time
+            of expiry would mislead one that is wrong.
+        expires_at: when the token stops working, by the same clock.
+    """
+
+    url: str
+    user_id: UUID
+    email: str | None
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    renew_at: float
+    expires_at: float
+
+
+def read_session(state_dir: Path) -> Kept | None:
+    """Return the session, None where nobody has signed in, or the file is damaged."""
+    try:
+        known: dict[str, Any] = json.loads((state_dir / _NAME).read_text(encoding="utf-8"))
+        return Kept(**{**known, "user_id": UUID(known["user_id"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def keep_session(state_dir: Path, session: Kept) -> None:
+    """Write the session; whoever reads meanwhile gets the old one or the new one.
+
+    It is on the disk before this returns: the refresh token before it works no longer.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    descriptor, draft = tempfile.mkstemp(prefix=".session-", dir=state_dir)  # of mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(session), file, default=str)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, state_dir / _NAME)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def forget_session(state_dir: Path) -> None:
+    """Remove the session; does nothing where there is none."""
+    (state_dir / _NAME).unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def turn(state_dir: Path) -> AsyncIterator[None]:
+    """Wait until no other process renews the session; the lock goes with the process.
+
+    A refresh token works once: of two processes that use the same one, the later is refused,
+    and with it the whole session.
+    """
+    descriptor = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOOK_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,141 @@
+"""Secrets are found by their forms, wherever they stand, in time that grows with the text."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conv_realtime.core.redaction import default, redactor
+from conv_realtime.core.redaction.kinds import DEFAULT
+from conv_realtime.core.redaction.linear import Choice
+from conv_realtime.core.sanitize import Sanitizer
+from tests.planted import planted
+
+_AROUND = [
+    "{}", 'key="{}"', "a {} b", "export X={}\n", "first\\n{}", "({})", "x\n{}\ny", "`{}`, and",
+    "\x1b[32m{}\x1b[0m", "?key\\u003d{}", "q=%20{}", "schlüssel „{}“", "curl -H 'X: {}' \\",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("around", _AROUND)
+def test_a_secret_of_every_kind_is_replaced_wherever_it_stands(around: str) -> None:
+    """By the name of its kind; what stands around it stays, and nothing is left to be found."""
+    seen = set()
+    for secret in planted(seed=7):
+        clean, found = default().redact(around.format(secret.text))
+        assert clean == around.format(secret.redacted)
+        assert {one.kind for one in found} == {secret.kind}
+        assert default().redact(clean) == (clean, [])
+        seen.add(secret.kind)
+    assert seen == {kind.name for kind in DEFAULT}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.text(max_size=40), st.text(max_size=40))
+def test_many_secrets_in_one_text_all_go(seed: int, before: str, behind: str) -> None:
+    """Each by its own marker, between whatever else there is."""
+    chance = random.Random(seed)
+    secrets = chance.sample(list(planted(seed)), 4)
+    text = " ".join((before, *(secret.text for secret in secrets), behind))
+    clean, _ = default().redact(text)
+    for secret in secrets:
+        assert all(piece not in clean for piece in secret.secrets)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a risk-assessment-of-a-rather-long-name in task-force-one-two-three-four-five",
+        "https://example.com/sk-short",
+        "eyJ is how a token begins",
+        "the PRIVATE KEY of the user",
+        'if "-----BEGIN PRIVATE KEY-----" in text: raise ValueError("not here")',
+        "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----",
+        "commit 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+        "AKIAIOSFODNN7EXAMPLE and wJalrXUtnFEMI",
+        ".sk-folding-cube .sk-cube-grid-with-a-long-class-name { color: red }",
+        "toolu_01ABCDEFGHJKLMNPQRSTUVWX msg_01ABCDEFGHJKLMNPQRSTUVWX req_011CPQabcdefghijklmnop",
+        "5e551011-0000-4000-8000-000000000001",
+        "postgres://$USER:$PASSWORD@host, postgres://user:<password>@host, postgres:postgres@db",
+        "postgresql://postgres:postgres@localhost:54322, https://USER:PASSWORD@host/x",
+        "http://localhost:8080/@scope and git@github.com:owner/name",
+        "Bearer ${TOKEN} of an authentication-scheme-with-words",
+        "MAX_TOKEN=4096 TOKEN=get_token_v2(now) API_KEY=os.environ['KEY_1'] TOKEN=$(cat t1)",
+        "CACHE_KEY=v2-build-linux-x64",
+        "npm_config_registry hf_hub_download pypi-publish fo1_ sl.length dp.pt.x SG.x.y",
+        "[redacted:github-token] postgres://user:[redacted:password]@host",
+    ],
+)
+def test_plain_text_stays_as_it_is(text: str) -> None:
+    """Words, identifiers, placeholders and code that only look like it."""
+    assert default().redact(text) == (text, [])
+
+
+def test_what_is_looked_for_first_is_in_every_secret() -> None:
+    """A kind's anchor is a part of what its pattern begins with: none is passed over for it."""
+    anchors = Choice([kind.anchor for kind in DEFAULT])
+    for secret in planted(seed=8, each=5):
+        among = anchors.among(secret.text.encode())
+        assert secret.kind in {DEFAULT[rank].name for rank in among}
+
+
+def test_equal_secrets_are_known_again_without_being_kept() -> None:
+    """By a hash of this process, which tells nothing to anybody else."""
+    one, other = ("gh" + "p_" + letters * 9 for letters in ("a1B2", "c3D4"))
+    _, found = default().redact(f"{one} {one} {other}")
+    assert found[0] == found[1] != found[2]
+    assert one not in repr(found)
+
+
+_HOSTILE = {
+    "a beginning, again and again": "gh" + "p_",
+    "beginnings behind escaped breaks": "\\neyJaaaaaaaa",
+    "tokens that never end": "eyJaaaaaaaaa.",
+    "users without a password": "://a:",
+    "doubtful passwords": "://uuu:uuu@h ",
+    "names without a value": "TOKEN=a",
+    "keys that begin and do not end": "-----BEGIN " + "PRIVATE KEY-----",
+    "keys that are cut off": "-----BEGIN " + "PRIVATE KEY-----" + "a" * 40 + "\n",
+    "base64": "aB3/" * 16 + "\n",
+    "one long word": "aB3_",
+    "nothing but secrets": "gh" + "p_" + "a1B2" * 9 + " ",
+    "signs": "...",
+    "escapes": "\x1b[;;;",
+    "other letters": "é😀",
+}
+
+
+@pytest.mark.parametrize("unit", _HOSTILE.values(), ids=_HOSTILE.keys())
+def test_time_grows_with_the_text(unit: str) -> None:
+    """Sixteen times the text takes about sixteen times as long: less than a quarter of quadratic.
+
+    Compared with itself and not with a clock, the better of three.
+    """
+    clean = Sanitizer()
+
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        clean.text(text)
+        return min(_timed(lambda: clean.text(text)) for _ in range(3))
+
+    small, large = 2**13, 2**17
+    assert seconds(large) < seconds(small) * (large / small) * 4 + 0.05
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def test_a_text_of_nothing_but_secrets_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above some number of them the rest goes as a whole, which leaves nothing of any."""
+    monkeypatch.setattr(redactor, "_MOST", 1_000)
+    clean, found = default().redact(("gh" + "p_" + "a1B2" * 9 + " ") * 1_500)
+    assert "a1B2" not in clean and len(found) == 1_001
+    assert clean.endswith("[redacted:the rest, too much in it]")
