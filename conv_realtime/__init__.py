@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conv_realtime.bridge import Bridge as Bridge
+    from conv_realtime.core.document import Export as Export
+    from conv_realtime.core.document import JsonDocument as JsonDocument
+    from conv_realtime.core.document import StatedConversation as StatedConversation
     from conv_realtime.core.format import Format as Format
     from conv_realtime.core.format import Head as Head
     from conv_realtime.core.format import Machine as Machine
@@ -71,6 +74,7 @@ _HOMES = {
     "edges.feed": "SupabaseFeed",
     "edges.live": "connect Live",
     "core.format": "Format Machine Head Recognised",
+    "core.document": "JsonDocument Export StatedConversation",
     "core.json_lines": "JsonLines Said Noted",
     "core.rows": "Rows",
     "ports": "Store Feed",

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     max_line_bytes: int = Field(
         64 * 2**20, gt=0, description="Longer lines are skipped and counted, in bytes."
     )
+    max_document_bytes: int = Field(
+        256 * 2**20,
+        gt=0,
+        description="Larger files that are rewritten whole are skipped and counted, in bytes.",
+    )
     batch_rows: int = Field(500, gt=0, le=5000, description="Rows a request at most.")
     batch_bytes: int = Field(2 * 2**20, gt=0, description="Bytes of rows a request, about.")
     concurrency: int = Field(4, gt=0, description="Files sent at the same time.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from conv_realtime.core.redaction import Found
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
@@ -36,18 +36,23 @@ class Entry:
     """One message: where its records lie and the most tokens that they stated.
 
     Attributes:
-        seq: offset of the first record.
-        end: offset behind the last record that changed it.
+        seq: its place in the file, which orders the conversation: offset of the first record.
+        since: the place in the log before its first record; in a log that is `seq`.
+        end: the place in the log behind the last record that changed it: an offset in the file.
         spans: the records that say what is in it.
         model: who said it, where the records themselves do not tell.
         calls: ids of the tools that it calls.
         deleted_at: when it was taken back, None while it stands.
         plain: whether all its records were looked at, and none holds a secret.
+        revision: its revision, where that does not follow from `end`.
+        digest: what it says, in short, where that has to be compared.
+        weight: about how many bytes it has, where `spans` do not tell.
     """
 
     native: str
     role: Role
     seq: int
+    since: int
     end: int
     spans: list[Span]
     usage: dict[str, int] = field(default_factory=dict)
@@ -55,6 +60,14 @@ class Entry:
     calls: tuple[str, ...] = ()
     deleted_at: datetime | None = None
     plain: bool = False
+    revision: int | None = None
+    digest: str = ""
+    weight: int = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it has."""
+        return self.weight or sum(end - start for start, end, _ in self.spans)
 
 
 @dataclass(slots=True)
@@ -66,8 +79,12 @@ class ConversationFold:
         agent: the subagent of its session that it is, None for the session itself.
         session: its session id, None where that is the file's.
         parent: the session that it came from, where the file states another than its own.
-        end: the offset behind its last record.
+        since: the place in the log before its first message; negative while it has none.
+        end: the place in the log behind its last record.
         secrets: those that are replaced in what it says, each once.
+        revision: its revision, where that does not follow from `end`.
+        recalled: whether it was known before this process followed the file: no news.
+        metadata: what else is worth keeping.
     """
 
     thread: str | None
@@ -76,6 +93,7 @@ class ConversationFold:
     parent: str | None = None
     project_path: str | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
+    since: int = -1
     end: int = 0
     first_time: datetime | None = None
     last_time: datetime | None = None
@@ -90,6 +108,9 @@ class ConversationFold:
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKEN_FIELDS, 0))
     titles: dict[str, str] = field(default_factory=dict)
     secrets: set[Found] = field(default_factory=set)
+    revision: int | None = None
+    recalled: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str | None:
@@ -100,11 +121,6 @@ class ConversationFold:
     def standing(self) -> Sequence[Entry]:
         """The messages that were not taken back, in the order in which they began."""
         return [entry for entry in self.entries.values() if entry.deleted_at is None]
-
-    @property
-    def first_seq(self) -> int:
-        """Offset of the first message; there must be one."""
-        return next(iter(self.entries.values())).seq
 
     def saw_record(self, end: int, time: datetime | None) -> None:
         """Count a record of this conversation, whether it makes a message or not."""
@@ -120,9 +136,9 @@ class ConversationFold:
         """
         entry = self.entries.get(native)
         if entry is None:
-            entry = self.entries[native] = Entry(native, role, span[0], span[1], [span])
-            self._count(role, 1)
-            return entry
+            if not self.entries:
+                self.since = span[0]
+            return self.begin(Entry(native, role, span[0], span[0], span[1], [span]))
         if entry.deleted_at is not None:
             entry.deleted_at, replaces = None, True
             self._count(entry.role, 1)
@@ -138,6 +154,12 @@ class ConversationFold:
         self._count(entry.role, -1)
         entry.role = role
         self._count(role, 1)
+
+    def begin(self, entry: Entry) -> Entry:
+        """Take a message that was not there before."""
+        self.entries[entry.native] = entry
+        self._count(entry.role, 1)
+        return entry
 
     def withdraw(self, native: str, end: int, at: datetime | None) -> bool:
         """Take a message back, by a record that ends at `end`; return whether it stood."""

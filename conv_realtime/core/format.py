@@ -2,8 +2,9 @@
 
 A format is one file in `core/formats`, without I/O. There are two kinds, by how files grow:
 
-* a **log** is appended to; it is read once, line by line, by a `LogTranscript`;
-* a **document** is rewritten whole; it is parsed when it is complete, and compared.
+* a **log** is appended to; it is read once, line by line, by a `LogTranscript`: `LogFormat`;
+* a **document** is rewritten whole; it is parsed when it is complete, and compared with what it
+  stated before: `DocumentFormat`.
 
 A user's own format is the same class in the user's own package: see `JsonLines` for the short way.
 """
@@ -18,12 +19,16 @@ from pathlib import PurePath
 from typing import ClassVar, Literal
 
 from conv_realtime.core.framing import LineBuffer
+from conv_realtime.core.outline import Outline, outline
 from conv_realtime.core.records import Record, load, read_records
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
 
 HEAD_BYTES = 4 * 2**20
-"""How much of a file is looked at to tell what it is."""
+"""How much of a file is looked at, at most, to tell what it is."""
+
+GLANCE_BYTES = 64 * 2**10
+"""How much of it is looked at first: folders are full of other files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Machine:
 class Recognised:
     """A file of `source` that states session `session`, or its subagent `agent`.
 
+    A document of many conversations, an export, has some name of itself as session.
+
     `named` when the file is named like the session, as the original is and a copy may not be.
     """
 
@@ -77,6 +84,11 @@ class Head:
     resting: bool
 
     @cached_property
+    def outline(self) -> Outline:
+        """The fields of the first object in it, for formats of one JSON value a file."""
+        return outline(self.data)
+
+    @cached_property
     def records(self) -> Sequence[Record]:
         """The records in it, for formats of one JSON object a line."""
         buffer = LineBuffer(max_line_bytes=HEAD_BYTES)
@@ -94,7 +106,7 @@ Claim = Recognised | Literal["unsure"] | None
 
 
 class Format(abc.ABC):
-    """A transcript format.
+    """A transcript format, one of the two kinds below or in `core/document.py`.
 
     Attributes:
         source: its name in rows and ids; it must never change.
@@ -115,6 +127,10 @@ class Format(abc.ABC):
     @abc.abstractmethod
     def claim(self, path: PurePath, head: Head) -> Claim:
         """Return whether a file is a transcript of this format, by its content."""
+
+
+class LogFormat(Format):
+    """A format whose files are appended to."""
 
     @abc.abstractmethod
     def transcript(self, path: PurePath, sanitizer: Sanitizer) -> LogTranscript:

@@ -8,73 +8,22 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
-from conv_realtime.core import blocks
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
-from conv_realtime.core.format import Claim, Format, Head, Recognised
+from conv_realtime.core.format import Claim, Head, LogFormat, Recognised
 from conv_realtime.core.records import Record
+from conv_realtime.core.said import Noted, Said, count_message, message_fields, note_conversation
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
-from conv_realtime.models import Activity, Role, Status
 
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One message, or a part of one, as a record states it.
-
-    Attributes:
-        role: who speaks.
-        content: a text, or blocks as Claude's API has them: `text`, `thinking`, `tool_use` with
-            `id`, `name` and `input`, `tool_result` with `tool_use_id` and `content`, `image`.
-        native: the message's own id; records with the same one are one message. Without it the
-            record's place identifies it.
-        replaces: whether the record says all of the message anew, instead of a part of it.
-        created_at: when, in UTC.
-        model: the model that answered.
-        usage: tokens, by the names of `conv_realtime.models.TOKEN_FIELDS`.
-        state: what the record says of the conversation's state; default: it follows from `role`
-            and from the tools that are called and answered.
-        metadata: what else is worth keeping.
-    """
-
-    role: Role
-    content: str | Sequence[Mapping[str, Any]]
-    native: str | None = None
-    replaces: bool = False
-    created_at: datetime | None = None
-    model: str | None = None
-    usage: Mapping[str, int] = field(default_factory=dict)
-    state: tuple[Status, Activity] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """What a record says of its conversation; what it does not state is None.
-
-    Attributes:
-        at: the record's time.
-        title: the title that a person or the assistant gave it; else the first prompt is taken.
-        parent: the session that this one came from.
-    """
-
-    at: datetime | None = None
-    title: str | None = None
-    cwd: str | None = None
-    git_branch: str | None = None
-    model: str | None = None
-    parent: str | None = None
-    state: tuple[Status, Activity] | None = None
-
+__all__ = ["JsonLines", "JsonLinesTranscript", "Noted", "Said"]
 
 _NOTHING = Noted()
 
 
-class JsonLines(Format):
+class JsonLines(LogFormat):
     """A log of JSON objects, one a line, each one message or none."""
 
     suffix = ".jsonl"
@@ -149,67 +98,20 @@ class JsonLinesTranscript(LogTranscript):
 
     def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a message's records say together, as columns of its row."""
-        said = [one for fields in records if (one := self._form.said(fields)) is not None]
-        merged: list[blocks.Block] = []
-        metadata: dict[str, Any] = {}
-        for one in said:
-            merged = blocks.merge(merged, _blocks(one))
-            metadata |= one.metadata
-        clean = self._sanitizer.value(merged, plain=entry.plain)
-        model = next((one.model for one in said if one.model), entry.model)
-        return {
-            "role": entry.role,
-            "text": blocks.text_of(clean) if entry.role != "other" else "",
-            "content": clean,
-            "model": self.name(model) if model else None,
-            "created_at": next((one.created_at for one in said if one.created_at), None),
-            "usage": dict(entry.usage) or None,
-            "metadata": self._sanitizer.value(metadata),
-        }
+        parts = [one for fields in records if (one := self._form.said(fields)) is not None]
+        return message_fields(self, entry, parts)
 
     # Steps of `add` ----------------------------------------------------------------------------
 
     def note(self, fold: ConversationFold, record: Record, noted: Noted, said: Said | None) -> None:
         """Take what a record says of its conversation."""
         fold.saw_record(record.end, noted.at or (said.created_at if said else None))
-        clean = self.name
-        if noted.title:
-            fold.titles["custom"] = self.shortened(noted.title)
-        fold.cwd = clean(noted.cwd) if noted.cwd else fold.cwd
-        fold.git_branch = clean(noted.git_branch) if noted.git_branch else fold.git_branch
-        fold.model = clean(noted.model) if noted.model else fold.model
-        fold.parent = self.id(noted.parent) if noted.parent else fold.parent
-        if noted.state is not None:
-            fold.is_at(*noted.state)
+        note_conversation(self, fold, noted)
 
     def take(self, fold: ConversationFold, record: Record, said: Said) -> Entry:
         """Take a message, or a part of one."""
         if fold.project_path is None:
             fold.project_path = fold.cwd or ""
         entry = self.put(fold, record, said.native, said.role, replaces=said.replaces)
-        fold.count_tokens(entry, said.usage)
-        found = _blocks(said)
-        self.note_secrets(entry, found)
-        fold.call_tools(entry, blocks.tool_calls(found), blocks.tool_results(found))
-        if said.role == "assistant":
-            fold.model = self.name(said.model) if said.model else fold.model
-            entry.model = None if said.model else fold.model
-        if said.role == "user" and "prompt" not in fold.titles:
-            if prompt := blocks.text_of(found).strip():
-                fold.titles["prompt"] = self.shortened(prompt)
-        fold.is_at(*(said.state or _state(said.role, fold)))
+        count_message(self, fold, entry, said)
         return entry
-
-
-def _state(role: Role, fold: ConversationFold) -> tuple[Status, Activity]:
-    """Return whose turn it is after a message of `role`."""
-    if role == "assistant" and not fold.open_tools:
-        return "active", "waiting"
-    if role in ("user", "assistant", "tool"):
-        return "active", "working"
-    return fold.status, fold.activity
-
-
-def _blocks(said: Said) -> list[blocks.Block]:
-    content = said.content
-    return blocks.as_blocks(content if isinstance(content, str) else list(content))

@@ -1,7 +1,8 @@
-"""The fold of one transcript that grows by appending.
+"""The fold of one transcript: what it says so far, without its contents.
 
-What a record's conversation, message id and place are follows from the bytes up to its own end
-and is never revised, so any split of the file into reads gives the same rows.
+Of one that grows by appending, what a record's conversation, message id and place are follows
+from the bytes up to its own end and is never revised, so any split of the file into reads gives
+the same rows.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ TITLE_CHARS = 100
 _NAMES_KEPT = 1_000
 
 
-class LogTranscript(abc.ABC):
-    """The fold of one file: push records in order, read totals and places at any time.
+class Transcript(abc.ABC):
+    """The fold of one file: read totals and places at any time.
 
     Attributes:
         source: the format's name in rows and ids.
         session: the session id, None until a record fixes it.
         agent: the subagent that the whole file is, None for a session's file.
         conversations: by thread, a name within the file; None is its main conversation.
-        log: for each record that is part of a message, in file order: its end, thread, message
-            and mark. A message is as new as its last place in the log.
+        log: for each record that is part of a message, in the order in which they came: its end,
+            thread, message and mark. A message is as new as its last place in the log.
     """
 
     source: str
@@ -44,6 +45,48 @@ class LogTranscript(abc.ABC):
         self.log: list[LogEntry] = []
         self._sanitizer = sanitizer
         self._names: dict[str, str] = {}
+
+    def name(self, text: str) -> str:
+        """Return a name or path without what must not leave the machine; records repeat them."""
+        known = self._names.get(text)
+        if known is None:
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
+            known = self._names[text] = self._sanitizer.name(text)
+        return known
+
+    def id(self, text: str) -> str:
+        """Return a name that ids are made of; one that holds a secret becomes a digest."""
+        return self._sanitizer.id(text)
+
+    def clean(self, value: Any, *, plain: bool = False) -> Any:
+        """Return a JSON value without what must not leave the machine; see `Sanitizer.value`."""
+        return self._sanitizer.value(value, plain=plain)
+
+    def take_secrets(self) -> Collection[Found]:
+        """Return the secrets that were replaced since this was asked last."""
+        return self._sanitizer.take_found()
+
+    def note_secrets(self, entry: Entry, said: Sequence[Mapping[str, Any]]) -> None:
+        """Count the secrets in what a record of a message says: once for each, or for none.
+
+        With `entry.plain` the sanitizer need not look again when the message's row is made.
+        """
+        secret = self._sanitizer.note(said)
+        entry.plain = not secret and (entry.plain or len(entry.spans) == 1)
+
+    def shortened(self, title: str) -> str:
+        """Return a title on one line, without what must not leave the machine."""
+        # Cleaned before it is cut: half a secret would not be recognised.
+        line = " ".join(self._sanitizer.text(title).split())
+        return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rstrip() + "…"
+
+
+class LogTranscript(Transcript):
+    """The fold of a file that grows by appending: push records in order."""
+
+    def __init__(self, sanitizer: Sanitizer) -> None:
+        super().__init__(sanitizer)
         self._at: ConversationFold | None = None
 
     @abc.abstractmethod
@@ -71,10 +114,6 @@ class LogTranscript(abc.ABC):
         """Count the secrets of the record that was added last with its conversation."""
         if self._at is not None and (found := self._sanitizer.take_found()):
             self._at.secrets.update(found)
-
-    def take_secrets(self) -> Collection[Found]:
-        """Return the secrets that were replaced in `message_fields` since this was asked last."""
-        return self._sanitizer.take_found()
 
     # For formats ---------------------------------------------------------------------------
 
@@ -111,30 +150,3 @@ class LogTranscript(abc.ABC):
         for native in natives:
             if fold.withdraw(native, record.end, at):
                 self.log.append(LogEntry(record.end, fold.thread, native, record.mark))
-
-    def note_secrets(self, entry: Entry, said: Sequence[Mapping[str, Any]]) -> None:
-        """Count the secrets in what a record of a message says: once for each, or for none.
-
-        With `entry.plain` the sanitizer need not look again when the message's row is made.
-        """
-        secret = self._sanitizer.note(said)
-        entry.plain = not secret and (entry.plain or len(entry.spans) == 1)
-
-    def name(self, text: str) -> str:
-        """Return a name or path without what must not leave the machine; records repeat them."""
-        known = self._names.get(text)
-        if known is None:
-            if len(self._names) >= _NAMES_KEPT:
-                self._names.clear()
-            known = self._names[text] = self._sanitizer.name(text)
-        return known
-
-    def id(self, text: str) -> str:
-        """Return a name that ids are made of; one that holds a secret becomes a digest."""
-        return self._sanitizer.id(text)
-
-    def shortened(self, title: str) -> str:
-        """Return a title on one line, without what must not leave the machine."""
-        # Cleaned before it is cut: half a secret would not be recognised.
-        line = " ".join(self._sanitizer.text(title).split())
-        return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rstrip() + "…"

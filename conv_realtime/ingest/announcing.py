@@ -9,7 +9,7 @@ from uuid import UUID
 
 from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.follow import Following
 from conv_realtime.models import Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 
@@ -63,7 +63,7 @@ class Announcer:
                 projects[project] = UUID(project)
             self._keep(id, Shown(path, projects[project] if project else None, row))
 
-    def announce(self, follower: Follower, batch: Batch) -> None:
+    def announce(self, follower: Following, batch: Batch) -> None:
         """Publish a batch: new conversations first, messages as they came, totals last."""
         if self._sink is None:
             return
@@ -75,11 +75,15 @@ class Announcer:
         changes += [Change(row, row.id in batch.created) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)
         changes += [Change(row, row.id in batch.created) for row in messages]
+        owner = follower.identity.owner_id
+        changes += [
+            _deleted(owner, one.id, one.conversation_id, one.revision, one.at) for one in batch.gone
+        ]
         changes += [Change(row, False) for row in totals.values()]
         self._sink.publish([change for change in changes if self._tells(change, batch)])
 
     def announce_deleted(
-        self, follower: Follower, messages: Mapping[UUID, UUID], revision: int, at: datetime
+        self, follower: Following, messages: Mapping[UUID, UUID], revision: int, at: datetime
     ) -> None:
         """Publish that `messages`, by id with their conversation, were taken back."""
         if self._sink is None:

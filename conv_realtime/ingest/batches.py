@@ -14,9 +14,9 @@ from uuid import UUID
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.ownership import is_subagent
-from conv_realtime.core.transcript import LogTranscript
+from conv_realtime.core.transcript import Transcript
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.ingest.rows import Rows
+from conv_realtime.ingest.rows import Rows, Tombstone
 from conv_realtime.models import Conversation, Message, Project
 
 Mark = tuple[int, int]
@@ -52,6 +52,7 @@ class Batch:
     projects: Sequence[Project]
     stubs: Sequence[Conversation]
     messages: Sequence[Message]
+    gone: Sequence[Tombstone]
     totals: Sequence[Conversation]
     created: frozenset[UUID]
     mark: Mark
@@ -77,6 +78,7 @@ class Batch:
                 for row in self.messages
                 if row.conversation_id not in conversations and row.revision > above.get(row.id, -1)
             ],
+            gone=[row for row in self.gone if row.conversation_id not in conversations],
             totals=totals,
         )
 
@@ -100,30 +102,38 @@ def make_batch(
     transcript = rows.transcript
     chosen, mark = _choose(transcript, reader, end, count, size)
     folds = [fold for fold in transcript.conversations.values() if fold.entries]
-    begun = [fold for fold in folds if reader.position <= fold.first_seq < mark[0]]
+    begun = [fold for fold in folds if reader.position <= fold.since < mark[0]]
     ended = [
         fold for fold in folds if reader.totals.get(fold.thread, reader.start) < fold.end <= mark[0]
     ]
     now = {name: rows.conversation(transcript.conversations[name]) for name in chosen}
-    messages = [
-        row for name, entries in chosen.items() for row in rows.messages(now[name], entries, file)
-    ]
+    messages: list[Message] = []
+    gone: list[Tombstone] = []
+    created = {rows.conversation_id(fold) for fold in begun if not fold.recalled}
+    for name, entries in chosen.items():
+        fold, row = transcript.conversations[name], now[name]
+        stated = [entry for entry in entries if entry.spans]
+        built = rows.messages(fold, row, stated, file)
+        pairs = zip(built, stated, strict=True)
+        created.update(one.id for one, entry in pairs if entry.since >= reader.position)
+        messages += built
+        gone += rows.tombstones(row.id, [entry for entry in entries if not entry.spans])
     involved = {fold.thread: fold for fold in (*begun, *ended)}.values()
     totals = (now.get(fold.thread) or rows.conversation(fold) for fold in ended)
     return Batch(
         projects=list({row.id: row for row in map(rows.project, involved)}.values()),
         stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
         messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
+        gone=gone,
         totals=sorted(totals, key=_id),
-        created=frozenset(rows.conversation_id(fold) for fold in begun)
-        | {row.id for row in messages if row.seq >= reader.position},
+        created=frozenset(created),
         mark=mark,
         newest=_newest(messages, involved),
     )
 
 
 def _choose(
-    transcript: LogTranscript, reader: Reader, end: Mark, count: int, size: int
+    transcript: Transcript, reader: Reader, end: Mark, count: int, size: int
 ) -> tuple[dict[str | None, list[Entry]], Mark]:
     """Return the messages to take, by thread, and the mark behind them."""
     log = transcript.log
@@ -136,7 +146,7 @@ def _choose(
         if entry.end == at:  # else a later record of the same message follows
             chosen.setdefault(thread, []).append(entry)
             count -= 1
-            size -= sum(to - since for since, to, _ in entry.spans)
+            size -= entry.size
         full = count <= 0 or size <= 0
         if full and place < len(log) and log[place].mark != mark:
             return chosen, mark

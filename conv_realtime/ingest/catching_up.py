@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import heap
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest import documents
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
@@ -74,6 +75,7 @@ async def catch_up(
     unknown = [path for path in stats if path not in recalled]
     for start in range(0, len(unknown), _A_HOP):
         await asyncio.to_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
+    await documents.survey(desk, unknown)
     total, files = sum(stat.size for stat in stats.values()), len(stats)
     progress = Progress(0, total, 0, files)
 

@@ -10,13 +10,15 @@ from typing import TypeVar
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint
-from conv_realtime.core.format import Recognised
+from conv_realtime.core.document import DocumentFormat
+from conv_realtime.core.format import LogFormat, Recognised
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow_document import DocumentFollower, Parses
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.sender import Sender
@@ -51,30 +53,40 @@ class Desk:
     sends: asyncio.Semaphore
     resends: set[str] = field(default_factory=set)
     """Files to be sent from their start once more when they are looked at next."""
+    parses: Parses = field(default_factory=Parses)
 
-    def follower(self, path: str, checkpoint: Checkpoint | None) -> Follower:
+    def follower(self, path: str, checkpoint: Checkpoint | None) -> Following:
         """Return a new follower of `path`.
 
         Raises:
             SourceError: it is not known what the file is, and it cannot be read.
         """
-        return Follower(
-            path,
-            self.shelf.form(path),
-            self.identity,
-            Sanitizer(redacting=self.settings.redact),
-            checkpoint,
-            max_line_bytes=self.settings.max_line_bytes,
-        )
+        form = self.shelf.form(path)
+        sanitizer = Sanitizer(redacting=self.settings.redact)
+        if isinstance(form, DocumentFormat):
+            return DocumentFollower(
+                path,
+                form,
+                self.identity,
+                sanitizer,
+                self.checkpoints.documents,
+                checkpoint,
+                claims=self.shelf.claims,
+                parses=self.parses,
+                max_bytes=self.settings.max_document_bytes,
+            )
+        assert isinstance(form, LogFormat)
+        most = self.settings.max_line_bytes
+        return Follower(path, form, self.identity, sanitizer, checkpoint, max_line_bytes=most)
 
-    async def read_on(self, follower: Follower, file: OpenFile, *, large: bool) -> None:
+    async def read_on(self, follower: Following, file: OpenFile, *, large: bool) -> None:
         """Read to the end of the file, announcing on the way."""
         stride = STRIDE if large else INLINE_BYTES
         while await apart(large, lambda: follower.read(file, stride)):
             await self.announce(follower, file)
         await self.announce(follower, file)
 
-    async def announce(self, follower: Follower, file: OpenFile) -> None:
+    async def announce(self, follower: Following, file: OpenFile) -> None:
         """Tell the sink what it has not heard yet."""
         if not self.announcer.wanted:
             return
@@ -91,7 +103,7 @@ class Desk:
         messages = {fault.id: fault.revision for fault in faults if fault.table == "messages"}
         return batch.without(conversations, messages)
 
-    async def next_batch(self, follower: Follower, reader: Reader, file: OpenFile) -> Batch | None:
+    async def next_batch(self, follower: Following, reader: Reader, file: OpenFile) -> Batch | None:
         """Return the next rows for a reader; see `Follower.next_batch`."""
         most, size = self.settings.batch_rows, self.settings.batch_bytes
         many = follower.waiting(reader) > _INLINE_ROWS
@@ -102,7 +114,7 @@ class Desk:
         letters.forget(batch.below(letters.forgotten))
         return batch.without(letters.forgotten)
 
-    async def known(self, follower: Follower) -> Mapping[UUID, KnownConversation]:
+    async def known(self, follower: Following) -> Mapping[UUID, KnownConversation]:
         """Return what the database has of the file's conversations."""
         ids = [id for id, _ in follower.rows.conversations()]
         return await self.ask(lambda: self.store.known(ids))
@@ -130,7 +142,7 @@ class Desk:
         follower.settled = follower.confirmed = checkpoint.rewritten
         follower.earlier = frozenset(earlier)
 
-    def save(self, path: str, checkpoint: Checkpoint, follower: Follower | None = None) -> None:
+    def save(self, path: str, checkpoint: Checkpoint, follower: Following | None = None) -> None:
         """Keep a checkpoint in memory and on disk, with the conversations of `follower`."""
         forgotten = self.checkpoints.letters.forgotten
         known = self.shelf.book(path).recognised
@@ -145,14 +157,14 @@ class Desk:
         if not self.checkpoints.save(path, checkpoint, kept):
             self._begin_behind_other(path)
 
-    def send_again(self, book: Book, follower: Follower) -> None:
+    def send_again(self, book: Book, follower: Following) -> None:
         """Have everything in the file told and sent once more.
 
         What is under way acknowledges nothing any more.
         """
         book.generation += 1
-        follower.forget_sent()
-        follower.published = Reader()
+        follower.send_again()
+        follower.tell_again()
 
     def _begin_behind_other(self, path: str) -> None:
         """Take over how another process on the state directory counts the file's revisions.

@@ -10,6 +10,7 @@ Everything here is synchronous and belongs to one caller at a time.
 
 from __future__ import annotations
 
+import abc
 from bisect import bisect_right
 from dataclasses import replace
 from enum import Enum
@@ -18,13 +19,14 @@ from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import ConversationFold
-from conv_realtime.core.format import Format
+from conv_realtime.core.format import LogFormat
 from conv_realtime.core.framing import Line, LineBuffer
 from conv_realtime.core.records import Torn
 from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.core.transcript import LogTranscript, Transcript
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.ingest.batches import Batch, Reader, make_batch
-from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
+from conv_realtime.ingest.batches import Batch, Mark, Reader, make_batch
+from conv_realtime.ingest.rows import Identity, LogRows, RewrittenError, Rows
 from conv_realtime.models import Message, Skipped
 
 _GLANCE = 64  # bytes before the position that are compared when a file has grown
@@ -40,22 +42,154 @@ class Verdict(Enum):
     REWRITTEN = "rewritten"
 
 
-class Follower:
-    """Follows one file.
+class Following(abc.ABC):
+    """One file, followed, whatever its format.
 
     Attributes:
+        path: where it lies.
+        identity: whose rows it makes.
         checkpoint: what the database has acknowledged.
+        transcript: what the file says.
+        published, sent: the two readers.
+        skipped: what of it made no record, in order of its place.
+    """
+
+    path: str
+    identity: Identity
+    checkpoint: Checkpoint
+    transcript: Transcript
+    published: Reader
+    sent: Reader
+    skipped: list[Skipped]
+
+    @abc.abstractmethod
+    def unread(self, now: FileStat) -> int:
+        """Return about how many bytes a look at the file would read."""
+
+    @abc.abstractmethod
+    def read(self, file: OpenFile, limit: int = READ_BYTES) -> bool:
+        """Fold more of the file; return whether there may be more.
+
+        Raises:
+            RewrittenError: the file does not begin with what was acknowledged.
+            SourceError: the file cannot be read.
+        """
+
+    @abc.abstractmethod
+    def take_rest(self) -> None:
+        """Count what counts only when the file is at rest."""
+
+    @abc.abstractmethod
+    def unread_rest(self) -> Skipped | None:
+        """Return what was written in part and is not read, as something to tell the user."""
+
+    @property
+    @abc.abstractmethod
+    def end(self) -> Mark:
+        """Mark behind everything folded."""
+
+    @property
+    @abc.abstractmethod
+    def rows(self) -> Rows:
+        """What makes rows of the file, as it now stands."""
+
+    @property
+    @abc.abstractmethod
+    def folded(self) -> bool:
+        """Whether the file has been read."""
+
+    @abc.abstractmethod
+    def stands_at(self, now: FileStat) -> bool:
+        """Return whether the file as it is `now` is what was read."""
+
+    def prepare(self, batch: Batch) -> None:  # noqa: B027 - most have nothing to do
+        """Keep what has to be known of `batch` before it leaves: nothing, by default."""
+
+    @abc.abstractmethod
+    def acknowledge(self, batch: Batch) -> None:
+        """Move the checkpoint: the database has `batch` and everything before it."""
+
+    @abc.abstractmethod
+    def send_again(self) -> None:
+        """Begin to send at the start again, because the database lost what it had."""
+
+    @abc.abstractmethod
+    def tell_again(self) -> None:
+        """Begin to tell the local feed at the start again."""
+
+    # What is the same for all ------------------------------------------------------------------
+
+    def waiting(self, reader: Reader) -> int:
+        """Return how many records `reader` has not got."""
+        log = self.transcript.log
+        return len(log) - bisect_right(log, reader.position, key=lambda entry: entry.end)
+
+    def has_news(self, reader: Reader) -> bool:
+        """Return whether `reader` is behind what has been folded."""
+        return reader.position < self.end[0]
+
+    def next_batch(self, reader: Reader, file: OpenFile, count: int, size: int) -> Batch | None:
+        """Return the next rows for `reader`, oldest first, or None when it has everything.
+
+        At most `count` messages of about `size` bytes, and at least one line's.
+
+        Raises:
+            RewrittenError: the file no longer holds what was folded.
+        """
+        if not self.has_news(reader):
+            return None
+        return make_batch(self.rows, reader, self.end, file, count, size)
+
+    def advance(self, reader: Reader, batch: Batch) -> None:
+        """Note that `reader` has taken `batch`."""
+        reader.position = batch.mark[0]
+        for fold in self.transcript.conversations.values():
+            if fold.end <= batch.mark[0]:
+                reader.totals[fold.thread] = fold.end
+
+    def finish(self, now: FileStat | None) -> None:
+        """Note that everything in the file, as it is `now`, has been judged and acknowledged.
+
+        Without `now` it has, but the next start judges it once more.
+        """
+        if self.folded and not self.has_news(self.sent):
+            spoken = [fold.standing for _, fold in self.rows.conversations()]
+            self.checkpoint = replace(
+                self.checkpoint,
+                stat=now,
+                end=max(self.checkpoint.end, self.end[0]),
+                messages=sum(map(len, spoken)),
+                conversations=len(spoken),
+            )
+
+    def last_messages(self, fold: ConversationFold, file: OpenFile, count: int) -> list[Message]:
+        """Return the last `count` messages of a conversation, by `seq`.
+
+        Raises:
+            RewrittenError: the file no longer holds what was folded.
+        """
+        if count <= 0:
+            return []
+        entries = sorted(fold.standing, key=lambda entry: entry.seq)
+        rows = self.rows
+        return rows.messages(fold, rows.conversation(fold), entries[-count:], file)
+
+
+class Follower(Following):
+    """Follows one file that is appended to.
+
+    Attributes:
         settled: whether base and part are known to fit what the database has.
         confirmed: whether the database was asked what it has beyond the checkpoint.
-        published, sent: the two readers.
         earlier: messages that were stated before the file was rewritten: no news.
-        skipped: lines that made no record, in order of their place.
     """
+
+    transcript: LogTranscript
 
     def __init__(
         self,
         path: str,
-        form: Format,
+        form: LogFormat,
         identity: Identity,
         sanitizer: Sanitizer,
         checkpoint: Checkpoint | None = None,
@@ -83,6 +217,10 @@ class Follower:
         self._seen: FileStat | None = None
         self._glance = b""
         self._rest: tuple[tuple[int, int], int] | None = None  # mark before it, end of it
+
+    def unread(self, now: FileStat) -> int:
+        """Return how far the file has grown."""
+        return now.size - self.buffer.end
 
     # Reading -------------------------------------------------------------------------------
 
@@ -161,38 +299,16 @@ class Follower:
     # Batches -------------------------------------------------------------------------------
 
     @property
-    def end(self) -> tuple[int, int]:
+    def end(self) -> Mark:
         """Mark behind everything folded."""
         return self.buffer.position, self.buffer.crc
 
-    def waiting(self, reader: Reader) -> int:
-        """Return how many records `reader` has not got."""
-        log = self.transcript.log
-        return len(log) - bisect_right(log, reader.position, key=lambda entry: entry.end)
-
-    def has_news(self, reader: Reader) -> bool:
-        """Return whether `reader` is behind what has been folded."""
-        return reader.position < self.buffer.position
-
     def next_batch(self, reader: Reader, file: OpenFile, count: int, size: int) -> Batch | None:
-        """Return the next rows for `reader`, oldest first, or None when it has everything.
-
-        At most `count` messages of about `size` bytes, and at least one line's.
-
-        Raises:
-            RewrittenError: the file no longer holds what was folded.
-        """
-        if not self.has_news(reader):
-            return None
-        batch = make_batch(self.rows, reader, self.end, file, count, size)
-        return replace(batch, created=batch.created - self.earlier) if self.earlier else batch
-
-    def advance(self, reader: Reader, batch: Batch) -> None:
-        """Note that `reader` has taken `batch`."""
-        reader.position = batch.mark[0]
-        for fold in self.transcript.conversations.values():
-            if fold.end <= batch.mark[0]:
-                reader.totals[fold.thread] = fold.end
+        """Return the next rows for `reader`: see `Following.next_batch`."""
+        batch = super().next_batch(reader, file, count, size)
+        if batch is None or not self.earlier:
+            return batch
+        return replace(batch, created=batch.created - self.earlier)
 
     def acknowledge(self, batch: Batch) -> None:
         """Move the checkpoint: the database has `batch` and everything before it."""
@@ -212,45 +328,26 @@ class Follower:
             self.published = Reader()
         self.checkpoint = replace(self.checkpoint, base=base, part=part, foreign=foreign)
 
-    def finish(self, now: FileStat | None) -> None:
-        """Note that everything in the file, as it is `now`, has been judged and acknowledged.
-
-        Without `now` it has, but the next start judges it once more.
-        """
-        if self._seen is not None and not self.has_news(self.sent):
-            spoken = [fold.standing for _, fold in self.rows.conversations()]
-            self.checkpoint = replace(
-                self.checkpoint,
-                stat=now,
-                end=max(self.checkpoint.end, self.buffer.end),
-                messages=sum(map(len, spoken)),
-                conversations=len(spoken),
-            )
+    def stands_at(self, now: FileStat) -> bool:
+        """Return whether the file has the length that was read."""
+        return now.size == self.buffer.end
 
     @property
     def folded(self) -> bool:
         """Whether the file has been read."""
         return self._seen is not None
 
-    def forget_sent(self) -> None:
+    def send_again(self) -> None:
         """Begin to send at the start of the file again: the database lost what it had."""
         self.sent = Reader()
+
+    def tell_again(self) -> None:
+        """Begin to tell at the start of the file again."""
+        self.published = Reader()
 
     # Rows ----------------------------------------------------------------------------------
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> LogRows:
         """What makes rows of the file, as the checkpoint now stands."""
-        return Rows(self.identity, self.transcript, self.checkpoint.base, self.checkpoint.part)
-
-    def last_messages(self, fold: ConversationFold, file: OpenFile, count: int) -> list[Message]:
-        """Return the last `count` messages of a conversation, by `seq`.
-
-        Raises:
-            RewrittenError: the file no longer holds what was folded.
-        """
-        if count <= 0:
-            return []
-        entries = sorted(fold.standing, key=lambda entry: entry.seq)
-        rows = self.rows
-        return rows.messages(rows.conversation(fold), entries[-count:], file)
+        return LogRows(self.identity, self.transcript, self.checkpoint.base, self.checkpoint.part)

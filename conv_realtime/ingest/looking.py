@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import disk
+from conv_realtime.ingest import documents
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
 from conv_realtime.ingest.follow import Follower, Verdict
+from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.rewriting import rewritten
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.shelf import Book
@@ -54,7 +56,10 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         if again:
             desk.resends.discard(path)
             desk.send_again(book, follower)
-        await _take(desk, book, follower, stat, resting=resting)
+        if isinstance(follower, DocumentFollower):
+            await documents.take(desk, book, follower, stat, resting=resting)
+        elif isinstance(follower, Follower):
+            await _take(desk, book, follower, stat, resting=resting)
     return book
 
 
@@ -86,7 +91,7 @@ def _take_over(desk: Desk, book: Book, former: str) -> None:
 async def _take(
     desk: Desk, book: Book, follower: Follower, stat: FileStat, *, resting: bool
 ) -> None:
-    large = stat.size - follower.buffer.end > INLINE_BYTES
+    large = follower.unread(stat) > INLINE_BYTES
     with disk.OpenFile(book.path) as file:
         try:
             verdict = await apart(large, lambda: follower.judge(file, stat))

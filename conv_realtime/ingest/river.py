@@ -291,6 +291,7 @@ class Ingest(Upkeep):
             desk.checkpoints.met_database(self._replaced_by)
             self._replaced_by = None
         desk.shelf.checkpoints.clear()
+        desk.shelf.claims.clear()
         with heap.growing():
             desk.shelf.checkpoints.update(desk.checkpoints.load())
             desk.announcer.remember(desk.checkpoints.conversations())

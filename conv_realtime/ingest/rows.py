@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.redaction import Found
-from conv_realtime.core.transcript import LogTranscript
+from conv_realtime.core.transcript import LogTranscript, Transcript
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.models import (
     Conversation,
@@ -22,6 +24,8 @@ from conv_realtime.models import (
     message_id,
     project_id,
 )
+
+_NO_TIME = datetime.fromtimestamp(0, UTC)
 
 
 class RewrittenError(Exception):
@@ -37,7 +41,17 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Tombstone:
+    """A message that its file states no longer, nor what it said."""
+
+    id: UUID
+    conversation_id: UUID
+    revision: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(abc.ABC):
     """Makes the rows of one file, as its transcript has been folded so far.
 
     `base` is what revisions count from, `part` how often the file has been replaced by an
@@ -45,7 +59,7 @@ class Rows:
     """
 
     identity: Identity
-    transcript: LogTranscript
+    transcript: Transcript
     base: int
     part: int
 
@@ -111,8 +125,8 @@ class Rows:
             updated_at=fold.last_time,
             message_count=fold.message_count,
             tool_usage_count=len(fold.tool_ids),
-            revision=self.base + fold.end if revision is None else revision,
-            metadata=_redacted(fold.secrets),
+            revision=self._revision(fold) if revision is None else revision,
+            metadata={**fold.metadata, **_redacted(fold.secrets)},
             deleted_at=None,
             project_name=project.name,
         )
@@ -134,16 +148,23 @@ class Rows:
 
     def revisions(self, fold: ConversationFold) -> dict[UUID, int]:
         """Return the messages of a conversation that stand, by id, with their revisions."""
-        return {id: self.base + entry.end for id, entry in self.stated(fold).items()}
+        return {id: self._revision(entry) for id, entry in self.stated(fold).items()}
+
+    def _revision(self, of: Entry | ConversationFold) -> int:
+        return self.base + of.end if of.revision is None else of.revision
 
     def all_told(self) -> set[UUID]:
         """Return the ids of all messages of the file, also of those that were taken back."""
         return {id for _, fold in self.conversations() for id in self.told(fold)}
 
     def messages(
-        self, conversation: Conversation, entries: Iterable[Entry], file: OpenFile
+        self,
+        fold: ConversationFold,
+        conversation: Conversation,
+        entries: Sequence[Entry],
+        file: OpenFile,
     ) -> list[Message]:
-        """Return rows of messages of `conversation`, their records read again from the file.
+        """Return rows of messages of a conversation, their records read again from the file.
 
         Raises:
             RewrittenError: other bytes are there than those that were folded.
@@ -155,21 +176,51 @@ class Rows:
                 owner_id=self.identity.owner_id,
                 conversation_id=conversation.id,
                 seq=entry.seq,
-                revision=self.base + entry.end,
+                revision=self._revision(entry),
                 deleted_at=entry.deleted_at,
                 conversation=shown,
                 project_id=conversation.project_id,
-                **self._fields(entry, file),
+                **fields,
+            )
+            for entry, fields in zip(entries, self._fields(fold, entries, file), strict=True)
+        ]
+
+    def tombstones(self, conversation: UUID, entries: Sequence[Entry]) -> list[Tombstone]:
+        """Return what there is to say of messages of which nothing else is left."""
+        return [
+            Tombstone(
+                message_id(conversation, entry.native),
+                conversation,
+                self._revision(entry),
+                entry.deleted_at or _NO_TIME,
             )
             for entry in entries
         ]
 
-    def _fields(self, entry: Entry, file: OpenFile) -> dict[str, Any]:
-        records = [self._record_at(file, span) for span in entry.spans]
-        fields = self.transcript.message_fields(entry, records)
+    @abc.abstractmethod
+    def _fields(
+        self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield what each message says, as columns of its row."""
+
+    def _with_secrets(self, fields: dict[str, Any]) -> Mapping[str, Any]:
+        """Return a message's columns, with how many secrets were replaced in them."""
         if found := self.transcript.take_secrets():
             fields["metadata"] = fields["metadata"] | _redacted(found)
         return fields
+
+
+class LogRows(Rows):
+    """The rows of a log: what a message says is read again from the places of its records."""
+
+    transcript: LogTranscript
+
+    def _fields(
+        self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
+    ) -> Iterator[Mapping[str, Any]]:
+        for entry in entries:
+            records = [self._record_at(file, span) for span in entry.spans]
+            yield self._with_secrets(self.transcript.message_fields(entry, records))
 
     def _record_at(self, file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
         start, end, crc = span

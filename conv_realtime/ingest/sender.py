@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from typing import TypeVar
 from uuid import UUID
 
@@ -24,6 +26,7 @@ from conv_realtime.errors import StoreError
 from conv_realtime.ingest import pace
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.pace import Pace, long_waits, waits
+from conv_realtime.ingest.rows import Tombstone
 from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings
@@ -76,7 +79,7 @@ class Outcome:
         rows: tuple[Row, ...] = (
             *batch.projects, *batch.stubs, *batch.messages, *batch.totals
         )  # fmt: skip
-        ids: set[UUID] = {row.id for row in rows}
+        ids: set[UUID] = {row.id for row in rows} | {one.id for one in batch.gone}
         return ids - self.held - {fault.id for fault in self.faults}
 
 
@@ -135,12 +138,21 @@ class Sender:
         written = await self._write("projects", projects, first)
         await self._write("conversations", batch.stubs, stubs)
         written += await self._write("messages", batch.messages, messages)
+        written += await self._mark_deleted(batch.gone)
         written += await self._write("conversations", batch.totals, last)
         self.changed += written
         refused = {fault.id for fault in request.faults}
         self._projects.update(row.id for row in projects if row.id not in refused)
         faults = {fault.id: fault for fault in request.faults}.values()
         return Outcome(list(faults), frozenset(request.held))
+
+    async def _mark_deleted(self, gone: Sequence[Tombstone]) -> int:
+        """Mark messages deleted; return how many rows that changed."""
+        written = 0
+        for (revision, at), group in groupby(sorted(gone, key=_grave), _grave):
+            ids = [one.id for one in group]
+            written += await self.ask(partial(self._store.mark_deleted, ids, revision, at))
+        return written
 
     async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return the store's answer, repeated until it has one.
@@ -314,8 +326,12 @@ class Sender:
         if batch.newest is not None:
             if (self._clock() - batch.newest).total_seconds() > self._live_window:
                 return True
-        rows = len(batch.messages) + len(batch.totals) + len(batch.stubs)
+        rows = len(batch.messages) + len(batch.gone) + len(batch.totals) + len(batch.stubs)
         return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())
+
+
+def _grave(one: Tombstone) -> tuple[int, datetime]:
+    return one.revision, one.at
 
 
 def _blame(error: StoreError, table: Table, request: _Request) -> Refusal:

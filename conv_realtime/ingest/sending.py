@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest import documents
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.desk import Desk
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sender import MissingParentError, Outcome, PutOffError
@@ -39,7 +41,7 @@ async def send(desk: Desk, book: Book) -> None:
     lost_at, attempts = -1, 0
     while (follower := book.follower) is not None:
         try:
-            await settle(desk, book, follower)
+            await _settle(desk, book, follower)
         except RewrittenError:
             return  # the next look finds out what happened
         except SourceError as error:
@@ -51,11 +53,14 @@ async def send(desk: Desk, book: Book) -> None:
                 batch, generation = await _next(desk, book, follower)
                 if batch is None:
                     break
+                if book.follower is not follower:
+                    continue  # another file states this by now
+                follower.prepare(batch)
                 outcome = await desk.sender.write(batch, book.path, resent=lost_at >= 0)
         except MissingParentError as error:
             logger.warning("the database lost rows (%s); sending %s again", error, book.path)
             desk.sender.forget_projects()
-            follower.forget_sent()
+            follower.send_again()
             assert batch is not None  # it was being written
             lost_at = batch.mark[0]
             continue
@@ -81,7 +86,20 @@ async def send(desk: Desk, book: Book) -> None:
         desk.holder.release(book.path)
 
 
-def _judge(desk: Desk, follower: Follower, batch: Batch, outcome: Outcome) -> bool:
+async def _settle(desk: Desk, book: Book, follower: Following) -> None:
+    """Ask the database what it has of a file of which that is not known for sure.
+
+    Raises:
+        RewrittenError: the file was rewritten meanwhile.
+        SourceError: it cannot be read any more.
+    """
+    if isinstance(follower, DocumentFollower):
+        await documents.settle(desk, book, follower)
+    elif isinstance(follower, Follower):
+        await settle(desk, book, follower)
+
+
+def _judge(desk: Desk, follower: Following, batch: Batch, outcome: Outcome) -> bool:
     """Note what was refused, and withdraw it from who was told; return whether that is kept."""
     letters = desk.checkpoints.letters
     new = [fault for fault in outcome.faults if letters.is_news(fault)]
@@ -102,7 +120,7 @@ def _judge(desk: Desk, follower: Follower, batch: Batch, outcome: Outcome) -> bo
 
 
 async def _take_back(
-    desk: Desk, book: Book, follower: Follower, batch: Batch, outcome: Outcome
+    desk: Desk, book: Book, follower: Following, batch: Batch, outcome: Outcome
 ) -> bool:
     """Take letters of rows back that the store has taken after all; tell of these rows again.
 
@@ -132,7 +150,7 @@ async def _take_back(
     return False
 
 
-async def _next(desk: Desk, book: Book, follower: Follower) -> tuple[Batch | None, int]:
+async def _next(desk: Desk, book: Book, follower: Following) -> tuple[Batch | None, int]:
     """Return the next batch, and the generation of the file that it was built from."""
     async with book.lock:
         try:
@@ -152,10 +170,10 @@ async def finish(desk: Desk, book: Book) -> None:
     stat = disk.stat(book.path)
     if follower is None or stat is None or follower.has_news(follower.sent):
         return
-    if follower.checkpoint.rewritten:
+    if isinstance(follower, Follower) and follower.checkpoint.rewritten:
         await mark_deleted(desk, book, follower)
     async with book.lock:
-        if book.follower is not follower or stat.size != follower.buffer.end:
+        if book.follower is not follower or not follower.stands_at(stat):
             return
         racy = time.time_ns() - stat.mtime_ns < _RACY_NS
         follower.finish(None if racy else stat)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.format import HEAD_BYTES, Format, Head, Recognised
+from conv_realtime.core.document import DocumentFormat, Export
+from conv_realtime.core.format import GLANCE_BYTES, HEAD_BYTES, Format, Head, LogFormat, Recognised
 from conv_realtime.core.formats.recognise import recognise
 from conv_realtime.core.ownership import Candidate, choose_owner
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.claims import Claims
+from conv_realtime.ingest.follow import Following
 
 ConversationKey = tuple[str, str, str | None]
 """Source, session and agent: files with the same key state the same conversation."""
@@ -38,7 +40,7 @@ class Book:
     form: Format | None = None
     recognised: Recognised | str | None = None
     owner: str | None = None
-    follower: Follower | None = None
+    follower: Following | None = None
     looked_at: FileStat | None = None
     fault: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,10 +62,15 @@ class Book:
 
 
 class Shelf:
-    """Every transcript by path, and by the conversation that it states."""
+    """Every transcript by path, and by the conversation that it states.
+
+    Attributes:
+        claims: which document states which conversation.
+    """
 
     def __init__(self, formats: Sequence[Format]) -> None:
         self.formats = formats
+        self.claims = Claims()
         self.checkpoints: dict[str, Checkpoint] = {}
         self.books: dict[str, Book] = {}
         self._by_key: dict[ConversationKey, set[str]] = {}
@@ -105,7 +112,8 @@ class Shelf:
         if checkpoint is None or checkpoint.stat != stat or book.follower is not None:
             return False
         if book.recognised is None and (known := checkpoint.known) is not None:
-            form = next((form for form in self.formats if form.source == known.source), None)
+            named = (form for form in self.formats if form.is_named(path))
+            form = next((form for form in named if form.source == known.source), None)
             if form is not None:
                 self._file(book, form, known)
         return book.key is not None
@@ -131,14 +139,26 @@ class Shelf:
                 if not resting and file.stat() == book.looked_at:
                     return book
                 book.looked_at = file.stat()
-                data = file.read(0, HEAD_BYTES)
-            head = Head(data, whole=len(data) == book.looked_at.size, resting=resting)
-            found = recognise(self.formats, PurePath(path), head)
+                found = self._tell(file, book.looked_at.size, resting=resting)
             if isinstance(found, tuple):
                 self._file(book, *found)
             else:
                 book.recognised = found
         return book
+
+    def _tell(
+        self, file: disk.OpenFile, size: int, *, resting: bool
+    ) -> tuple[Format, Recognised] | str | None:
+        """Return what a file is, by as few bytes as that takes."""
+        found: tuple[Format, Recognised] | str | None = None
+        for some in (GLANCE_BYTES, HEAD_BYTES):
+            data = file.read(0, some)
+            whole = len(data) == size
+            head = Head(data, whole=whole, resting=resting)
+            found = recognise(self.formats, PurePath(file.path), head)
+            if found is not None or whole:
+                break
+        return found
 
     def settle_owner(self, book: Book) -> str | None:
         """Decide who states this book's conversation; return whom it took over from, if so.
@@ -146,7 +166,12 @@ class Shelf:
         Sets `owner` of every file that states the same.
         """
         key = book.key
-        group = self._by_key.get(key, set()) if key else set()
+        group = self._logs(key)
+        if isinstance(book.form, DocumentFormat):
+            # Each of its conversations finds its owner by itself; where its format became a log,
+            # the log goes on.
+            book.owner = next((path for path in sorted(group) if disk.stat(path)), None)
+            return None
         if len(group) < 2:
             book.owner = None
             return None
@@ -159,6 +184,17 @@ class Shelf:
         for path in group:
             self.book(path).owner = None if path == owner else owner
         return current if current not in (None, owner) else None
+
+    def may_overlap(self, book: Book) -> bool:
+        """Return whether other documents may state conversations of this one."""
+        return isinstance(book.form, Export) or (
+            book.key is not None and len(self._by_key[book.key]) > 1
+        )
+
+    def _logs(self, key: ConversationKey | None) -> set[str]:
+        """Return the logs of a session: documents never own what a log states."""
+        paths = self._by_key.get(key, set()) if key else set()
+        return {path for path in paths if isinstance(self.book(path).form, LogFormat)}
 
     def _candidates(self, present: dict[str, FileStat]) -> Collection[Candidate]:
         return [

@@ -10,7 +10,7 @@ from uuid import UUID
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import STRIDE, Desk
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.follow import Following
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.shelf import Book
 from conv_realtime.ingest.tender import Tender
@@ -81,7 +81,7 @@ async def _revisions(desk: Desk, tender: Tender, path: str, conversation: UUID) 
             return {}
 
 
-async def _folded(desk: Desk, tender: Tender, book: Book, file: disk.OpenFile) -> Follower:
+async def _folded(desk: Desk, tender: Tender, book: Book, file: disk.OpenFile) -> Following:
     """Return the follower of a book, its file read as far as nobody has yet.
 
     Raises:
@@ -97,6 +97,6 @@ async def _folded(desk: Desk, tender: Tender, book: Book, file: disk.OpenFile) -
     return follower
 
 
-def _read_all(follower: Follower, file: disk.OpenFile) -> None:
+def _read_all(follower: Following, file: disk.OpenFile) -> None:
     while follower.read(file, STRIDE):
         pass

@@ -19,11 +19,13 @@ from uuid import UUID
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.digest import digest, text_sha256
+from conv_realtime.core.document import DocumentFormat
 from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import STRIDE, Desk
-from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.rewriting import fit
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.tender import Tender
@@ -94,6 +96,8 @@ async def _settled(desk: Desk, path: str) -> list[Verified]:
             found = await _compare(desk, path)
         except SourceError:
             return []  # it went
+        except RewrittenError:  # while its messages were read
+            found, before = [], None
         still = before is not None and before == disk.stat(path)
         if before is not None and time.time() - before.mtime_ns / 1e9 < _MOVING_SECONDS:
             still = False
@@ -117,8 +121,7 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
                 Verified(id, path, "different", len(fold.standing), [_REWRITTEN])
                 for id, fold in follower.rows.conversations()
             ]
-        if not follower.settled:
-            await fit(desk, follower, await desk.known(follower))
+        await _fit(desk, follower)
         rows = [follower.rows.conversation(fold) for _, fold in follower.rows.conversations()]
         ids = {row.id for row in rows} | {row.parent_id for row in rows if row.parent_id}
         stored = await desk.ask(lambda: desk.store.digests(ids))
@@ -130,6 +133,15 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
         ]
 
 
+async def _fit(desk: Desk, follower: Following) -> None:
+    """Have revisions counted as the database does, where nothing here says how."""
+    if isinstance(follower, DocumentFollower):
+        if asked := follower.unknown():
+            follower.adopt(asked, await desk.ask(lambda: desk.store.known(asked.values())))
+    elif isinstance(follower, Follower) and not follower.settled:
+        await fit(desk, follower, await desk.known(follower))
+
+
 def _is_forgotten(row: Conversation, stored: Mapping[UUID, Digest]) -> bool:
     """Return whether a conversation was erased for good, or what it is a subagent of."""
     above = {row.parent_id} if is_subagent(row.agent_id) else set()
@@ -137,7 +149,7 @@ def _is_forgotten(row: Conversation, stored: Mapping[UUID, Digest]) -> bool:
     return any(one is not None and one.forgotten for one in found)
 
 
-def _read_all(follower: Follower, file: disk.OpenFile) -> None:
+def _read_all(follower: Following, file: disk.OpenFile) -> None:
     while follower.read(file, STRIDE):
         pass
     follower.take_rest()
@@ -145,7 +157,7 @@ def _read_all(follower: Follower, file: disk.OpenFile) -> None:
 
 async def _compare_one(
     desk: Desk,
-    follower: Follower,
+    follower: Following,
     fold: ConversationFold,
     file: disk.OpenFile,
     stored: Digest | None,
@@ -170,14 +182,14 @@ async def _compare_one(
 
 
 def _lines(
-    follower: Follower, row: Conversation, fold: ConversationFold, file: disk.OpenFile
+    follower: Following, row: Conversation, fold: ConversationFold, file: disk.OpenFile
 ) -> dict[UUID, _Line]:
     """Return the messages of a conversation without their contents."""
     entries = fold.standing
     return {
         message.id: _Line(message.seq, message.revision, message.role, text_sha256(message.text))
         for start in range(0, len(entries), _ENTRIES)
-        for message in follower.rows.messages(row, entries[start : start + _ENTRIES], file)
+        for message in follower.rows.messages(fold, row, entries[start : start + _ENTRIES], file)
     }
 
 
@@ -249,6 +261,8 @@ async def repair(desk: Desk, tender: Tender, found: Collection[Verified]) -> Map
 def _prepare(desk: Desk, path: str, group: Sequence[Verified]) -> str:
     book, checkpoint = desk.shelf.book(path), desk.checkpoints.load_one(path)
     book.follower = None
+    if isinstance(book.form, DocumentFormat):
+        return _lift(desk, path, group)
     extra = [
         revision
         for one in group
@@ -271,3 +285,18 @@ def _prepare(desk: Desk, path: str, group: Sequence[Verified]) -> str:
     if left:
         done += f"; {left} more than the file states were left: it may be an older copy"
     return done
+
+
+def _lift(desk: Desk, path: str, group: Sequence[Verified]) -> str:
+    """Have a document's conversations sent again. What it does not state is left alone.
+
+    Either it is known here, and marked deleted anyway, or somebody else has sent it.
+    """
+    desk.resends.add(path)
+    ahead = {one.id: max([one.ahead, *one.extra.values()]) for one in group}
+    for id, revision in ahead.items():
+        if revision:
+            desk.checkpoints.documents.lift(id, path, revision)
+    done = "sent again under higher revisions" if any(ahead.values()) else "sent again"
+    left = sum(len(one.extra) for one in group)
+    return done + (f"; {left} messages that it does not state are left alone" if left else "")

@@ -33,7 +33,7 @@ def rows(follower: Follower, path: Path) -> tuple[list[Conversation], list[Messa
     """Return what the follower states, conversations by agent, messages by `seq`."""
     with OpenFile(str(path)) as file:
         folds = [fold for _, fold in follower.rows.conversations()]
-        folds.sort(key=lambda fold: (fold.first_seq, fold.agent or ""))
+        folds.sort(key=lambda fold: (fold.since, fold.agent or ""))
         messages = [row for fold in folds for row in follower.last_messages(fold, file, 10**9)]
     return [follower.rows.conversation(fold) for fold in folds], messages
 

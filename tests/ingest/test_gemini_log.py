@@ -296,7 +296,7 @@ def folder() -> Iterator[Path]:
 def _all(follower: Follower, path: Path) -> list[dict[str, Any]]:
     """Return every row of the file, of messages that were taken back too."""
     sent: dict[UUID, dict[str, Any]] = {}
-    follower.forget_sent()
+    follower.send_again()
     with OpenFile(str(path)) as file:
         while batch := follower.next_batch(follower.sent, file, 3, 10**6):
             sent |= {row.id: row.to_row() for row in batch.messages}

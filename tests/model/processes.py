@@ -75,6 +75,7 @@ class File:
             projects=[project(PATHS[self.session])],
             stubs=stub,
             messages=sorted(rows, key=lambda row: row.id),
+            gone=[],
             totals=[talk],
             created=frozenset(row.id for row in rows if row.seq not in known),
             mark=(end, 0),

@@ -19,7 +19,7 @@ from uuid import UUID
 from conv_realtime.core import blocks as content
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import mapping, text
-from conv_realtime.core.format import Claim, Format, Head, Machine, Recognised
+from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import claude_records as claude
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
@@ -81,7 +81,7 @@ def belongs(record: Mapping[str, Any]) -> bool | None:
     return True if "sessionId" in record and "parentUuid" in record else None
 
 
-class ClaudeCode(Format):
+class ClaudeCode(LogFormat):
     """Claude Code's sessions, below its folder `projects`."""
 
     source = SOURCE

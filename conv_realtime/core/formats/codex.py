@@ -21,7 +21,7 @@ from typing import Any
 from conv_realtime.core import blocks as content
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import count, mapping, text
-from conv_realtime.core.format import Claim, Format, Head, Machine, Recognised
+from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import codex_records as rollout
 from conv_realtime.core.formats.codex_lineage import Lineage, TokenCounter
 from conv_realtime.core.formats.codex_records import RolloutLine
@@ -49,7 +49,7 @@ class FileName:
         self.fallback = self.thread or path.name.partition(".jsonl")[0]
 
 
-class Codex(Format):
+class Codex(LogFormat):
     """Codex's rollouts, also those of assistants that are built on it."""
 
     source = SOURCE

@@ -25,7 +25,7 @@ from conv_realtime.core import blocks as content
 from conv_realtime.core.blocks import as_blocks
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import mapping, text, time
-from conv_realtime.core.format import Claim, Format, Head, Machine, Recognised
+from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import gemini_records as gemini
 from conv_realtime.core.json_lines import Said
 from conv_realtime.core.records import Record
@@ -33,7 +33,7 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
 
 
-class GeminiLog(Format):
+class GeminiLog(LogFormat):
     """Gemini CLI's sessions since 0.39."""
 
     source = gemini.SOURCE

@@ -1,6 +1,7 @@
 """What the state directory keeps: how far each transcript is acknowledged, and what was refused.
 
 * `kept`: the checkpoints themselves
+* `documents`: what was sent of documents, which say everything anew each time
 * `letters`: dead letters, and the conversations that were erased for good
 * `survey`: all of it, for somebody who only looks
 * `file`: the SQLite file that both lie in

@@ -18,7 +18,7 @@ from conv_realtime.errors import ConfigError
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-VERSION = 4
+VERSION = 5
 FILE_NAME = "checkpoints.sqlite3"
 _TABLES = {
     "checkpoints": """
@@ -39,9 +39,16 @@ _TABLES = {
         path blob not null, code text not null, reason text not null,
         revision integer not null, parent text, since text not null,
         primary key (destination, id)""",
+    "documents": """
+        destination text not null, id text not null, path blob not null,
+        stated_at real not null, stated_messages integer not null, named integer not null,
+        revision integer not null, digest text not null, base integer not null,
+        unsent integer not null, messages blob not null,
+        primary key (destination, id)""",
     "forgotten": "destination text not null, id text not null, primary key (destination, id)",
 }
 _KNOWN = ("source text", "session text", "agent text", "named integer")
+TABLES_OF_A_DESTINATION = tuple(name for name in _TABLES if name != "databases")
 _DROP = "".join(f"drop table if exists {table};" for table in _TABLES)
 _SCHEMA = f"pragma user_version = {VERSION};" + "".join(
     f"create table if not exists {table} ({columns}) without rowid;"
@@ -54,9 +61,10 @@ _FROM_2 = """
 delete from checkpoints where (destination, path) in (select destination, path from dead_letters);
 drop table dead_letters;
 """
-# One of version 3 does not say what a file is: each is read once more to tell.
+# One of version 3 does not say what a file is: each is read once more to tell. One of version 4 had
+# no documents.
 _FROM_3 = "".join(f"alter table checkpoints add column {column};" for column in _KNOWN)
-_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3}
+_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3, 4: ""}
 
 
 class StateFile:

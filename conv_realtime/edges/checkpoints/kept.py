@@ -14,7 +14,8 @@ from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.format import Recognised
-from conv_realtime.edges.checkpoints.file import StateFile
+from conv_realtime.edges.checkpoints.documents import Documents
+from conv_realtime.edges.checkpoints.file import TABLES_OF_A_DESTINATION, StateFile
 from conv_realtime.edges.checkpoints.letters import DeadLetters
 from conv_realtime.models import Conversation
 
@@ -51,9 +52,11 @@ class Checkpoints:
 
     Attributes:
         letters: what the destination refused for good.
+        documents: what was sent of the conversations that documents state.
     """
 
     letters: DeadLetters
+    documents: Documents
 
     def __init__(self, state_dir: Path, address: str, whose: str = "") -> None:
         self._state_dir = state_dir
@@ -193,7 +196,7 @@ class Checkpoints:
         def work(db: sqlite3.Connection) -> None:
             db.execute("insert or replace into databases values (?,?)", (self._address, stream))
             if known is None:  # noted before anybody answered: it was meant for this one
-                for table in ("checkpoints", "conversations", "dead_letters", "forgotten"):
+                for table in TABLES_OF_A_DESTINATION:
                     db.execute(
                         f"update or replace {table} set destination = ? where destination = ?",
                         (here, before),
@@ -206,6 +209,7 @@ class Checkpoints:
     def _go_to(self, destination: str) -> None:
         self._destination = destination
         self.letters = DeadLetters(self._opened, destination)
+        self.documents = Documents(self._opened, destination)
 
     def _of(self, stream: str | None) -> str:
         return f"{stream or self._address} {self._whose}"

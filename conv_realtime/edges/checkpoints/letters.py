@@ -119,8 +119,9 @@ class DeadLetters:
 
         def work(db: Connection) -> None:
             db.executemany("insert or replace into forgotten values (?,?)", ids)
-            # Neither are their titles kept here.
-            db.executemany("delete from conversations where destination = ? and id = ?", ids)
+            # Neither are their titles kept here, nor digests of what was said.
+            for table in ("conversations", "documents"):
+                db.executemany(f"delete from {table} where destination = ? and id = ?", ids)
 
         self._file.write(work)
 

@@ -1,0 +1,152 @@
+"""A format whose files are rewritten whole: what a complete file states, said conversation by
+conversation.
+
+Where a conversation lies in the file is known before it is read: so of an export with thousands of
+them only one at a time is held in memory.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from conv_realtime.core.format import Claim, Format, Head, Recognised
+from conv_realtime.core.said import Noted, Said
+
+
+class Part(NamedTuple):
+    """Bytes `start` to `end` of a file, one JSON value that states whole conversations."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatedConversation:
+    """A conversation as a file states it, from its beginning to its end.
+
+    Attributes:
+        session: its id; with `agent`, that of the session whose subagent it is.
+        messages: in their order. One that makes no row is None: it keeps its place, so that
+            the places of those behind it do not change when it becomes one.
+        noted: what is said of it; `at` is when it began.
+        stated_at: how new the statement is: of two files that state the same conversation the
+            newer one holds. Default: the time of its newest message.
+        metadata: what else is worth keeping.
+    """
+
+    session: str
+    messages: Sequence[Said | None]
+    agent: str | None = None
+    noted: Noted = field(default_factory=Noted)
+    stated_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DocumentFormat(Format):
+    """A format whose files are rewritten whole."""
+
+    suffix = ".json"
+
+    def is_named(self, path: str) -> bool:
+        """Return whether the file has the format's suffix."""
+        return path.endswith(self.suffix)
+
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """Yield where the values lie that `conversations` is called with: the file is one.
+
+        Raises:
+            ValueError: the file is not complete.
+        """
+        yield Part(0, len(data))
+
+    @abc.abstractmethod
+    def conversations(self, value: Any, path: PurePath) -> Iterable[StatedConversation]:
+        """Yield what the JSON value of a part states; nothing where it is something else."""
+
+
+class JsonDocument(DocumentFormat):
+    """A JSON object that is one session."""
+
+    def claim(self, path: PurePath, head: Head) -> Claim:
+        """Return which session the file is of, as `session` tells from its first object."""
+        found = head.outline
+        if not found.json or found.listed:
+            return None
+        session = self.session(path, found.fields)
+        if session is not None:
+            return Recognised(self.source, session, named=path.stem == session)
+        return "unsure" if not found.ends and self.may_be(found.names) else None
+
+    @abc.abstractmethod
+    def session(self, path: PurePath, fields: Mapping[str, Any]) -> str | None:
+        """Return the session that a file with these first fields is of.
+
+        None says that they do not tell yet. More of them must not change the answer.
+        """
+
+    def may_be(self, names: Collection[str]) -> bool:
+        """Return whether a file with fields of these names may be of this format."""
+        return True
+
+
+class Export(DocumentFormat):
+    """A JSON list, each item a conversation."""
+
+    def claim(self, path: PurePath, head: Head) -> Claim:
+        """Return whether the first item is a conversation of this format."""
+        found = head.outline
+        if not found.json or (not found.listed and found.names):
+            return None
+        verdict = self.is_conversation(found.names)
+        if verdict is True:
+            return Recognised(self.source, str(path))
+        return "unsure" if verdict is None and not found.ends else None
+
+    @abc.abstractmethod
+    def is_conversation(self, names: Collection[str]) -> bool | None:
+        """Return whether an item with fields of these names is one, None while that is open."""
+
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """Yield the items of the list.
+
+        Raises:
+            ValueError: the file is not complete, or no list.
+        """
+        # As Latin-1 a byte is a character: places are bytes. What is found this way is parsed
+        # again from its bytes; here it only has to end where it ends.
+        text = data.decode("latin-1")
+        decode = json.JSONDecoder(strict=False, object_pairs_hook=_nothing).raw_decode
+        at = _skip(text, 3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        at = _skip(text, _expect(text, at, "["))
+        if text[at : at + 1] != "]":
+            while True:
+                _, end = decode(text, at)
+                yield Part(at, end)
+                at = _skip(text, end)
+                if text[at : at + 1] == "]":
+                    break
+                at = _skip(text, _expect(text, at, ","))
+        if _skip(text, at + 1) != len(text):
+            raise ValueError("something follows the list")
+
+
+def _nothing(_: list[tuple[str, Any]]) -> None:
+    return None
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
+        at += 1
+    return at
+
+
+def _expect(text: str, at: int, what: str) -> int:
+    if text[at : at + 1] != what:
+        raise ValueError(f"no {what!r} at {at}")
+    return at + 1

@@ -1,0 +1,128 @@
+"""What one record says, in the terms of rows: a message, or something of its conversation.
+
+Formats put what they read into these words; what follows from them is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from conv_realtime.core import blocks
+from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.transcript import Transcript
+from conv_realtime.models import Activity, Role, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message, or a part of one, as a record states it.
+
+    Attributes:
+        role: who speaks.
+        content: a text, or blocks as Claude's API has them: `text`, `thinking`, `tool_use` with
+            `id`, `name` and `input`, `tool_result` with `tool_use_id` and `content`, `image`.
+        native: the message's own id; records with the same one are one message. Without it the
+            record's place identifies it.
+        replaces: whether the record says all of the message anew, instead of a part of it.
+        created_at: when, in UTC.
+        model: the model that answered.
+        usage: tokens, by the names of `conv_realtime.models.TOKEN_FIELDS`.
+        state: what the record says of the conversation's state; default: it follows from `role`
+            and from the tools that are called and answered.
+        metadata: what else is worth keeping.
+    """
+
+    role: Role
+    content: str | Sequence[Mapping[str, Any]]
+    native: str | None = None
+    replaces: bool = False
+    created_at: datetime | None = None
+    model: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+    state: tuple[Status, Activity] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a record says of its conversation; what it does not state is None.
+
+    Attributes:
+        at: the record's time.
+        title: the title that a person or the assistant gave it; else the first prompt is taken.
+        parent: the session that this one came from.
+    """
+
+    at: datetime | None = None
+    title: str | None = None
+    cwd: str | None = None
+    git_branch: str | None = None
+    model: str | None = None
+    parent: str | None = None
+    state: tuple[Status, Activity] | None = None
+
+
+def note_conversation(transcript: Transcript, fold: ConversationFold, noted: Noted) -> None:
+    """Take what is said of a conversation."""
+    clean = transcript.name
+    if noted.title:
+        fold.titles["custom"] = transcript.shortened(noted.title)
+    fold.cwd = clean(noted.cwd) if noted.cwd else fold.cwd
+    fold.git_branch = clean(noted.git_branch) if noted.git_branch else fold.git_branch
+    fold.model = clean(noted.model) if noted.model else fold.model
+    fold.parent = transcript.id(noted.parent) if noted.parent else fold.parent
+    if noted.state is not None:
+        fold.is_at(*noted.state)
+
+
+def count_message(transcript: Transcript, fold: ConversationFold, entry: Entry, said: Said) -> None:
+    """Count a message, or a part of one, into the totals of its conversation."""
+    fold.count_tokens(entry, said.usage)
+    found = blocks_of(said)
+    transcript.note_secrets(entry, found)
+    fold.call_tools(entry, blocks.tool_calls(found), blocks.tool_results(found))
+    if said.role == "assistant":
+        fold.model = transcript.name(said.model) if said.model else fold.model
+        entry.model = None if said.model else fold.model
+    if said.role == "user" and "prompt" not in fold.titles:
+        if prompt := blocks.text_of(found).strip():
+            fold.titles["prompt"] = transcript.shortened(prompt)
+    fold.is_at(*(said.state or _state(said.role, fold)))
+
+
+def message_fields(transcript: Transcript, entry: Entry, said: Sequence[Said]) -> dict[str, Any]:
+    """Return what the parts of a message say together, as columns of its row."""
+    merged: list[blocks.Block] = []
+    metadata: dict[str, Any] = {}
+    for one in said:
+        merged = blocks.merge(merged, blocks_of(one))
+        metadata |= one.metadata
+    clean = transcript.clean(merged, plain=entry.plain)
+    model = next((one.model for one in said if one.model), entry.model)
+    return {
+        "role": entry.role,
+        "text": blocks.text_of(clean) if entry.role != "other" else "",
+        "content": clean,
+        "model": transcript.name(model) if model else None,
+        "created_at": next((one.created_at for one in said if one.created_at), None),
+        "usage": dict(entry.usage) or None,
+        "metadata": transcript.clean(metadata),
+    }
+
+
+def blocks_of(said: Said) -> list[blocks.Block]:
+    """Return the content of a message as blocks."""
+    content = said.content
+    return blocks.as_blocks(content if isinstance(content, str) else list(content))
+
+
+def _state(role: Role, fold: ConversationFold) -> tuple[Status, Activity]:
+    """Return whose turn it is after a message of `role`."""
+    if role == "assistant" and not fold.open_tools:
+        return "active", "waiting"
+    if role in ("user", "assistant", "tool"):
+        return "active", "working"
+    return fold.status, fold.activity

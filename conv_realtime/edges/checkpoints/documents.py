@@ -1,0 +1,97 @@
+"""What was last sent of each conversation that a document states: digests, never contents.
+
+A document says everything anew each time it is written; only this tells what of it is news. One row
+a conversation, whichever file states it, written when something of it changed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import orjson
+
+from conv_realtime.core.document_fold import Memory, Rank, Remembered
+from conv_realtime.edges.checkpoints.file import StateFile
+
+_COLUMNS = "id, path, stated_at, stated_messages, named, revision, digest, base, unsent, messages"
+_IDS_A_QUESTION = 500
+
+
+class Documents:
+    """The memories of one destination."""
+
+    def __init__(self, file: StateFile, destination: str) -> None:
+        self._file = file
+        self._destination = destination
+
+    def recall(self, ids: Collection[UUID]) -> dict[UUID, Memory]:
+        """Return what is kept of those of `ids` of which anything is. May be called on any thread.
+
+        What cannot be read is not known: the database is asked instead.
+        """
+        found: dict[UUID, Memory] = {}
+        if ids:
+            # A connection of its own: the other one may be in the middle of a transaction.
+            with closing(_connect(self._file.path)) as db:
+                for some in _chunks([str(id) for id in ids]):
+                    found.update(self._read(db, some))
+        return found
+
+    def _read(self, db: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[UUID, Memory]]:
+        rows = db.execute(
+            f"select {_COLUMNS} from documents where destination = ?"
+            f" and id in ({', '.join('?' * len(ids))})",
+            (self._destination, *ids),
+        )
+        for id, path, stated_at, count, named, revision, digest, base, unsent, messages in rows:
+            rank = Rank(stated_at, count, bool(named))
+            known = {native: Remembered(*rest) for native, *rest in orjson.loads(messages)}
+            yield (
+                UUID(id),
+                Memory(revision, digest, base, known, bool(unsent), os.fsdecode(path), rank),
+            )
+
+    def keep(self, memories: Mapping[UUID, Memory]) -> None:
+        """Keep what is about to be sent.
+
+        Where it cannot be written (a full disk), what is there stands: after a restart the same
+        rows are sent again under the same revisions.
+        """
+        rows = [
+            (
+                self._destination, str(id), os.fsencode(memory.path), *memory.rank,
+                memory.revision, memory.digest, memory.base, memory.unsent,
+                orjson.dumps([(native, *rest) for native, rest in memory.messages.items()]),
+            )
+            for id, memory in memories.items()
+        ]  # fmt: skip
+        statement = f"insert or replace into documents values ({', '.join('?' * 11)})"
+        self._file.write(lambda db: db.executemany(statement, rows))
+
+    def sent(self, ids: Collection[UUID]) -> None:
+        """Note that the database has all of these conversations."""
+        if ids:
+            rows = [(self._destination, str(id)) for id in ids]
+            statement = "update documents set unsent = 0 where destination = ? and id = ?"
+            self._file.write(lambda db: db.executemany(statement, rows))
+
+    def lift(self, id: UUID, path: str, above: int) -> None:
+        """Have all of a conversation sent again, under revisions above one that is there."""
+        before = self.recall([id]).get(id, Memory(path=path))
+        base = max(before.base, above)
+        self.keep({id: replace(before, base=base, unsent=True)})
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=10)
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _IDS_A_QUESTION):
+        yield ids[start : start + _IDS_A_QUESTION]

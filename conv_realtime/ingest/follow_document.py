@@ -1,0 +1,385 @@
+"""One file that is rewritten whole, followed: what changed with each of its states.
+
+A state counts when it is whole. What it says is folded and forgotten; when rows are wanted, the
+part of the file that holds them is read again, and its CRC compared: where another state has come
+meanwhile, that one is folded first.
+
+What was sent is remembered across restarts, conversation by conversation, and the memory is kept
+before the first row that it speaks of leaves. Without it, the database is asked for its revisions.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from threading import Lock
+from typing import Any, Protocol
+from uuid import UUID
+from zlib import crc32
+
+from conv_realtime.core import records
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.core.conversation_fold import ConversationFold, Entry, Span
+from conv_realtime.core.document import DocumentFormat
+from conv_realtime.core.document_fold import (
+    FIRST_TICK,
+    DocumentTranscript,
+    Memory,
+    Rank,
+    Statement,
+    thread_of,
+)
+from conv_realtime.core.said import Said
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.batches import Batch, Mark, Reader
+from conv_realtime.ingest.claims import Claims
+from conv_realtime.ingest.follow import READ_BYTES, Following
+from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
+from conv_realtime.models import Skipped, message_id
+from conv_realtime.ports import KnownConversation
+
+MAX_BYTES = 256 * 2**20
+_PARSES = 4
+
+
+class Memories(Protocol):
+    """What is kept of conversations across restarts: see `edges.checkpoints.documents`."""
+
+    def recall(self, ids: Collection[UUID]) -> Mapping[UUID, Memory]:
+        """Return what is kept of those of `ids` of which anything is. From any thread."""
+        ...
+
+    def keep(self, memories: Mapping[UUID, Memory]) -> None:
+        """Keep what is about to be sent."""
+        ...
+
+    def sent(self, ids: Collection[UUID]) -> None:
+        """Note that the database has all of these conversations."""
+        ...
+
+
+class Parses:
+    """The last few conversations that were read again: batches of one follow each other."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, Span, str], Sequence[Said | None]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(
+        self, key: tuple[str, Span, str], read: Callable[[], Sequence[Said | None]]
+    ) -> Sequence[Said | None]:
+        """Return what was read under this key, read now where it was not."""
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
+            found = read()
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > _PARSES:
+                self._kept.popitem(last=False)
+        return found
+
+    def drop(self, path: str) -> None:
+        """Forget what was read from a file."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == path]:
+                del self._kept[key]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRows(Rows):
+    """The rows of a document: `read` gives a conversation's messages as the file states them."""
+
+    transcript: DocumentTranscript
+    read: Callable[[OpenFile, Span, str], Sequence[Said | None]]
+
+    def _fields(
+        self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
+    ) -> Iterator[Mapping[str, Any]]:
+        for entry in entries:
+            said = self.read(file, entry.spans[0], fold.thread or "")[entry.seq]
+            assert said is not None  # the bytes are those that were folded
+            yield self._with_secrets(self.transcript.message_fields(entry, said))
+
+
+class DocumentFollower(Following):
+    """Follows one document.
+
+    Attributes:
+        copy_of: the file that states what this one does, where it states nothing else.
+        taken_from: files whose conversations this one states from now on.
+    """
+
+    transcript: DocumentTranscript
+
+    def __init__(
+        self,
+        path: str,
+        form: DocumentFormat,
+        identity: Identity,
+        sanitizer: Sanitizer,
+        memories: Memories,
+        checkpoint: Checkpoint | None = None,
+        *,
+        claims: Claims | None = None,
+        parses: Parses | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.checkpoint = checkpoint or Checkpoint()
+        self.transcript = DocumentTranscript(form.source, sanitizer)
+        self.skipped = []
+        self.published, self.sent = Reader(), Reader()
+        self.copy_of: str | None = None
+        self.taken_from: set[str] = set()
+        self._form = form
+        self._memories = memories
+        self._claims = claims or Claims()
+        self._parses = parses or Parses()
+        self._max_bytes = max_bytes
+        self._seen: FileStat | None = None
+        self._crc: int | None = None
+        self._whole = True  # the file, as far as is known, is a state that was folded
+        self._ranks: dict[str | None, Rank] = {}
+        self._ids: dict[str | None, UUID] = {}
+        self._asked: set[str | None] = set()
+        self._unkept: set[str | None] = set()
+        self._unsent: set[str | None] = set()
+
+    # Reading -------------------------------------------------------------------------------
+
+    def unread(self, now: FileStat) -> int:
+        """Return how many bytes a look reads: all of them."""
+        return now.size
+
+    def stands_at(self, now: FileStat) -> bool:
+        """Return whether the file is as it was when it was read."""
+        return self._whole and self._seen == now
+
+    def read(self, file: OpenFile, limit: int = READ_BYTES) -> bool:
+        """Fold the state that the file is in, if it is whole and another; return False.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        now = file.stat()
+        if now.size > self._max_bytes:
+            reason = f"larger than {self._max_bytes} bytes (max_document_bytes)"
+            self.skipped = [Skipped(self.path, reason)]
+            self._seen = now
+            return False
+        data = file.read(0, now.size)
+        crc = crc32(data)
+        self._seen = now
+        if crc != self._crc or not self._whole:
+            self._whole = self._fold(data)
+            self._crc = crc
+        return False
+
+    def survey(self, file: OpenFile) -> None:
+        """Claim what the file states, without taking any of it: other files may state it better.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        size = file.stat().size
+        if size > self._max_bytes:
+            return
+        statements = self._statements(file.read(0, size)) or {}
+        ids = {thread: self.rows.conversation_id(s.fold) for thread, s in statements.items()}
+        memories = self._memories.recall(ids.values())
+        for thread, id in ids.items():
+            rank = statements[thread].rank
+            self._claims.make(id, self.path, rank, memories.get(id), self)
+
+    def take_rest(self) -> None:
+        """Count nothing more: a state that is not whole is none."""
+
+    def unread_rest(self) -> Skipped | None:
+        """Return that the file is not whole, where it is not."""
+        return None if self._whole else Skipped(self.path, "incomplete JSON")
+
+    def _fold(self, data: bytes) -> bool:
+        statements = self._statements(data)
+        if statements is None:
+            return False
+        transcript = self.transcript
+        self._ids = {thread: self.rows.conversation_id(s.fold) for thread, s in statements.items()}
+        new = [id for thread, id in self._ids.items() if thread not in transcript.conversations]
+        memories = self._memories.recall(new)
+        held: dict[str, None] = {}
+        for thread, statement in statements.items():
+            holder = self._take(statement, memories.get(self._ids[thread]))
+            if holder is not None:
+                held[holder] = None
+                transcript.drop(thread)
+        for thread in transcript.conversations.keys() - statements.keys():
+            transcript.drop(thread)  # its rows stay; what was not sent is gone with it
+        transcript.compact()
+        self.copy_of = next(iter(held), None) if not transcript.conversations else None
+        return True
+
+    def _statements(self, data: bytes) -> dict[str | None, Statement] | None:
+        """Return what the file states, by thread; None where it is not whole."""
+        skipped: list[Skipped] = []
+        found: dict[str | None, Statement] = {}
+        path = PurePath(self.path)
+        try:
+            parts = list(self._form.parts(data))
+        except ValueError:
+            return None
+        for start, end in parts:
+            part = data[start:end]
+            value = records.load(part)
+            if value is None and len(parts) == 1:
+                return None
+            span = start, end, crc32(part)
+            for stated in self._form.conversations(value, path):
+                named = stated.session == path.stem
+                statement = self.transcript.statement(stated, span, named=named)
+                known = found.get(statement.fold.thread)
+                if statement.fold.entries and (known is None or statement.rank >= known.rank):
+                    found[statement.fold.thread] = statement
+        self.skipped = skipped
+        return found
+
+    def _take(self, statement: Statement, memory: Memory | None) -> str | None:
+        """Take a conversation's state; return the path that states it better, if one does."""
+        thread, rank = statement.fold.thread, statement.rank
+        id = self._ids[thread]
+        claim = self._claims.make(id, self.path, rank, memory, self)
+        if claim is not None and not claim.yields_to(self.path, rank):
+            return claim.path
+        if claim is not None and claim.path != self.path:
+            former = claim.follower() if claim.follower else None
+            if former is not None and former is not self:
+                self.taken_from.add(claim.path)
+                memory = former.memory(thread) or memory
+        if memory is not None and memory.unsent:
+            self._unsent.add(thread)
+        if self.transcript.take(statement, memory):
+            self._unkept.add(thread)
+            self._unsent.add(thread)
+        self._ranks[thread] = rank
+        return None
+
+    def memory(self, thread: str | None) -> Memory | None:
+        """Return what there is to remember of a conversation, None where it is not stated here."""
+        if thread not in self.transcript.conversations:
+            return None
+        return self.transcript.memory(thread, self.path, self._ranks[thread])
+
+    # Batches -------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> Mark:
+        """Mark behind everything folded."""
+        return self.transcript.tick, 0
+
+    def has_news(self, reader: Reader) -> bool:
+        """Return whether `reader` is behind what has been folded and can be read."""
+        return self._whole and super().has_news(reader)
+
+    @property
+    def folded(self) -> bool:
+        """Whether the file has been read."""
+        return self._seen is not None
+
+    @property
+    def rows(self) -> DocumentRows:
+        """What makes rows of the file, as it was read last."""
+        return DocumentRows(self.identity, self.transcript, 0, 0, self._read_again)
+
+    def _read_again(self, file: OpenFile, span: Span, thread: str) -> Sequence[Said | None]:
+        def read() -> Sequence[Said | None]:
+            start, end, crc = span
+            data = file.read(start, end - start)
+            if crc32(data) != crc:
+                self._whole = False
+                raise RewrittenError(self.path)
+            value = records.load(data)
+            for stated in self._form.conversations(value, PurePath(self.path)):
+                clean = self.transcript.id
+                if thread_of(clean(stated.session), stated.agent and clean(stated.agent)) == thread:
+                    return stated.messages
+            raise RewrittenError(self.path)
+
+        return self._parses.get((self.path, span, thread), read)
+
+    def prepare(self, batch: Batch) -> None:
+        """Keep what the batch is about to say, so that the next process knows of it."""
+        leaving = {row.id for row in (*batch.stubs, *batch.totals)}
+        leaving.update(row.conversation_id for row in batch.messages)
+        leaving.update(one.conversation_id for one in batch.gone)
+        memories: dict[UUID, Memory] = {}
+        for thread in list(self._unkept):
+            if (id := self._ids.get(thread)) in leaving and (memory := self.memory(thread)):
+                memories[id] = memory
+                self._unkept.discard(thread)
+        if memories:
+            self._memories.keep(memories)
+
+    def acknowledge(self, batch: Batch) -> None:
+        """Note that the database has `batch` and everything before it."""
+        self.advance(self.sent, batch)
+        folds = self.transcript.conversations
+        done = {
+            thread
+            for thread in self._unsent
+            if thread not in folds or folds[thread].end <= self.sent.position
+        }
+        self._unsent -= done
+        self._memories.sent([self._ids[thread] for thread in done if thread in self._ids])
+        if not self.has_news(self.sent):
+            self._parses.drop(self.path)
+        self.checkpoint = replace(self.checkpoint, stat=None)
+
+    def finish(self, now: FileStat | None) -> None:
+        """Note that everything in the file, as it is `now`, has been judged and acknowledged."""
+        if self._whole and not (now is not None and now.size > self._max_bytes):
+            super().finish(now)
+
+    def send_again(self) -> None:
+        """Begin to send with everything that the file states."""
+        self.sent = Reader.at(FIRST_TICK)
+
+    def tell_again(self) -> None:
+        """Begin to tell with everything that the file states."""
+        self.published = Reader.at(FIRST_TICK)
+
+    # What the database has -------------------------------------------------------------------
+
+    def unknown(self) -> dict[str | None, UUID]:
+        """Return the conversations to be sent of which nobody remembers what was sent."""
+        return {
+            thread: self._ids[thread]
+            for thread, fold in self.transcript.conversations.items()
+            if not fold.recalled and thread not in self._asked and fold.end > self.sent.position
+        }
+
+    def adopt(
+        self, asked: Mapping[str | None, UUID], known: Mapping[UUID, KnownConversation]
+    ) -> None:
+        """Take the revisions that the database has of conversations that it was asked for."""
+        above = False
+        for thread, id in asked.items():
+            self._asked.add(thread)
+            fold, row = self.transcript.conversations.get(thread), known.get(id)
+            if fold is None or row is None:
+                continue
+            stored = {**row.live, **row.deleted}
+            revisions = {
+                native: stored[one]
+                for native in fold.entries
+                if (one := message_id(id, native)) in stored
+            }
+            if self.transcript.adopt(thread, row.revision, revisions):
+                self._unkept.add(thread)
+                above = True
+        if above:
+            self.tell_again()
