@@ -25,8 +25,8 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _CLIENTS = (
-    *("client.js", "conversations.js", "changes.js", "channels.js"),
-    *("lifecycle.js", "rows.js"),
+    *("client.js", "subscription.js", "conversations.js", "changes.js", "channels.js"),
+    *("lifecycle.js", "pauses.js", "rows.js"),
 )
 """Modules for pages of any origin to import; that they may is no secret and opens nothing."""
 

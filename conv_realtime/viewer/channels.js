@@ -1,6 +1,7 @@
 // Channels of supabase-js, one a topic, for as long as somebody listens.
 
-import { asError, onWake, pauseBefore, sleep, within } from "./lifecycle.js";
+import { asError, onWake, sleep, within } from "./lifecycle.js";
+import { pauseBefore } from "./pauses.js";
 
 /** @import { FollowOptions, Supabase } from "./conversations.js" */
 

@@ -39,31 +39,12 @@ export class Live extends Emitter<LiveEvents> {
     close(): void;
     #private;
 }
-/**
- * A subscription, and the rows that follow from it: conversations or not, how many messages.
- */
-export type Wanted = {
-    filter: Filter;
-    conversations: boolean;
-    messages: number;
-    keeps: boolean;
-};
-/**
- * What to follow. `snapshot` is how many messages of each conversation to begin with: `true` (which
- * is the default) for 50, at most 1,000, 0 for the conversations alone. `false` keeps no rows: then
- * `since` is a cursor to go on from, and a gap is told by a `resync` event alone. Where `types`
- * leaves out an event of conversations or of messages, their rows could not stay true, so none of
- * that kind are kept.
- */
-export type Subscription = Filter & {
-    snapshot?: boolean | number;
-    since?: string;
-};
+export type Subscription = import("./subscription.js").Subscription;
 export type Options = {
     /**
      * default: every conversation that this client may see
      */
-    subscribe?: Subscription | undefined;
+    subscribe?: import("./subscription.js").Subscription | undefined;
     /**
      * a bearer token, or what gives a fresh one: it is asked before each attempt to connect
      */
@@ -107,6 +88,5 @@ export type LiveEvents = {
 import { Emitter } from "./lifecycle.js";
 import type { Conversation } from "./types.d.ts";
 import type { Message } from "./types.d.ts";
-import type { Filter } from "./types.d.ts";
 import type { Change } from "./types.d.ts";
 import type { DataEvent } from "./types.d.ts";

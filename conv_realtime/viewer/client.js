@@ -6,20 +6,15 @@
 //   const live = connect("ws://127.0.0.1:8787/ws", { subscribe: { snapshot: 50 } });
 //   live.on("change", () => draw(live.conversations));
 
-import { Emitter, asError, onWake, pauseBefore, within } from "./lifecycle.js";
+import { Emitter, asError, onWake, within } from "./lifecycle.js";
+import { Returns, pauseBefore } from "./pauses.js";
 import { Rows } from "./rows.js";
+import { addressOf, argumentsOf, keep, requestOf, wantedOf } from "./subscription.js";
 
-/** @import { Change, Conversation, DataEvent, Filter, Message } from "./types.d.ts" */
+/** @import { Wanted } from "./subscription.js" */
+/** @import { Change, Conversation, DataEvent, Message } from "./types.d.ts" */
 
-/**
- * What to follow. `snapshot` is how many messages of each conversation to begin with: `true` (which
- * is the default) for 50, at most 1,000, 0 for the conversations alone. `false` keeps no rows: then
- * `since` is a cursor to go on from, and a gap is told by a `resync` event alone. Where `types`
- * leaves out an event of conversations or of messages, their rows could not stay true, so none of
- * that kind are kept.
- *
- * @typedef {Filter & { snapshot?: boolean | number, since?: string }} Subscription
- */
+/** @typedef {import("./subscription.js").Subscription} Subscription */
 
 /**
  * @typedef {object} Options
@@ -54,16 +49,9 @@ import { Rows } from "./rows.js";
 
 const OPEN_MS = 15_000; // for a connection to be welcomed
 const ANSWER_MS = 5_000; // for a ping to be answered after this machine has slept
-const STEADY_MS = 10_000; // a connection that lived so long was no failure
 const CALM_MS = 10_000; // between two gaps, or the second one waits
-const FIRST_AFTER_OVERLOAD_MS = 5_000;
-const MOST_REQUEST_BYTES = 64 * 1024;
-const DEFAULT_MESSAGES = 50;
-const OF_CONVERSATIONS = /** @type {const} */ ([
-  ...["new_conversation", "conversation_update", "conversation_deleted"],
-]);
-const OF_MESSAGES = /** @type {const} */ (["new_message", "message_update", "message_deleted"]);
-const PLAIN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/; // what a subprotocol's name may hold
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 15_000;
 
 /**
  * Connects to `/ws` and stays connected until `close()` or the signal.
@@ -101,8 +89,8 @@ export class Live extends Emitter {
   /** @type {WebSocket | null} */
   #socket = null;
   #welcomed = false;
-  #attempt = 0;
-  #openedAt = 0;
+  #returns;
+  #welcomedAt = 0;
   #heardAt = 0;
   #gapAt = 0;
   #gaps = 0;
@@ -122,6 +110,7 @@ export class Live extends Emitter {
     super();
     this.#address = addressOf(url);
     this.#options = options;
+    this.#returns = new Returns(this.#firstPauseMs, this.#longestPauseMs);
     this.#wanted = wantedOf(options.subscribe ?? {});
     this.#cursor = options.subscribe?.since ?? null;
     this.ready = /** @type {Promise<void>} */ (
@@ -177,7 +166,6 @@ export class Live extends Emitter {
   // The connection ---------------------------------------------------------------------------
 
   async #open() {
-    this.#openedAt = Date.now();
     let token;
     try {
       const given = this.#options.token;
@@ -185,7 +173,7 @@ export class Live extends Emitter {
     } catch (error) {
       if (this.status === "closed") return;
       this.emit("error", asError(error));
-      return this.#comeBack(1006);
+      return this.#comeBack(1006, 0);
     }
     if (this.status === "closed") return;
     const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
@@ -220,25 +208,18 @@ export class Live extends Emitter {
   #lose(code) {
     const socket = this.#socket;
     if (!socket) return;
+    const lived = this.#welcomed ? Date.now() - this.#welcomedAt : 0;
     this.#drop(socket);
     if (code === 4401 && typeof this.#options.token !== "function") {
       return this.#end(new Error("the token has expired; give a function that returns a fresh one"));
     }
-    if (Date.now() - this.#openedAt > STEADY_MS) this.#attempt = 0;
-    this.#comeBack(code);
+    this.#comeBack(code, lived);
   }
 
-  /** @param {number} code */
-  #comeBack(code) {
+  /** @param {number} code @param {number} lived milliseconds that the connection was in use */
+  #comeBack(code, lived) {
     this.#say("reconnecting");
-    const { firstPauseMs = 250, longestPauseMs = 15_000 } = this.#options;
-    const overloaded = code === 1013 || code === 1008;
-    const first = overloaded ? Math.min(FIRST_AFTER_OVERLOAD_MS, longestPauseMs) : firstPauseMs;
-    let pause = pauseBefore(this.#attempt++, first, longestPauseMs);
-    if (this.#afterShutdownMs !== null) {
-      // Not before the server asked for it, and not all at once.
-      pause = Math.min(this.#afterShutdownMs, longestPauseMs) * (1 + Math.random() / 2);
-    }
+    const pause = this.#returns.after(code, lived, this.#afterShutdownMs);
     this.#afterShutdownMs = null;
     this.#later("pause", pause, () => void this.#open());
   }
@@ -304,6 +285,7 @@ export class Live extends Emitter {
     switch (type) {
       case "connection_established":
         this.#welcomed = true;
+        this.#welcomedAt = Date.now();
         this.#heartbeatMs = data.heartbeat_seconds * 1000;
         this.#watch();
         if (!this.#wanted.keeps) this.#cursor ??= data.cursor || null;
@@ -377,8 +359,8 @@ export class Live extends Emitter {
     this.#staging = null;
     this.#say("reconnecting");
     if (!this.#gaps) return this.#ask();
-    const { firstPauseMs = 250, longestPauseMs = 15_000 } = this.#options;
-    this.#later("again", pauseBefore(this.#gaps, firstPauseMs, longestPauseMs), () => this.#ask());
+    const pause = pauseBefore(this.#gaps - 1, this.#firstPauseMs, this.#longestPauseMs);
+    this.#later("again", pause, () => this.#ask());
   }
 
   /** @param {{ code: string, message: string }} refusal */
@@ -402,6 +384,14 @@ export class Live extends Emitter {
   }
 
   // Small things -----------------------------------------------------------------------------
+
+  get #firstPauseMs() {
+    return this.#options.firstPauseMs ?? FIRST_PAUSE_MS;
+  }
+
+  get #longestPauseMs() {
+    return this.#options.longestPauseMs ?? LONGEST_PAUSE_MS;
+  }
 
   /** @param {string} type @param {object} data */
   #send(type, data) {
@@ -431,77 +421,4 @@ export class Live extends Emitter {
     clearTimeout(this.#timers.get(name));
     this.#timers.delete(name);
   }
-}
-
-/**
- * Keeps what an event says; returns what that changed.
- *
- * @param {Rows} rows @param {string} type @param {any} data @param {Wanted} wanted
- * @returns {Change[]}
- */
-function keep(rows, type, data, wanted) {
-  switch (type) {
-    case "new_conversation":
-    case "conversation_update":
-      return wanted.conversations ? rows.putConversation(data) : [];
-    case "conversation_deleted":
-      return rows.removeConversation(data);
-    case "new_message":
-    case "message_update":
-      return wanted.messages ? rows.putMessage(data) : [];
-    case "message_deleted":
-      return wanted.messages ? rows.removeMessage(data) : [];
-  }
-  return [];
-}
-
-/**
- * A subscription, and the rows that follow from it: conversations or not, how many messages.
- *
- * @typedef {{ filter: Filter, conversations: boolean, messages: number, keeps: boolean }} Wanted
- */
-
-/**
- * @param {Subscription} subscription
- * @returns {Wanted}
- * @throws {RangeError} it is longer than the server takes
- */
-function wantedOf({ types, conversations: listed, projects, snapshot = true }) {
-  const all = (/** @type {readonly DataEvent["type"][]} */ names) =>
-    snapshot !== false && names.every((name) => types?.includes(name) ?? true);
-  const conversations = all(OF_CONVERSATIONS);
-  const messages = all(OF_MESSAGES) ? (snapshot === true ? DEFAULT_MESSAGES : Number(snapshot)) : 0;
-  const filter = { types, conversations: listed, projects };
-  const wanted = { filter, conversations, messages, keeps: conversations || messages > 0 };
-  if (new Blob([JSON.stringify(requestOf(wanted, null))]).size > MOST_REQUEST_BYTES - 256) {
-    throw new RangeError(`a subscription has at most ${MOST_REQUEST_BYTES} bytes: follow projects`);
-  }
-  return wanted;
-}
-
-/** @param {Wanted} wanted @param {string | null} cursor */
-function requestOf({ filter, messages, keeps }, cursor) {
-  if (cursor !== null) return { ...filter, since: cursor };
-  return keeps ? { ...filter, snapshot: messages } : filter;
-}
-
-/** @param {string | URL} url */
-function addressOf(url) {
-  const address = new URL(url, globalThis.location?.href);
-  address.protocol = address.protocol.replace(/^http/, "ws");
-  return address;
-}
-
-/**
- * What to open a WebSocket with: the token travels as a subprotocol, which nobody logs, if it can.
- *
- * @param {URL} address @param {string | null | undefined} token
- * @returns {[string] | [string, string[]]}
- */
-function argumentsOf(address, token) {
-  if (!token) return [address.href];
-  if (PLAIN.test(token)) return [address.href, ["conv_realtime", `bearer.${token}`]];
-  const named = new URL(address);
-  named.searchParams.set("token", token);
-  return [named.href];
 }

@@ -1,13 +1,4 @@
 /**
- * A pause before the next attempt, in milliseconds: doubling, and spread so that crowds do not come
- * back together.
- *
- * @param {number} attempt from 0
- * @param {number} first
- * @param {number} longest
- */
-export function pauseBefore(attempt: number, first: number, longest: number): number;
-/**
  * Calls `act` when what was connected may be no more, or may be again: the network came back, the
  * page is shown again, or the machine has slept.
  *

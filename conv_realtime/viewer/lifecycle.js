@@ -43,18 +43,6 @@ export class Emitter {
 }
 
 /**
- * A pause before the next attempt, in milliseconds: doubling, and spread so that crowds do not come
- * back together.
- *
- * @param {number} attempt from 0
- * @param {number} first
- * @param {number} longest
- */
-export function pauseBefore(attempt, first, longest) {
-  return Math.min(first * 2 ** Math.min(attempt, 30), longest) * (0.5 + Math.random() / 2);
-}
-
-/**
  * Calls `act` when what was connected may be no more, or may be again: the network came back, the
  * page is shown again, or the machine has slept.
  *

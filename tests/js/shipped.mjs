@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { connect } from "../../conv_realtime/viewer/client.js";
 import { reaches } from "../../conv_realtime/viewer/changes.js";
 import { follow } from "../../conv_realtime/viewer/conversations.js";
+import { Returns } from "../../conv_realtime/viewer/pauses.js";
 
 const { createClient } = await import(process.env.SUPABASE_JS ?? "@supabase/supabase-js");
 const given = globalThis.WebSocket ? {} : { WebSocket: (await import("ws")).default };
@@ -19,6 +20,13 @@ let answers = null; // what the next reader of changes asks instead
 let requests = 0; // of the Data API
 let read = 0; // changes
 let held = null; // answers of one part of the Data API that wait
+
+const waits = []; // of all timers
+const { setTimeout } = globalThis;
+globalThis.setTimeout = (act, ms, ...given) => {
+  waits.push(ms);
+  return setTimeout(act, ms, ...given);
+};
 
 class Lossy extends (given.WebSocket ?? WebSocket) {
   get onmessage() {
@@ -132,6 +140,19 @@ const commands = {
   },
   renew({ name, token }) {
     purses.get(name).splice(0, Infinity, token);
+  },
+  /** Pauses, in milliseconds, without jitter: after these ends of connections. */
+  returns({ first, longest, ends }) {
+    const random = Math.random;
+    Math.random = () => 1;
+    const returns = new Returns(first, longest);
+    const pauses = ends.map((end) => returns.after(...end));
+    Math.random = random;
+    return pauses;
+  },
+  /** How long was waited, but for what is always waited as long: pauses have a jitter. */
+  pauses() {
+    return waits.filter((ms) => !Number.isInteger(ms));
   },
   reaches({ cursor, target }) {
     return reaches(cursor, target);

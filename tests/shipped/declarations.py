@@ -17,7 +17,10 @@ from tests.node import JS, node
 
 ROOT = Path(__file__).parent.parent.parent
 VIEWER = ROOT / "conv_realtime" / "viewer"
-MODULES = ("client", "conversations", "changes", "channels", "lifecycle", "rows")
+MODULES = (
+    *("client", "subscription", "conversations", "changes", "channels"),
+    *("lifecycle", "pauses", "rows"),
+)
 
 
 def compiler(*arguments: str | Path) -> None:

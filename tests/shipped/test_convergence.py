@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from supabase import AsyncClient
 
 from conv_realtime import Live, Rows, connect
-from conv_realtime.edges import live as live_client
+from conv_realtime.edges.live import client as live_client
 from conv_realtime.events import Resync, ResyncData
 from conv_realtime.local import LocalSupabase
 from conv_realtime.relay import Relay
@@ -256,8 +256,7 @@ async def test_every_client_ends_in_the_state_it_follows(
     seed: int, local_supabase: LocalSupabase, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut lines, restarts, gaps, lost broadcasts and writers at once: the rows are the same."""
-    for name in ("_PAUSES", "_PAUSES_AFTER_OVERLOAD"):
-        monkeypatch.setattr(live_client, name, (0.02, 0.3))
+    monkeypatch.setattr(live_client, "PAUSES", (0.02, 0.3))
     address = urlsplit(local_supabase.url)
     assert address.hostname is not None and address.port is not None
     async with AsyncExitStack() as stack:

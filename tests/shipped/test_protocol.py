@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from conv_realtime.core.envelope import as_json, conversation_data, message_data
+from conv_realtime.core.pauses import Returns
 from tests.node import NodeProgram
 from tests.relay.rows import conversation, message
 from tests.relay.serving import DEADLINE
@@ -103,6 +107,42 @@ async def test_a_second_gap_waits() -> None:
         await line.says("resync", reason="too_slow", cursor="s.7")
         await line.barrier()
         assert (await live.seen())["resyncs"] == 2
+
+
+@pytest.mark.parametrize("code", [1008, 1013])
+async def test_who_is_sent_away_again_and_again_comes_ever_more_rarely(code: int) -> None:
+    """Longer than after a line that was cut, and longer each time, though it was live between."""
+    async with scripted() as (server, live):
+        await live.begin(firstPauseMs=1, longestPauseMs=600_000)
+        for end in (1012, code, code, code):
+            line = await server.line()
+            await line.welcomes()
+            await line.confirms()
+            await line.closes(end)
+        await (await server.line()).welcomes()
+        pauses = await live.node.do("pauses")
+        for pause, most in zip(pauses, (1, 40, 80, 160), strict=True):
+            assert most / 2 <= pause <= most
+
+
+async def test_pauses_follow_the_same_rule_in_both_languages() -> None:
+    """Whatever ended, after whatever time, and whatever the server asked for."""
+    rng = Random(1)
+    codes, times = (1000, 1006, 1008, 1012, 1013), (0.0, 5.0, 10.5, 59.0, 61.0)
+    ends = [
+        (rng.choice(codes), rng.choice(times), rng.choice((None, None, None, 1.0, 100.0)))
+        for _ in range(200)
+    ]
+    with patch.object(random, "uniform", lambda low, high: high):
+        returns = Returns(0.25, 15.0)
+        expected = [returns.after(*end) * 1000 for end in ends]
+    in_ms = [
+        (code, lived * 1000, asked if asked is None else asked * 1000)
+        for code, lived, asked in ends
+    ]
+    async with NodeProgram.run("shipped.mjs") as node:
+        assert await node.do("returns", first=250, longest=15_000, ends=in_ms) == expected
+    assert len(set(expected)) > 8
 
 
 async def test_a_snapshot_that_fails_is_asked_for_again() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -25,13 +26,16 @@ from conv_realtime import (
     Snapshot,
     connect,
 )
-from conv_realtime.core.envelope import conversation_data, message_data
-from conv_realtime.edges import live as live_client
+from conv_realtime.core.envelope import as_json, conversation_data, message_data
+from conv_realtime.core.pauses import Returns
+from conv_realtime.edges.live import client as live_client
+from conv_realtime.edges.live import opening
 from conv_realtime.events import ResyncData
 from conv_realtime.models import Conversation, Message
 from tests.relay.proxy import Proxy
 from tests.relay.rows import changed, conversation, created, message
 from tests.relay.serving import DEADLINE, Served, eventually
+from tests.shipped.scripted import Scripted
 
 TALK = conversation()
 
@@ -54,8 +58,7 @@ class Files:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Come back sooner than people need it."""
-    for name in ("_PAUSES", "_PAUSES_AFTER_OVERLOAD"):
-        monkeypatch.setattr(live_client, name, (0.01, 0.1))
+    monkeypatch.setattr(live_client, "PAUSES", (0.01, 0.1))
 
 
 async def following(live: Live) -> Any:
@@ -264,9 +267,60 @@ async def test_a_server_that_goes_away_is_come_back_to(caplog: pytest.LogCapture
         assert caplog.text.count("no connection") == 1
 
 
+@pytest.mark.parametrize("code", [1008, 1013])
+async def test_who_is_sent_away_again_and_again_comes_ever_more_rarely(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than after a line that was cut, and longer each time, though it was live between."""
+    pauses: list[float] = []
+
+    class Kept(Returns):
+        def after(self, code: int | None, lived: float, asked: float | None = None) -> float:
+            pauses.append(super().after(code, lived, asked))
+            return pauses[-1]
+
+    monkeypatch.setattr(live_client, "PAUSES", (0.001, 600.0))
+    monkeypatch.setattr(live_client, "Returns", Kept)
+
+    async def end(server: Scripted) -> None:
+        for closing in (1012, code, code, code, None):
+            line = await server.line()
+            await line.welcomes()
+            await line.confirms()
+            await line.says("new_message", **json.loads(as_json(message_data(row(1), "s.6"))))
+            if closing is not None:
+                await line.closes(closing)
+
+    async with Scripted.run() as server, asyncio.TaskGroup() as group:
+        group.create_task(end(server), name="test.server")
+        async with connect(server.url) as live:
+            for _ in range(5):
+                await following(live)
+    assert len(pauses) == 4
+    for pause, most in zip(pauses, (0.001, 0.04, 0.08, 0.16), strict=True):
+        assert most / 2 <= pause <= most
+
+
+async def test_who_gives_up_waiting_comes_back_in_time_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pause goes on while nobody iterates: it does not begin anew each time somebody does."""
+    monkeypatch.setattr(live_client, "PAUSES", (0.2, 0.2))
+    async with behind_a_proxy() as (served, proxy, url), connect(url) as live:
+        proxy.cut()
+        served.feed.publish(created(row(1)))
+        event = None
+        async with asyncio.timeout(DEADLINE):
+            while event is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        event = await anext(live)
+        assert isinstance(event, NewMessage) and event.data.text == "1"
+
+
 async def test_a_dead_line_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line over which nothing comes any more is given up, though nobody has closed it."""
-    monkeypatch.setattr(live_client, "_OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(opening, "OPEN_SECONDS", 0.5)
     async with behind_a_proxy(heartbeat_seconds=0.1) as (served, proxy, url), connect(url) as live:
         waiting = asyncio.create_task(following(live), name="test.next")
         proxy.silent = True
