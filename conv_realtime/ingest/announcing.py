@@ -63,6 +63,12 @@ class Announcer:
                 projects[project] = UUID(project)
             self._keep(id, Shown(path, projects[project] if project else None, row))
 
+    def moved(self, former: str, path: str) -> None:
+        """Take note that another file states what `former` did."""
+        for shown in self.rows.values():
+            if shown.path == former:
+                shown.path = path
+
     def announce(self, follower: Following, batch: Batch) -> None:
         """Publish a batch: new conversations first, messages as they came, totals last."""
         if self._sink is None:

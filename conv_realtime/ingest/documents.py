@@ -29,7 +29,7 @@ async def take(
     """
     if follower.stands_at(stat) and not resting:
         return
-    with disk.OpenFile(book.path) as file:
+    with disk.open_file(book.path) as file:
         await desk.read_on(follower, file, large=follower.unread(stat) > INLINE_BYTES)
         book.owner = follower.copy_of
         for former in follower.taken_from:
@@ -79,5 +79,5 @@ async def survey(desk: Desk, paths: Collection[str]) -> None:
 def _survey_one(desk: Desk, path: str) -> None:
     follower = desk.follower(path, None)
     assert isinstance(follower, DocumentFollower)
-    with disk.OpenFile(path) as file:
+    with disk.open_file(path) as file:
         follower.survey(file)

@@ -215,6 +215,7 @@ class Follower(Following):
         self.published = Reader.at(checkpoint.position)
         self.sent = Reader.at(checkpoint.position)
         self._seen: FileStat | None = None
+        self._at_end = False
         self._glance = b""
         self._rest: tuple[tuple[int, int], int] | None = None  # mark before it, end of it
 
@@ -229,8 +230,9 @@ class Follower(Following):
         seen = self._seen
         if now.size == 0:
             return Verdict.EMPTY
-        if seen is None:
-            return Verdict.REWRITTEN if now.size < self.checkpoint.position else Verdict.GROWN
+        if seen is None:  # what is packed tells no length: reading compares the checksum
+            short = now.size < self.checkpoint.position and not file.packed
+            return Verdict.REWRITTEN if short else Verdict.GROWN
         same_file = (now.device, now.inode) == (seen.device, seen.inode)
         if same_file and now.size == seen.size and now.mtime_ns == seen.mtime_ns:
             return Verdict.SAME
@@ -270,8 +272,10 @@ class Follower(Following):
             if self.buffer.crc_at_end != self.checkpoint.crc:
                 self.start_over(self.checkpoint)  # nothing folded so far was known before
                 raise RewrittenError(self.path)
-        self._seen = FileStat(now.device, now.inode, self.buffer.end, now.mtime_ns)
-        return len(data) == wanted
+        size = now.size if file.packed else self.buffer.end
+        self._seen = FileStat(now.device, now.inode, size, now.mtime_ns)
+        self._at_end = len(data) < wanted
+        return not self._at_end
 
     def take_rest(self) -> None:
         """Count a last line without a newline, if it is whole; it stays unacknowledged."""
@@ -329,8 +333,8 @@ class Follower(Following):
         self.checkpoint = replace(self.checkpoint, base=base, part=part, foreign=foreign)
 
     def stands_at(self, now: FileStat) -> bool:
-        """Return whether the file has the length that was read."""
-        return now.size == self.buffer.end
+        """Return whether the file has the length that it had when all of it was read."""
+        return self._seen is not None and self._at_end and now.size == self._seen.size
 
     @property
     def folded(self) -> bool:

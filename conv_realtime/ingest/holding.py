@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from conv_realtime.edges.disk import OpenFile
+from conv_realtime.edges.disk import OpenFile, open_file
 
 MOST_FILES = 256
 
@@ -50,7 +50,7 @@ class Holder:
             SourceError: none is held, and there is none or it cannot be read.
         """
         held = self._files.get(path)
-        return held.again() if held is not None else OpenFile(path)
+        return held.again() if held is not None else open_file(path)
 
     def holds(self, path: str) -> bool:
         """Return whether a file is held for the path."""

@@ -45,7 +45,7 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         if book.key is None or book.owner is not None:
             return None
         if taken_from is not None:
-            _take_over(desk, book, taken_from)
+            await _take_over(desk, book, taken_from, large=stat.size > INLINE_BYTES)
         checkpoint = desk.shelf.checkpoints.get(path)
         again = path in desk.resends
         if book.follower is None:
@@ -76,27 +76,30 @@ def _gone(desk: Desk, path: str) -> None:
     book.follower = None
 
 
-def _take_over(desk: Desk, book: Book, former: str) -> None:
+async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> None:
     """Go on where another copy of the same conversation has got, if this one contains it."""
     checkpoint = desk.shelf.checkpoints.pop(former)
     desk.checkpoints.forget(former)
     desk.shelf.book(former).follower = None
-    with disk.OpenFile(book.path) as file:
-        contains = file.crc(checkpoint.position) == checkpoint.crc
-    if contains and book.follower is None:
+    with disk.open_file(book.path) as file:
+        crc = await apart(large or file.packed, lambda: file.crc(checkpoint.position))
+    if crc == checkpoint.crc and book.follower is None:
         desk.save(book.path, replace(checkpoint, stat=None))
+        desk.announcer.moved(former, book.path)
     logger.info("%s goes on where %s ended", book.path, former)
 
 
 async def _take(
     desk: Desk, book: Book, follower: Follower, stat: FileStat, *, resting: bool
 ) -> None:
-    large = follower.unread(stat) > INLINE_BYTES
-    with disk.OpenFile(book.path) as file:
+    with disk.open_file(book.path) as file:
+        large = file.packed or follower.unread(stat) > INLINE_BYTES
+        if file.packed and not follower.folded:
+            await apart(large, file.check)
         try:
             verdict = await apart(large, lambda: follower.judge(file, stat))
             if resting and verdict is not Verdict.REWRITTEN and follower.folded:
-                whole = stat.size > INLINE_BYTES
+                whole = file.packed or stat.size > INLINE_BYTES
                 verdict = await apart(whole, lambda: follower.verify(file))
             if verdict is Verdict.REWRITTEN:
                 raise RewrittenError(book.path)

@@ -290,10 +290,9 @@ class Ingest(Upkeep):
             # Only now: what was under way until here was still meant for the old one.
             desk.checkpoints.met_database(self._replaced_by)
             self._replaced_by = None
-        desk.shelf.checkpoints.clear()
         desk.shelf.claims.clear()
         with heap.growing():
-            desk.shelf.checkpoints.update(desk.checkpoints.load())
+            desk.shelf.remember(desk.checkpoints.load())
             desk.announcer.remember(desk.checkpoints.conversations())
         for book in desk.shelf.books.values():
             book.follower = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -75,6 +75,7 @@ class Shelf:
         self.books: dict[str, Book] = {}
         self._by_key: dict[ConversationKey, set[str]] = {}
         self._judged: dict[ConversationKey, dict[str, FileStat]] = {}
+        self._former: dict[ConversationKey, str] = {}
 
     def book(self, path: str) -> Book:
         """Return the book of a path, a new one where there is none."""
@@ -118,6 +119,16 @@ class Shelf:
                 self._file(book, form, known)
         return book.key is not None
 
+    def remember(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """Take what an earlier run has come to, and nothing of what was known."""
+        self.checkpoints.clear()
+        self.checkpoints.update(checkpoints)
+        self._former = {
+            (known.source, known.session, known.agent): path
+            for path, checkpoint in checkpoints.items()
+            if (known := checkpoint.known) is not None
+        }
+
     def is_alone(self, path: str) -> bool:
         """Return whether no other file is known to state the same conversation."""
         key = self.book(path).key
@@ -135,11 +146,11 @@ class Shelf:
         """
         book = self.book(path)
         if book.recognised is None:
-            with disk.OpenFile(path) as file:
+            with disk.open_file(path) as file:
                 if not resting and file.stat() == book.looked_at:
                     return book
                 book.looked_at = file.stat()
-                found = self._tell(file, book.looked_at.size, resting=resting)
+                found = self._tell(file, resting=resting)
             if isinstance(found, tuple):
                 self._file(book, *found)
             else:
@@ -147,13 +158,13 @@ class Shelf:
         return book
 
     def _tell(
-        self, file: disk.OpenFile, size: int, *, resting: bool
+        self, file: disk.OpenFile, *, resting: bool
     ) -> tuple[Format, Recognised] | str | None:
         """Return what a file is, by as few bytes as that takes."""
         found: tuple[Format, Recognised] | str | None = None
         for some in (GLANCE_BYTES, HEAD_BYTES):
             data = file.read(0, some)
-            whole = len(data) == size
+            whole = not file.read(len(data), 1)
             head = Head(data, whole=whole, resting=resting)
             found = recognise(self.formats, PurePath(file.path), head)
             if found is not None or whole:
@@ -167,6 +178,9 @@ class Shelf:
         """
         key = book.key
         group = self._logs(key)
+        if key is None:
+            book.owner = None
+            return None
         if isinstance(book.form, DocumentFormat):
             # Each of its conversations finds its owner by itself; where its format became a log,
             # the log goes on.
@@ -174,12 +188,13 @@ class Shelf:
             return None
         if len(group) < 2:
             book.owner = None
-            return None
+            return None if book.path in self.checkpoints else self._left_behind(key)
         present = {path: stat for path in group if (stat := disk.stat(path)) and stat.size}
-        if key is None or not present or self._judged.get(key) == present:
+        if not present or self._judged.get(key) == present:
             return None
         self._judged[key] = present
         current = next((path for path in sorted(group) if path in self.checkpoints), None)
+        current = current or self._left_behind(key)
         owner = choose_owner(self._candidates(present), current, _continues).path
         for path in group:
             self.book(path).owner = None if path == owner else owner
@@ -196,9 +211,22 @@ class Shelf:
         paths = self._by_key.get(key, set()) if key else set()
         return {path for path in paths if isinstance(self.book(path).form, LogFormat)}
 
+    def _left_behind(self, key: ConversationKey) -> str | None:
+        """Return the log that stated a conversation in an earlier run, if no file is there now."""
+        former = self._former.get(key)
+        if former is None or former not in self.checkpoints or disk.stat(former) is not None:
+            return None
+        named = (form for form in self.formats if form.source == key[0] and form.is_named(former))
+        return former if isinstance(next(named, None), LogFormat) else None
+
     def _candidates(self, present: dict[str, FileStat]) -> Collection[Candidate]:
         return [
-            Candidate(path, stat.size, isinstance(known, Recognised) and known.named)
+            # What is packed is no longer than any that is not: of both, the plain one is in use.
+            Candidate(
+                path,
+                0 if disk.is_packed(path) else stat.size,
+                isinstance(known, Recognised) and known.named,
+            )
             for path, stat in present.items()
             if (known := self.book(path).recognised) is not None
         ]
@@ -207,7 +235,7 @@ class Shelf:
 def _continues(larger: Candidate, smaller: Candidate) -> bool:
     """Return whether the larger file begins with all of the smaller one's bytes."""
     try:
-        with disk.OpenFile(larger.path) as one, disk.OpenFile(smaller.path) as other:
+        with disk.open_file(larger.path) as one, disk.open_file(smaller.path) as other:
             return one.crc(smaller.size) == other.crc(smaller.size)
     except SourceError:
         return False

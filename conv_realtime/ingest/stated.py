@@ -42,7 +42,7 @@ async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) ->
     book = desk.shelf.book(path)
     async with book.lock:
         try:
-            with disk.OpenFile(path) as file:
+            with disk.open_file(path) as file:
                 follower = await _folded(desk, tender, book, file)
                 fold = dict(follower.rows.conversations()).get(conversation)
                 rows = follower.last_messages(fold, file, last) if fold else []
@@ -72,7 +72,7 @@ async def _revisions(desk: Desk, tender: Tender, path: str, conversation: UUID) 
     book = desk.shelf.book(path)
     async with book.lock:
         try:
-            with disk.OpenFile(path) as file:
+            with disk.open_file(path) as file:
                 follower = await _folded(desk, tender, book, file)
                 fold = dict(follower.rows.conversations()).get(conversation)
                 return follower.rows.revisions(fold) if fold else {}

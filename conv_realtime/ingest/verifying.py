@@ -111,7 +111,7 @@ async def _settled(desk: Desk, path: str) -> list[Verified]:
 async def _compare(desk: Desk, path: str) -> list[Verified]:
     checkpoint = desk.checkpoints.load_one(path)
     follower = desk.follower(path, checkpoint)
-    with disk.OpenFile(path) as file:
+    with disk.open_file(path) as file:
         try:
             await asyncio.to_thread(_read_all, follower, file)
         except RewrittenError:

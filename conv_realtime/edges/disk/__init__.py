@@ -7,12 +7,12 @@ import stat as modes
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from zlib import crc32
 
 from conv_realtime.core.checkpoint import FileStat
+from conv_realtime.edges.disk.opened import OpenFile as OpenFile
+from conv_realtime.edges.disk.packed import PackedFile
+from conv_realtime.edges.disk.packed import is_packed as is_packed
 from conv_realtime.errors import SourceError
-
-_CHUNK = 2**20
 
 
 @dataclass(slots=True)
@@ -108,65 +108,10 @@ def stats(paths: Iterable[str]) -> dict[str, FileStat]:
     return {path: found for path in paths if (found := stat(path))}
 
 
-class OpenFile:
-    """One open transcript; every read names its place, so that readers do not disturb each other.
+def open_file(path: str) -> OpenFile:
+    """Open a transcript; of a compressed one, what was compressed is read.
 
     Raises:
-        SourceError: from the constructor and every read, when the file cannot be read.
+        SourceError: it cannot be read.
     """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except OSError as error:
-            raise SourceError(path, error.strerror or str(error)) from error
-
-    def __enter__(self) -> OpenFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close it; nothing can be read any more."""
-        os.close(self._fd)
-
-    def again(self) -> OpenFile:
-        """Return the same file, opened once more: also where its path has gone."""
-        other = object.__new__(OpenFile)
-        other.path = self.path
-        other._fd = os.dup(self._fd)
-        return other
-
-    def is_same(self, other: OpenFile) -> bool:
-        """Return whether both are the same file, whatever it holds."""
-        return os.path.sameopenfile(self._fd, other._fd)
-
-    def stat(self) -> FileStat:
-        """Return the state of the file that is open, whatever its path holds by now."""
-        found = os.fstat(self._fd)
-        return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-    def read(self, start: int, length: int) -> bytes:
-        """Return the bytes at `start`, fewer than `length` only at the end of the file."""
-        parts: list[bytes] = []
-        try:
-            while length > 0 and (part := os.pread(self._fd, min(length, _CHUNK), start)):
-                parts.append(part)
-                start += len(part)
-                length -= len(part)
-        except OSError as error:
-            raise SourceError(self.path, error.strerror or str(error)) from error
-        return b"".join(parts)
-
-    def crc(self, end: int) -> int | None:
-        """Return the CRC-32 of the bytes before `end`, None where the file is shorter."""
-        crc, position = 0, 0
-        while position < end:
-            data = self.read(position, min(_CHUNK, end - position))
-            if not data:
-                return None
-            crc = crc32(data, crc)
-            position += len(data)
-        return crc
+    return PackedFile(path) if is_packed(path) else OpenFile(path)
