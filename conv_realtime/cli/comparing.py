@@ -13,6 +13,7 @@ import click
 
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
+    clear_bar,
     common_options,
     emit,
     load_settings,
@@ -22,6 +23,7 @@ from conv_realtime.cli.options import (
     owner_option,
     paths_argument,
     printable,
+    progress_bar,
     require_paths,
     run,
 )
@@ -89,7 +91,8 @@ class _Comparison:
                 for path, done in (await ingest.repair(left)).items():
                     self._say_repaired(path, done)
                 self._counts.subtract(one.state for one in left)
-                left = await self._compare(ingest, sorted({Path(one.path) for one in left}), left)
+                again = sorted({Path(one.path) for one in left})
+                left = await self._compare(ingest, again, left)
         self._sum_up()
         return left
 
@@ -101,13 +104,14 @@ class _Comparison:
     ) -> list[Verified]:
         wanted = None if only is None else {one.id for one in only}
         left = []
-        async for one in ingest.verify(paths):
-            if wanted is not None and one.id not in wanted:
-                continue
-            self._counts[one.state] += 1
-            self._say(one)
-            if one.state in ("different", "missing"):
-                left.append(one)
+        with progress_bar("Comparing") as shown:
+            async for one in ingest.verify(paths, shown):
+                if wanted is not None and one.id not in wanted:
+                    continue
+                self._counts[one.state] += 1
+                self._say(one)
+                if one.state in ("different", "missing"):
+                    left.append(one)
         return left
 
     def _say(self, one: Verified) -> None:
@@ -124,6 +128,7 @@ class _Comparison:
             )
         elif one.state in ("different", "missing"):
             why = f": {'; '.join(one.differences)}" if one.differences else ""
+            clear_bar()
             click.echo(printable(f"{one.state} {one.id} of {one.path}{why}"))
 
     def _say_repaired(self, path: str, done: str) -> None:

@@ -166,6 +166,12 @@ def progress_bar(label: str) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
+def clear_bar() -> None:
+    """Take a bar off the terminal's line, for something else to be printed; it comes back."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+
+
 def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
     """Run a command in an event loop; the first SIGINT or SIGTERM cancels it.
 

@@ -82,3 +82,8 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
             "{conversations} conversations and {messages} messages in {files} files: "
             "{changed} rows changed, {skipped} skipped, {seconds:.1f} s".format(**facts)
         )
+        if summary.unchanged:
+            click.echo(
+                f"{summary.unchanged} files are as they were, and were not read again: lines that"
+                " are skipped in them are not counted"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,23 +48,28 @@ def status(as_json: bool, state_dir: Path | None) -> int:
 
 def _facts(settings: Settings) -> dict[str, Any]:
     from conv_realtime.edges.checkpoints import survey
+    from conv_realtime.edges.session import read_session
 
     known = survey(settings.state_dir)
     instance = running(settings.state_dir) or {}
     health = _health(instance.get("viewer"), settings.health_path)
-    ingest = health.get("ingest") or {}
+    ingest, feed = health.get("ingest") or {}, health.get("feed") or {}
+    session = read_session(settings.state_dir)
     return {
         "running": bool(instance),
         "pid": instance.get("pid"),
         "status": health.get("status"),
         "ws": instance.get("ws"),
+        "supabase_url": instance.get("supabase_url"),
+        "signed_in": session and (session.email or str(session.user_id)),
         "feed": health.get("feed"),
+        "clients": health.get("clients"),
         "files": ingest.get("files", known.files),
         "watcher": ingest.get("watcher"),
         "lag_seconds": ingest.get("lag_seconds"),
         "queue": ingest.get("queue"),
         "changed_files": known.waiting,
-        "last_error": ingest.get("last_error") or (health.get("feed") or {}).get("last_error"),
+        "last_error": ingest.get("last_error") or feed.get("last_error"),
         "forgotten": known.forgotten,
         "dead_letters": [_letter(fault) for fault in known.dead_letters],
     }
@@ -94,16 +99,44 @@ def _tell(facts: dict[str, Any]) -> None:
         click.echo(f"running as process {facts['pid']}: {facts['status'] or 'no server'}")
     else:
         click.echo("nothing runs on this state directory")
-    for name in ("files", "changed_files", "lag_seconds", "queue", "last_error", "forgotten"):
-        if facts[name] is not None:
-            click.echo(printable(f"  {name:<14} {facts[name]}"))
-    click.echo(f"  {'dead letters':<14} {len(facts['dead_letters'])}")
+    for name, value in _table(facts):
+        click.echo(printable(f"  {name:<14} {value}"))
     for letter in facts["dead_letters"]:
         click.echo(_line(letter))
+    if facts["dead_letters"]:
+        click.echo("  send them again: conv-realtime retry; give up: conv-realtime retry --discard")
+
+
+def _table(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what there is to say, by name, for a person."""
+    feed = facts["feed"] or {}
+    lag, waiting = facts["lag_seconds"], facts["changed_files"]
+    yield from (
+        (name, value)
+        for name, value in (
+            ("address", facts["ws"]),
+            ("Supabase", facts["supabase_url"]),
+            ("signed in", facts["signed_in"]),
+            ("feed", feed and f"{feed.get('kind')}, {feed.get('state')}"),
+            ("last event", feed.get("last_event_at")),
+            ("watcher", facts["watcher"]),
+            ("clients", facts["clients"]),
+            ("files", f"{facts['files']}{f', {waiting} changed since' if waiting else ''}"),
+            ("lag", None if lag is None else f"{lag} s, {facts['queue']} records wait"),
+            ("last error", facts["last_error"] or ("none" if facts["running"] else None)),
+            ("forgotten", facts["forgotten"] or None),
+            ("dead letters", len(facts["dead_letters"])),
+        )
+        if value not in (None, {}, "")
+    )
 
 
 def _line(letter: dict[str, Any]) -> str:
-    return printable("    {table} {id} since {since}, {code}: {reason} ({path})".format(**letter))
+    since = letter["since"][:16].replace("T", " ")
+    return printable(
+        f"    {letter['table']:<13} {letter['id']}  {since}  {letter['code']}: {letter['reason']}"
+        f"  {letter['path']}"
+    )
 
 
 @click.command()
@@ -135,13 +168,19 @@ def retry(
         if as_json:
             emit({"event": "summary", "dead_letters": [_letter(fault) for fault in left]})
         else:
+            refused = len(_tried(left, ids))
+            if not discard:
+                click.echo(f"{refused} refused again" if refused else "all taken")
             click.echo(f"{len(left)} dead letters")
             for fault in left:
                 click.echo(_line(_letter(fault)))
 
-    code = run(send(), terminated=1)
-    tried = [fault for fault in left if not ids or fault.id in ids]
-    return code or int(bool(tried))
+    return run(send(), terminated=1) or int(bool(_tried(left, ids)))
+
+
+def _tried(left: Sequence[StoredFault], ids: Sequence[UUID]) -> list[StoredFault]:
+    """Return the letters that were meant and are still there."""
+    return [fault for fault in left if not ids or fault.id in ids]
 
 
 async def _retry(

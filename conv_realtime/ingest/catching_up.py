@@ -35,7 +35,8 @@ class Summary:
     """What a backfill found and did.
 
     `messages` are the live rows that the files state, `changed` the rows written, `skipped`
-    the files and lines that made none; `skips` says which and why.
+    the files and lines that made none; `skips` says which and why. `unchanged` files were not
+    read again: lines that were skipped in them are not counted this time.
     """
 
     files: int = 0
@@ -44,6 +45,7 @@ class Summary:
     changed: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    unchanged: int = 0
     skips: list[Skipped] = field(default_factory=list)
 
     @property
@@ -132,3 +134,5 @@ def count(desk: Desk, path: str, size: int, summary: Summary) -> None:
         summary.skips += follower.skipped
         if (rest := follower.unread_rest()) is not None:
             summary.skips.append(rest)
+    else:
+        summary.unchanged += 1

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
 from conv_realtime.edges import disk
 from conv_realtime.edges.formats import usual_paths
-from conv_realtime.errors import ConvRealtimeError
+from conv_realtime.errors import ConvRealtimeError, SourceError
 from conv_realtime.ingest import stated
-from conv_realtime.ingest.catching_up import catch_up
+from conv_realtime.ingest.catching_up import Progress, catch_up
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.ingest.verifying import Verified, repair, verify
@@ -53,16 +53,19 @@ class Upkeep(ABC):
         """Send the files of dead letters once more; return the letters that are left.
 
         Args:
-            ids: of the rows; default: all.
+            ids: of the rows, also those that were given up; default: all others.
 
         Raises:
+            SourceError: one of `ids` is no dead letter.
             StoreError: the database refuses for a reason that does not pass by itself.
         """
         desk, tender = self._opened
         desk.sender.stubborn = False
         letters = desk.checkpoints.letters
-        faults = letters.open if ids is None else letters.faults.values()
-        desk.resends.update(fault.path for fault in faults if ids is None or fault.id in ids)
+        for unknown in set(ids or ()) - letters.faults.keys():
+            raise SourceError(str(unknown), "is no dead letter; `conv-realtime status` shows them")
+        letters.reopen(ids or ())
+        desk.resends.update(fault.path for fault in letters.open if ids is None or fault.id in ids)
         with plain_errors():
             async with tender.running():
                 await self._send_again()
@@ -86,11 +89,16 @@ class Upkeep(ABC):
             await catch_up(desk, tender, stats, resting=True)
             desk.resends.difference_update(stats)
 
-    async def verify(self, paths: Sequence[str | Path] | None = None) -> AsyncIterator[Verified]:
+    async def verify(
+        self,
+        paths: Sequence[str | Path] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> AsyncIterator[Verified]:
         """Yield what the database says of each conversation, compared with the files.
 
         Args:
             paths: files and folders; default: those of the settings.
+            on_progress: called after each file.
 
         Raises:
             SourceError: one of `paths` cannot be read at all.
@@ -99,7 +107,8 @@ class Upkeep(ABC):
         desk, _ = self._opened
         desk.sender.stubborn = False
         wanted = [Path(path) for path in paths] if paths else desk.settings.paths
-        async for found in verify(desk, wanted or usual_paths(desk.shelf.formats)):
+        wanted = wanted or usual_paths(desk.shelf.formats)
+        async for found in verify(desk, wanted, on_progress or (lambda progress: None)):
             yield found
 
     async def repair(self, found: Collection[Verified]) -> Mapping[str, str]:

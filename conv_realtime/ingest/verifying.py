@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from conv_realtime.core.document import DocumentFormat
 from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest.catching_up import Progress
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower, Following
 from conv_realtime.ingest.follow_document import DocumentFollower
@@ -67,8 +68,12 @@ class _Line:
     text_sha256: str
 
 
-async def verify(desk: Desk, paths: Sequence[Path]) -> AsyncIterator[Verified]:
+async def verify(
+    desk: Desk, paths: Sequence[Path], on_progress: Callable[[Progress], None]
+) -> AsyncIterator[Verified]:
     """Yield every conversation that the files below `paths` state, compared.
+
+    `on_progress` is called after each file.
 
     Raises:
         SourceError: one of `paths` cannot be read at all.
@@ -79,13 +84,16 @@ async def verify(desk: Desk, paths: Sequence[Path]) -> AsyncIterator[Verified]:
     for path in found:  # who owns what depends on all files
         with suppress(SourceError):
             await asyncio.to_thread(desk.shelf.recognise, path, resting=True)
-    for path in found:
+    sizes = {path: stat.size for path, stat in disk.stats(found).items()}
+    read = 0
+    for number, path in enumerate(found, 1):
         book = desk.shelf.book(path)
         desk.shelf.settle_owner(book)
-        if book.key is None or book.owner is not None:
-            continue
-        for verified in await _settled(desk, path):
-            yield verified
+        if book.key is not None and book.owner is None:
+            for verified in await _settled(desk, path):
+                yield verified
+        read += sizes.get(path, 0)
+        on_progress(Progress(read, sum(sizes.values()), number, len(found)))
 
 
 async def _settled(desk: Desk, path: str) -> list[Verified]:

@@ -195,12 +195,18 @@ def test_what_is_refused_is_shown_and_tried_again(
                 gone["id"], "23514", str(path)
             )  # fmt: skip
             assert rule in letter["reason"]
-            again = conv_realtime("retry", **project)
-            assert again.process.wait(60) == 1
+            for words in ((), (letter["id"],)):
+                again = conv_realtime("retry", *words, **project)
+                assert (again.process.wait(60), again.rest()[0]) == (1, "1 refused again")
+            shown = conv_realtime("status", **project).rest()
+            assert any(letter["id"] in line and "23514" in line for line in shown)
         finally:
             connection.execute(f"alter table public.messages drop constraint {rule}".encode())
     taken = conv_realtime("retry", letter["id"], **project)
-    assert (taken.process.wait(60), taken.rest()) == (0, ["0 dead letters"])
+    assert (taken.process.wait(60), taken.rest()) == (0, ["all taken", "0 dead letters"])
+    unknown = conv_realtime("retry", letter["id"], **project)
+    assert unknown.process.wait(60) == 1
+    assert "is no dead letter" in unknown.stderr()
     assert {row["text"] for row in _rows(project, "messages")} == {"before", rule, "behind"}
     health = f"{up['viewer']}healthz"
     eventually(lambda: httpx.get(health).json()["ingest"]["dead_letters"] == 0)
@@ -217,3 +223,32 @@ def test_status_of_a_state_directory_that_nobody_uses(
     assert conv_realtime("backfill", home / "projects", **project).process.wait(60) == 0
     said = conv_realtime("status", **project)
     assert said.rest()[0] == "nothing runs on this state directory"
+
+
+def test_a_second_backfill_says_what_it_did_not_read(
+    conv_realtime: Runner, home: Path, project: dict[str, str]
+) -> None:
+    """So that nobody wonders why it skips less than the first one."""
+    with _transcript(home, "one").open("ab") as file:
+        file.write(b"not JSON\n")
+    said = [conv_realtime("backfill", home / "projects", **project).rest() for _ in range(2)]
+    assert [", 1 skipped, " in said[0][0], len(said[0])] == [True, 1]
+    assert ", 0 skipped, " in said[1][0]
+    assert said[1][1].startswith("1 files are as they were")
+
+
+def test_status_is_a_table_for_people(
+    conv_realtime: Runner, home: Path, project: dict[str, str], up: dict[str, Any]
+) -> None:
+    """Everything that the design names, a line each."""
+    _transcript(home, "one")
+    eventually(lambda: len(_rows(project, "messages")) == 1)
+    lines = conv_realtime("status", **project).rest()
+    said = {line[2:16].strip(): line[17:] for line in lines[1:]}
+    assert lines[0].endswith(": ok")
+    assert set(said) == {
+        "address", "Supabase", "feed", "last event", "watcher", "clients", "files", "lag",
+        "last error", "dead letters",
+    }  # fmt: skip
+    assert (said["address"], said["feed"]) == (up["ws"], "local, live")
+    assert (said["watcher"], said["files"], said["last error"]) == ("ok", "1", "none")

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from conv_realtime.edges.checkpoints import survey
-from conv_realtime.errors import StoreError
+from conv_realtime.errors import SourceError, StoreError
 from conv_realtime.ingest import Ingest, Summary
 from conv_realtime.models import Conversation, Message, Project, Row, StoredFault, Table
 from conv_realtime.testing import MemoryStore
@@ -199,9 +199,12 @@ async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -
         assert (heard.texts().count("bad"), ingest.dead_letters) == (told, [])
         (given_up,) = letters(ingest)
         async with ingest_of(tmp_path, store) as other:
-            assert await other.retry([given_up.id]) == []
+            (again,) = await other.retry([given_up.id])  # by name: and it is told of again
+            assert (again.id, again.code) == (given_up.id, "23514")
             store.poison = says()
             assert await other.retry([given_up.id]) == []
+            with pytest.raises(SourceError, match="is no dead letter"):
+                await other.retry([given_up.id])
         assert texts(store) == ["good", "bad", "fine"]
         await until(lambda: not letters(ingest))
 

@@ -37,6 +37,10 @@ DISCARDED = "discarded"
 """The code of a letter that was given up: its row is neither shown nor sent again nor told of."""
 
 
+REOPENED = "reopened"
+"""The code of such a letter that is to be tried again, until the database has said something."""
+
+
 class DeadLetters:
     """The dead letters of one destination, and what is forgotten there.
 
@@ -93,6 +97,11 @@ class DeadLetters:
         given_up = [fault for fault in self.open if ids is None or fault.id in ids]
         self.bury([replace(fault, code=DISCARDED) for fault in given_up])
         return len(given_up)
+
+    def reopen(self, ids: Collection[UUID]) -> None:
+        """Take up letters again that were given up; whether they are refused tells later."""
+        given_up = [self.faults[id] for id in self.faults.keys() & set(ids)]
+        self.bury([replace(one, code=REOPENED) for one in given_up if one.code == DISCARDED])
 
     def is_news(self, fault: StoredFault) -> bool:
         """Return whether a refusal says something that no letter says yet."""
