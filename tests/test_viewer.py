@@ -10,12 +10,14 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import pytest
 from starlette.applications import Starlette
 
 from conv_realtime import testing, viewer
 from conv_realtime.cli.server import Server
 from tests.browser import Page, browser, needs_chromium, open_page
 from tests.ingest.running import until
+from tests.node import JS, node
 
 pytestmark = needs_chromium
 
@@ -38,6 +40,7 @@ LISTEN = """
     window.said = [];
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (text) {
+      if (window.cut) return this.close();
       if (!window.sockets.includes(this)) window.sockets.push(this);
       if (JSON.parse(text).type === "subscribe") window.said.push(text);
       return send.call(this, text);
@@ -184,6 +187,180 @@ async def test_a_tool_call_and_a_thought_are_shown_folded() -> None:
 def _titled(store: testing.MemoryStore, title: str) -> list[UUID]:
     """The ids of what is stored under a title."""
     return [row.id for row in store.conversations.values() if row.title == title]
+
+
+async def test_what_an_edit_changed_is_shown_as_lines_that_went_and_came() -> None:
+    """Around it some of what stayed; nothing else of the file."""
+    edit = {"file_path": "/a.py", "old_string": "one\ntwo\nthree", "new_string": "one\n2\nthree"}
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        line = json.loads(testing.claude_line("", "assistant"))
+        use = {"type": "tool_use", "id": "t1", "name": "Edit", "input": edit}
+        line["message"]["content"] = [use]
+        bridge.append(json.dumps(line))
+        lines = "[...document.querySelectorAll('#messages .diff span')].map((e) => e.textContent)"
+        await page.until(f"{lines}.length === 4")
+        assert await page.value(lines) == ["  one\n", "- two\n", "+ 2\n", "  three\n"]
+
+
+async def test_what_a_tool_gave_back_is_folded_and_says_if_it_failed() -> None:
+    """One line of it can be read without opening it."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        result = {
+            "type": "tool_result",
+            "tool_use_id": "t1",
+            "content": "no such file\n(os error 2)",
+        }
+        line = json.loads(testing.claude_line(""))
+        line["message"]["content"] = [{**result, "is_error": True}]
+        bridge.append(json.dumps(line))
+        await page.until("document.querySelector('#messages .tool details') !== null")
+        summary = "document.querySelector('#messages .tool summary').textContent"
+        assert await page.value(summary) == "failed no such file2 lines"
+        assert await page.value("document.querySelector('#messages .tool details').open") is False
+
+
+async def test_conversations_stand_under_their_project_and_subagents_under_theirs() -> None:
+    """The newest project first."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        second = SESSION_1[:-1] + "2"
+        bridge.append(testing.claude_line("old", cwd="/old", timestamp="2026-01-01T00:00:00Z"))
+        bridge.append(testing.claude_line("new", session=second, cwd="/new"))
+        bridge.append(
+            testing.claude_line("helper", session=second, cwd="/elsewhere", isSidechain=True)
+        )
+        await page.until("document.querySelectorAll('#conversations button').length === 3")
+        shown = """[...document.querySelectorAll('#conversations details')].map((group) =>
+          [group.firstChild.textContent, ...[...group.querySelectorAll('button')].map((b) =>
+            b.className + b.querySelector('strong').textContent)])"""
+        await page.until(f"{shown}.length === 2")
+        assert await page.value(shown) == [["new", "new", "childhelper"], ["old", "old"]]
+        assert await page.value("document.querySelector('#family button')?.textContent") in (
+            "↳ helper", "↑ new",
+        )  # fmt: skip
+
+
+async def test_a_lost_connection_and_a_mended_gap_are_said() -> None:
+    """In words, for as long as it lasts; what was written meanwhile is there afterwards."""
+    async with _viewed() as (bridge, page):
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=LISTEN)
+        await page.call("Page.reload")
+        await page.until(LIVE)
+        notice = "document.getElementById('notice')"
+        assert await page.value(f"{notice}.hidden") is True
+        await page.value("window.cut = true; for (const one of window.sockets) one.close()")
+        await page.until(f"!{notice}.hidden && {notice}.textContent.includes('connection is lost')")
+        bridge.append(testing.claude_line("meanwhile"))
+        await page.value("window.cut = false")
+        await page.until(f"{notice}.hidden && {TEXTS} === 'meanwhile'")
+
+
+async def test_it_can_be_used_by_the_keyboard_alone() -> None:
+    """Arrows go through the list, Enter opens, a slash searches and Escape leaves the search."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        for number in (1, 2):
+            session = f"5e551011-0000-4000-8000-00000000000{number}"
+            bridge.append(testing.claude_line(f"prompt {number}", session=session))
+            await bridge.next("new_message")
+        await page.until("document.querySelectorAll('#conversations button').length === 2")
+        await page.value("document.querySelector('#conversations button').focus()")
+        await _press(page, "ArrowDown")
+        await _press(page, "Enter")
+        await page.until(f"{TEXTS} === 'prompt 1'")
+        await _press(page, "/")
+        assert await page.value("document.activeElement.id") == "search"
+        await page.call("Input.insertText", text="prompt 2")
+        await page.until("document.querySelectorAll('#conversations button').length === 1")
+        await _press(page, "Escape")
+        await page.until("document.querySelectorAll('#conversations button').length === 2")
+        assert await page.value("document.activeElement.id") != "search"
+
+
+async def test_messages_are_found_by_their_words() -> None:
+    """What does not hold them is out of sight until they are taken away."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        for text in ("apples", "pears", "more Apples"):
+            bridge.append(testing.claude_line(text))
+        await page.until(f"{TEXTS} === 'apples|pears|more Apples'")
+        await page.value("document.getElementById('find').focus()")
+        await page.call("Input.insertText", text="apple")
+        await page.until("document.getElementById('found').textContent === '2 of 3'")
+        hidden = "[...document.querySelectorAll('#messages li')].map((e) => e.hidden)"
+        assert await page.value(hidden) == [False, True, False]
+
+
+async def test_ten_thousand_messages_are_shown_and_none_twice() -> None:
+    """Page by page, down to the first."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        lines = b"".join(testing.claude_line(f"line {number}") for number in range(10_000))
+        bridge.append(lines, session=SESSION_1)
+        await until(lambda: len(bridge.store.messages) == 10_000)
+        await page.call("Page.reload")
+        count = "document.querySelectorAll('#messages li').length"
+        await page.until(f"{count} === 200")
+        for shown in (2_000, 10_000):
+            await page.value("document.getElementById('earlier').click()")
+            await page.until(f"{count} === {shown}")
+        first = "document.querySelector('#messages .text').textContent"
+        assert await page.value(first) == "line 0"
+        assert await page.value(f"new Set({TEXTS}.split('|')).size") == 10_000
+        assert page.complaints == []
+
+
+async def test_on_a_phone_the_list_and_the_messages_take_turns() -> None:
+    """One at a time, and a way back."""
+    async with _viewed() as (bridge, page):
+        size = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+        await page.call("Emulation.setDeviceMetricsOverride", **size)
+        await page.until(LIVE)
+        bridge.append(testing.claude_line("a prompt"))
+        await page.until(f"{TEXTS} === 'a prompt'")
+        seen = "['nav', 'main'].map((name) => document.querySelector(name).offsetHeight > 0)"
+        assert await page.value(seen) == [True, False]
+        await page.value("document.querySelector('#conversations button').click()")
+        assert await page.value(seen) == [False, True]
+        await page.value("document.getElementById('back').click()")
+        assert await page.value(seen) == [True, False]
+        assert await page.value("document.documentElement.scrollWidth <= innerWidth") is True
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_stands_in_the_way_of_a_screen_reader(scheme: str) -> None:
+    """axe finds no fault: names, roles, contrast, order."""
+    node()  # or the packages are not there
+    axe = (JS / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    async with _viewed() as (bridge, page):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await page.call("Emulation.setEmulatedMedia", features=[feature])
+        await page.until(LIVE)
+        bridge.append(testing.claude_line("a prompt"))
+        line = json.loads(testing.claude_line("", "assistant"))
+        line["message"]["content"] = [
+            {"type": "thinking", "thinking": "hm"},
+            {"type": "text", "text": "# Head\n* item\n> quote\n```diff\n+a\n-b\n```\n**b** `c`"},
+            {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}},
+        ]
+        bridge.append(json.dumps(line))
+        await page.until("document.querySelector('#messages .call') !== null")
+        await page.value("for (const one of document.querySelectorAll('details')) one.open = true")
+        await page.value(axe)
+        await page.value("axe.run().then((found) => { window.found = found })")
+        await page.until("window.found !== undefined")
+        faults = "window.found.violations.map((one) => [one.id, one.nodes.map((n) => n.html)])"
+        assert await page.value(faults) == []
+        assert await page.value("window.found.passes.length") > 10
+
+
+async def _press(page: Page, key: str) -> None:
+    text = {"text": "\r" if key == "Enter" else key} if key in ("Enter", "/") else {}
+    for kind in ("keyDown", "keyUp"):
+        down = text if kind == "keyDown" else {}
+        await page.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **down)
 
 
 async def _picture(page: Page) -> None:

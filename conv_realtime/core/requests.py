@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from conv_realtime.events import ErrorData, ErrorEvent, SubscribeRequest, UnsubscribeRequest
 
 MAX_REQUEST_BYTES = 64 * 1024
-MAX_SNAPSHOT_MESSAGES = 1000
+MAX_SNAPSHOT_MESSAGES = 10_000
 _DEFAULT_SNAPSHOT_MESSAGES = 50
 
 

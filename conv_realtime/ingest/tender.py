@@ -142,6 +142,8 @@ class Tender:
             return
         book.fault = None
         if looked is None:
+            if book.recognised is None and not resting:  # its first line may be whole already
+                self._rest_later(book)
             return
         self._send_soon(looked)
         if not resting:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 _MODULE = "text/javascript; charset=utf-8"
+_PAGE = ("list.js", "talk.js", "tools.js", "markdown.js", "dom.js")
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/viewer.css": ("viewer.css", "text/css; charset=utf-8"),
     "/viewer.js": ("viewer.js", _MODULE),
-    "/page.js": ("page.js", _MODULE),
+    **{f"/{name}": (name, _MODULE) for name in _PAGE},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _CLIENTS = (

@@ -1,6 +1,6 @@
 /**
  * What to follow. `snapshot` is how many messages of each conversation to begin with: `true` (which
- * is the default) for 50, at most 1,000, 0 for the conversations alone. `false` keeps no rows: then
+ * is the default) for 50, at most 10,000, 0 for the conversations alone. `false` keeps no rows: then
  * `since` is a cursor to go on from, and a gap is told by a `resync` event alone. Where `types`
  * leaves out an event of conversations or of messages, their rows could not stay true, so none of
  * that kind are kept.
@@ -48,7 +48,7 @@ export function addressOf(url: string | URL): URL;
 export function argumentsOf(address: URL, token: string | null | undefined): [string] | [string, string[]];
 /**
  * What to follow. `snapshot` is how many messages of each conversation to begin with: `true` (which
- * is the default) for 50, at most 1,000, 0 for the conversations alone. `false` keeps no rows: then
+ * is the default) for 50, at most 10,000, 0 for the conversations alone. `false` keeps no rows: then
  * `since` is a cursor to go on from, and a gap is told by a `resync` event alone. Where `types`
  * leaves out an event of conversations or of messages, their rows could not stay true, so none of
  * that kind are kept.

@@ -128,6 +128,16 @@ async def test_a_copy_that_grows_further_is_followed(tmp_path: Path) -> None:
     assert all(row.deleted_at is None for row in store.messages.values())
 
 
+async def test_a_first_line_is_read_before_its_newline_is_there(tmp_path: Path) -> None:
+    """When the file has come to rest; no sweep has to come by."""
+    store = MemoryStore()
+    river = _ingest(tmp_path, store, rest_seconds=0.1, sweep_seconds=3600)
+    async with _running(river) as ingest:
+        await _until(lambda: ingest.caught_up)
+        _file(tmp_path, user("only")[:-1])
+        await _until(lambda: len(store.messages) == 1)
+
+
 async def test_what_is_no_transcript_is_named(tmp_path: Path) -> None:
     """Another tool's files beside ours are skipped with a reason, never fatal."""
     other = _file(tmp_path, b'{"resourceSpans":[]}\n', name="x/spans.jsonl")

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from conv_realtime import viewer
 from tests.shipped.declarations import MODULES, ROOT, VIEWER
 
+PAGE = ("list", "talk", "tools", "markdown", "dom")
 PACKAGE = json.loads((VIEWER / "package.json").read_text())
 
 
@@ -37,7 +38,7 @@ async def test_a_module_can_be_imported_by_any_page(name: str) -> None:
     assert answer.text == (VIEWER / name).read_text()
 
 
-@pytest.mark.parametrize("path", ["/", "/viewer.js", "/page.js", "/viewer.css"])
+@pytest.mark.parametrize("path", ["/", "/viewer.js", "/talk.js", "/viewer.css"])
 async def test_the_page_is_for_its_own_origin(path: str) -> None:
     """Nobody else's page needs to read it."""
     answer = await get(path)
@@ -49,10 +50,10 @@ def test_what_a_module_imports_is_served_and_packaged() -> None:
     """Every import names a file of ours; there are no dependencies."""
     imported = {
         name
-        for module in (*MODULES, "viewer", "page")
+        for module in (*MODULES, "viewer", *PAGE)
         for name in re.findall(r'^import .* from "(.*)";', _text(f"{module}.js"), re.MULTILINE)
     }
-    assert {name.removeprefix("./") for name in imported} <= {f"{m}.js" for m in (*MODULES, "page")}
+    assert {name.removeprefix("./") for name in imported} <= {f"{m}.js" for m in (*MODULES, *PAGE)}
     expected = {f"{module}{end}" for module in MODULES for end in (".js", ".d.ts")}
     assert set(PACKAGE["files"]) == {*expected, "types.d.ts"}
     assert "dependencies" not in PACKAGE

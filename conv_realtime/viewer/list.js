@@ -1,0 +1,126 @@
+// The list of conversations: by project, subagents below the conversation that they belong to. An
+// element is kept as long as its row is shown, so that focus and scrolling survive what comes in.
+
+import { ago, arrange, element, joined, set } from "./dom.js";
+
+const IDLE_MS = 5 * 60_000; // an assistant that has been silent for so long is not at work
+const LEFT_MS = 24 * 3_600_000; // nobody is going to answer after so long
+const WORDS = { left: "", working: "at work", waiting: "your turn", ended: "ended", idle: "silent", error: "error" };
+
+const list = document.getElementById("conversations");
+const none = document.getElementById("none");
+const groups = new Map(); // project -> its element
+const lines = new Map(); // conversation id -> its element
+
+/** Draws the conversations that match what is sought; returns the newest of them. */
+export function drawList(conversations, chosen, sought, choose) {
+  const matching = [...conversations.values()].filter((row) => !sought || matches(row, sought));
+  const families = familiesOf(matching.sort(newestFirst));
+  const projects = Map.groupBy ? Map.groupBy(families, ([top]) => projectOf(top)) : grouped(families);
+  arrange(
+    list,
+    [...projects].map(([project, members]) => {
+      const rows = members.flatMap((family) => family.map((row, place) => line(row, place > 0, row.id === chosen, choose)));
+      return group(project, rows);
+    }),
+  );
+  for (const id of lines.keys()) if (!conversations.has(id)) lines.delete(id);
+  for (const project of groups.keys()) if (!projects.has(project)) groups.delete(project);
+  none.hidden = matching.length > 0;
+  none.textContent = conversations.size
+    ? "No conversation matches."
+    : "Nothing yet. A conversation shows up here when its first line is written.";
+  return matching[0];
+}
+
+/** Moves the focus from one conversation to the next, or back. */
+export function moveFocus(by) {
+  const buttons = [...list.querySelectorAll("details[open] button")];
+  const at = buttons.indexOf(document.activeElement);
+  buttons[Math.max(0, Math.min(buttons.length - 1, at + by))]?.focus();
+}
+
+function matches(row, sought) {
+  const text = `${row.title} ${row.project_name} ${row.cwd} ${row.git_branch} ${row.source}`;
+  return text.toLowerCase().includes(sought);
+}
+
+function newestFirst(a, b) {
+  const [one, other] = [String(a.updated_at ?? ""), String(b.updated_at ?? "")];
+  return one === other ? 0 : other > one ? 1 : -1;
+}
+
+/** Conversations with all that are below them, in the order of the newest in each. */
+function familiesOf(rows) {
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  const families = new Map();
+  for (const row of rows) {
+    let top = row;
+    for (let steps = 0; steps < 10 && byId.has(top.parent_id); steps++) top = byId.get(top.parent_id);
+    families.get(top)?.push(row) ?? families.set(top, [row]);
+  }
+  return [...families].map(([top, members]) => [top, ...members.filter((row) => row !== top)]);
+}
+
+function projectOf(row) {
+  return row.project_name || row.cwd || "no project";
+}
+
+function grouped(families) {
+  const projects = new Map();
+  for (const family of families) {
+    const project = projectOf(family[0]);
+    projects.get(project)?.push(family) ?? projects.set(project, [family]);
+  }
+  return projects;
+}
+
+function group(project, rows) {
+  let made = groups.get(project);
+  if (!made) {
+    made = element("details");
+    made.open = true;
+    made.append(element("summary", "", project), element("ul"));
+    groups.set(project, made);
+  }
+  arrange(made.lastChild, rows);
+  return made;
+}
+
+function line(row, below, current, choose) {
+  let made = lines.get(row.id);
+  if (!made) {
+    made = element("li");
+    const button = element("button");
+    button.type = "button";
+    button.append(element("strong"), element("small"));
+    button.onclick = () => choose(row.id);
+    made.append(button);
+    lines.set(row.id, made);
+  }
+  const button = made.firstChild;
+  const activity = activityOf(row);
+  set(button, "className", below ? "child" : "");
+  set(button, "ariaCurrent", String(current));
+  set(button, "title", titleOf(row));
+  if (button.dataset.activity !== activity) button.dataset.activity = activity;
+  set(button.firstChild, "textContent", titleOf(row));
+  set(button.lastChild, "textContent", joined(WORDS[activity], ago(row.updated_at), sourceOf(row)));
+  return made;
+}
+
+export function titleOf(row) {
+  return row.title || `Untitled, ${String(row.session_id).slice(0, 8)}`;
+}
+
+export function sourceOf(row) {
+  return String(row.source ?? "").replaceAll("_", " ");
+}
+
+/** The file says that the assistant is at work; the clock may know better. */
+function activityOf(row) {
+  if (row.status === "error") return "error";
+  const silent = Date.now() - Date.parse(row.updated_at);
+  if (row.activity === "working" && !(silent < IDLE_MS)) return "idle";
+  return row.activity === "waiting" && !(silent < LEFT_MS) ? "left" : row.activity;
+}
