@@ -1,0 +1,1 @@
+"""Counts what transcripts say without the library, and compares: see `__main__`."""
