@@ -266,6 +266,20 @@ def test_odd_values_are_read_as_absent(tmp_path: Path) -> None:
     assert row.session_id == SESSION
 
 
+def test_secrets_are_replaced_and_counted_also_in_ids(tmp_path: Path) -> None:
+    """A message that a list holds is found again by its own id."""
+    key = "sk-ant-" + "a1B2c3D4" * 4
+    path = tmp_path / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(head() + sets(messages=[message(key, "user", f"my key is {key}")]))
+    follower = follow(path)
+    read_all(follower, path)
+    _, (one,) = rows(follower, path)
+    assert one.text.startswith("my key is [redacted:")
+    (fold,) = follower.transcript.conversations.values()
+    assert len(fold.secrets) == 1
+
+
 # Growth --------------------------------------------------------------------------------------
 
 _ids = st.sampled_from(["a", "b", "c", "d"])

@@ -94,7 +94,7 @@ class GeminiTranscript(LogTranscript):
         fields = record.fields
         if self.session is None:
             session, agent = _identity(self._path, fields)
-            self.session, self.agent = self.name(session), agent and self.name(agent)
+            self.session, self.agent = self.id(session), agent and self.id(agent)
         fold = self.fold(None, self.agent)
         # In the order in which Gemini asks what a line is.
         if isinstance(rewind := fields.get("$rewindTo"), str):
@@ -113,7 +113,7 @@ class GeminiTranscript(LogTranscript):
     def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a message's last line says, as columns of its row."""
         said = gemini.said(self._find(entry.native, records[-1]))
-        clean = self._sanitizer.value(content.as_blocks(list(said.content)))
+        clean = self.clean(content.as_blocks(list(said.content)), plain=entry.plain)
         # What tools gave back stands in the response that called them, and nobody said it.
         shown = [one for one in clean if one.get("type") != "tool_result" or said.role == "tool"]
         return {
@@ -123,7 +123,7 @@ class GeminiTranscript(LogTranscript):
             "model": self.name(said.model) if said.model else None,
             "created_at": said.created_at,
             "usage": dict(entry.usage) or None,
-            "metadata": self._sanitizer.value(dict(said.metadata)),
+            "metadata": self.clean(dict(said.metadata)),
         }
 
     def _find(self, native: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,7 +131,7 @@ class GeminiTranscript(LogTranscript):
         if isinstance(record.get("id"), str):
             return record
         listed = as_blocks(mapping(record.get("$set", record)).get("messages"))
-        ids = [self._sanitizer.text(text(one.get("id")) or "") for one in listed]
+        ids = [one.get("id") for one in listed]
         return listed[len(ids) - 1 - ids[::-1].index(native)]
 
     # Lines -----------------------------------------------------------------------------------
@@ -174,6 +174,7 @@ class GeminiTranscript(LogTranscript):
             entry.seq = seq
         fold.count_tokens(entry, said.usage)
         found = content.as_blocks(list(said.content))
+        self.note_secrets(entry, found)
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
         if said.model:
             fold.model = self.name(said.model)
