@@ -39,9 +39,9 @@ create table public.projects (
   name text not null,
   metadata jsonb not null default '{}',
   updated_at timestamptz,
-  change_tx bigint not null,
-  change_seq bigint not null,
-  change_created_tx bigint not null,
+  change_tx bigint not null default 0,
+  change_seq bigint not null default 0,
+  change_created_tx bigint not null default 0,
   primary key (id, owner_id)
 );
 
@@ -73,9 +73,9 @@ create table public.conversations (
   revision bigint not null check (revision between 0 and 999999999999999999),
   metadata jsonb not null default '{}',
   deleted_at timestamptz,
-  change_tx bigint not null,
-  change_seq bigint not null,
-  change_created_tx bigint not null,
+  change_tx bigint not null default 0,
+  change_seq bigint not null default 0,
+  change_created_tx bigint not null default 0,
   change_told_at timestamptz,
   change_forgotten boolean not null default false,
   primary key (id, owner_id),
@@ -96,9 +96,9 @@ create table public.messages (
   usage jsonb,
   metadata jsonb not null default '{}',
   deleted_at timestamptz,
-  change_tx bigint not null,
-  change_seq bigint not null,
-  change_created_tx bigint not null,
+  change_tx bigint not null default 0,
+  change_seq bigint not null default 0,
+  change_created_tx bigint not null default 0,
   primary key (id, owner_id),
   foreign key (conversation_id, owner_id) references public.conversations (id, owner_id)
     on delete cascade

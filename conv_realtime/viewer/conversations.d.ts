@@ -28,15 +28,15 @@ export class Following extends Emitter<FollowEvents> {
 }
 /**
  * What is used of a client of supabase-js, 2.45 or newer. It must be signed in, or have the option
- * `accessToken`: rows are their owner's.
+ * `accessToken`: rows are their owner's. One with types of the database is fine.
  */
 export type Supabase = {
     realtime: any;
     auth?: any;
     channel: (topic: string, options: any) => any;
     removeChannel: (channel: any) => Promise<unknown>;
-    rpc: (name: string, values: any) => any;
-    from: (table: string) => any;
+    rpc: (name: any, values: any) => any;
+    from: (table: any) => any;
 };
 export type FollowOptions = {
     /**

@@ -21,15 +21,15 @@ import { Rows } from "./rows.js";
 
 /**
  * What is used of a client of supabase-js, 2.45 or newer. It must be signed in, or have the option
- * `accessToken`: rows are their owner's.
+ * `accessToken`: rows are their owner's. One with types of the database is fine.
  *
  * @typedef {{
  *   realtime: any,
  *   auth?: any,
  *   channel: (topic: string, options: any) => any,
  *   removeChannel: (channel: any) => Promise<unknown>,
- *   rpc: (name: string, values: any) => any,
- *   from: (table: string) => any,
+ *   rpc: (name: any, values: any) => any,
+ *   from: (table: any) => any,
  * }} Supabase
  */
 

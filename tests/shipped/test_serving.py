@@ -55,7 +55,7 @@ def test_what_a_module_imports_is_served_and_packaged() -> None:
     }
     assert {name.removeprefix("./") for name in imported} <= {f"{m}.js" for m in (*MODULES, *PAGE)}
     expected = {f"{module}{end}" for module in MODULES for end in (".js", ".d.ts")}
-    assert set(PACKAGE["files"]) == {*expected, "types.d.ts"}
+    assert set(PACKAGE["files"]) == {*expected, "types.d.ts", "database.d.ts"}
     assert "dependencies" not in PACKAGE
 
 

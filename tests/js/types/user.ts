@@ -5,6 +5,7 @@ import { createClient as createCurrent } from "supabase-js-newest";
 
 import { connect, type Live, type Status } from "../../../conv_realtime/viewer/client.js";
 import { follow } from "../../../conv_realtime/viewer/conversations.js";
+import type { Database, Json, Tables, TablesInsert } from "../../../conv_realtime/viewer/database.d.ts";
 import type { Change, Message } from "../../../conv_realtime/viewer/types.d.ts";
 
 const live: Live = connect("/ws", {
@@ -45,4 +46,23 @@ list.on("status", (status) => status === "polling");
 follow({ from: () => null });
 await Promise.all([talk.unsubscribe(), list.unsubscribe()]);
 
-export { said, stop, texts, title };
+const typed = createClient<Database>("https://project.supabase.co", "key");
+const current = createCurrent<Database>("https://project.supabase.co", "key");
+const { data } = await typed.from("messages").select("text, seq, conversations(title)").limit(9);
+for (const row of data ?? []) {
+  row.text.trim();
+  row.conversations?.title?.trim();
+  // @ts-expect-error the column was not asked for
+  row.role.trim();
+}
+const project: TablesInsert<"projects"> = { id: "an id", machine: "m", path: "/p", name: "p" };
+await current.from("projects").upsert(project);
+// @ts-expect-error a conversation has a source
+await current.from("conversations").insert({ id: "an id", machine: "m", session_id: "s", revision: 1 });
+// @ts-expect-error there is no such table
+typed.from("talks");
+const changes: Json | null = (await typed.rpc("changes_since", { cursor: "start" })).data;
+const row: Tables<"conversations"> | undefined = undefined;
+await follow(typed, { conversation: "an id" }).unsubscribe();
+
+export { changes, row, said, stop, texts, title };
