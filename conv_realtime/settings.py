@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import platformdirs
@@ -81,7 +81,18 @@ class Settings(BaseSettings):
     machine: str | None = Field(
         None, description="Name of this machine in ids; default: kept in the state directory."
     )
-    redact: bool = Field(True, description="Replace likely secrets by a marker before sending.")
+    redaction: Literal["off", "default", "strict"] = Field(
+        "default",
+        description="Which secrets a marker replaces before sending: none, those of a known form,"
+        " or also what is named like one or looks drawn by lot.",
+    )
+    redaction_patterns: Annotated[list[str], NoDecode] = Field(
+        [], description="Your own secrets, as RE2 expressions; in the variable one a line."
+    )
+    images: bool = Field(False, description="Send images and attached files, too.")
+    max_text_bytes: int = Field(
+        2**20, ge=1000, description="Longer texts are cut, with a word that says so, in bytes."
+    )
     rest_seconds: float = Field(
         2.0, ge=0, description="A file untouched for so many seconds has come to rest."
     )
@@ -144,6 +155,14 @@ class Settings(BaseSettings):
         """Take a comma-separated string from the environment."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("redaction_patterns", mode="before")
+    @classmethod
+    def _lines(cls, value: Any) -> Any:
+        """Take one pattern a line from the environment: a comma is part of many."""
+        if isinstance(value, str):
+            return [line for line in value.splitlines() if line.strip()]
         return value
 
     @classmethod

@@ -106,17 +106,34 @@ def configure_logging(level: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return `text` with what could begin a line or control a terminal escaped.
+    """Return `text` without secrets, what could begin a line or control a terminal escaped.
 
     Names of files and titles are other people's text.
     """
+    text = without_secrets(text)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def counted(kinds: Mapping[str, int]) -> str:
+    """Return numbers by name, the largest first, as a person reads them."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {name}" for name, count in ordered)
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with secrets of a known form replaced, whatever is set for what is sent."""
+    from conv_realtime.core.sanitize import Sanitizer
+
+    return Sanitizer().text(text)
+
+
 class _OneLine(logging.Formatter):
     """Keeps a message on its line; only a traceback behind it has lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))

@@ -12,6 +12,7 @@ import click
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
     common_options,
+    counted,
     emit,
     load_settings,
     local_port_option,
@@ -76,7 +77,7 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
         click.echo(printable(f"skipped {place}: {skip.reason}"), err=True)
     facts = {name: getattr(summary, name) for name in _FACTS}
     if as_json:
-        emit({"event": "summary", **facts})
+        emit({"event": "summary", **facts, "redacted": dict(summary.redacted)})
     else:
         click.echo(
             "{conversations} conversations and {messages} messages in {files} files: "
@@ -87,3 +88,5 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
                 f"{summary.unchanged} files are as they were, and were not read again: lines that"
                 " are skipped in them are not counted"
             )
+        if summary.redacted:
+            click.echo(f"secrets replaced: {counted(summary.redacted)}")

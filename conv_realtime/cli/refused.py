@@ -13,6 +13,7 @@ import click
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import (
     common_options,
+    counted,
     emit,
     load_settings,
     local_port_option,
@@ -70,6 +71,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "queue": ingest.get("queue"),
         "changed_files": known.waiting,
         "last_error": ingest.get("last_error") or feed.get("last_error"),
+        "redacted": ingest.get("redacted", known.redacted),
         "forgotten": known.forgotten,
         "dead_letters": [_letter(fault) for fault in known.dead_letters],
     }
@@ -125,6 +127,7 @@ def _table(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             ("lag", None if lag is None else f"{lag} s, {facts['queue']} records wait"),
             ("last error", facts["last_error"] or ("none" if facts["running"] else None)),
             ("forgotten", facts["forgotten"] or None),
+            ("redacted", counted(facts["redacted"])),
             ("dead letters", len(facts["dead_letters"])),
         )
         if value not in (None, {}, "")

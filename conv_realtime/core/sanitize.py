@@ -60,7 +60,7 @@ class Sanitizer:
         images: bool = False,
         max_text_bytes: int = 2**20,
     ) -> None:
-        self._redactor = (redactor or redaction.default()) if redacting else None
+        self._redactor = (redactor or redaction.redactor()) if redacting else None
         self._images = images
         self._max_text_bytes = max_text_bytes
         self._found: set[Found] = set()
@@ -105,21 +105,21 @@ class Sanitizer:
         if self._redactor is None:
             return False
         texts: list[str] = []
-        self._collect(value, 0, texts)
+        self._collect(value, 0, self._redactor.shortest, texts)
         return self._redactor.suspects(storable("\n".join(texts)))
 
-    def _collect(self, value: Any, depth: int, texts: list[str]) -> None:
+    def _collect(self, value: Any, depth: int, shortest: int, texts: list[str]) -> None:
         if isinstance(value, str):
-            if len(value) >= redaction.SHORTEST:
+            if len(value) >= shortest:
                 texts.append(self._without_data_url(value))
         elif isinstance(value, dict) and depth < MAX_DEPTH:
             for key, item in self._without_media(value).items():
-                if len(key) >= redaction.SHORTEST:
+                if len(key) >= shortest:
                     texts.append(key)
-                self._collect(item, depth + 1, texts)
+                self._collect(item, depth + 1, shortest, texts)
         elif isinstance(value, list) and depth < MAX_DEPTH:
             for item in value:
-                self._collect(item, depth + 1, texts)
+                self._collect(item, depth + 1, shortest, texts)
 
     def _clean(self, value: Any, depth: int, *, redacting: bool) -> Any:
         if isinstance(value, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -36,7 +37,8 @@ class Summary:
 
     `messages` are the live rows that the files state, `changed` the rows written, `skipped`
     the files and lines that made none; `skips` says which and why. `unchanged` files were not
-    read again: lines that were skipped in them are not counted this time.
+    read again: lines that were skipped in them are not counted this time. `redacted` are the
+    secrets that were replaced, by kind, each once a conversation.
     """
 
     files: int = 0
@@ -47,6 +49,7 @@ class Summary:
     seconds: float = 0.0
     unchanged: int = 0
     skips: list[Skipped] = field(default_factory=list)
+    redacted: Counter[str] = field(default_factory=Counter)
 
     @property
     def skipped(self) -> int:
@@ -125,6 +128,7 @@ def count(desk: Desk, path: str, size: int, summary: Summary) -> None:
         summary.skips.append(Skipped(path, reason))
         return
     summary.files += 1
+    summary.redacted += desk.secrets.of(path)
     summary.bytes += size
     checkpoint = desk.shelf.checkpoints.get(path)
     if checkpoint is not None:

@@ -21,6 +21,7 @@ from conv_realtime.ingest.follow import Follower, Following
 from conv_realtime.ingest.follow_document import DocumentFollower, Parses
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
+from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf
 from conv_realtime.ports import KnownConversation, Store
@@ -51,6 +52,9 @@ class Desk:
     slots: asyncio.Semaphore
     holder: Holder
     sends: asyncio.Semaphore
+    sanitizer: Callable[[], Sanitizer]
+    """Gives what cleans the values of one file, by the settings."""
+    secrets: Secrets
     resends: set[str] = field(default_factory=set)
     """Files to be sent from their start once more when they are looked at next."""
     parses: Parses = field(default_factory=Parses)
@@ -62,7 +66,7 @@ class Desk:
             SourceError: it is not known what the file is, and it cannot be read.
         """
         form = self.shelf.form(path)
-        sanitizer = Sanitizer(redacting=self.settings.redact)
+        sanitizer = self.sanitizer()
         if isinstance(form, DocumentFormat):
             return DocumentFollower(
                 path,
@@ -84,6 +88,7 @@ class Desk:
         stride = STRIDE if large else INLINE_BYTES
         while await apart(large, lambda: follower.read(file, stride)):
             await self.announce(follower, file)
+        self.secrets.note(follower.path, follower.rows)
         await self.announce(follower, file)
 
     async def announce(self, follower: Following, file: OpenFile) -> None:

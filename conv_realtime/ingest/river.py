@@ -12,13 +12,18 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 import jwt
+import orjson
 
 from conv_realtime.core.format import Format
+from conv_realtime.core.redaction import PatternError, redactor
+from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk, heap
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import known_formats, usual_paths
@@ -37,6 +42,7 @@ from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.holding import Holder, room
 from conv_realtime.ingest.rows import Identity
+from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
@@ -104,6 +110,7 @@ class Ingest(Upkeep):
             StoreError: the database refuses us. One that is away is waited for later.
         """
         settings = self._given or Settings.load(**self._keywords)
+        sanitizer = _sanitizers(settings)
         async with AsyncExitStack() as stack:
             session = None if self._lent else signed_in(settings)
             store = self._lent or await _own_store(settings, session, stack)
@@ -119,12 +126,14 @@ class Ingest(Upkeep):
                 identity=identity,
                 store=store,
                 sender=Sender(store, settings),
-                shelf=Shelf(known_formats(self._formats)),
+                shelf=Shelf(known_formats(self._formats), sanitizer()),
                 checkpoints=checkpoints,
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
                 holder=stack.enter_context(contextlib.closing(Holder(room()))),
                 sends=asyncio.Semaphore(settings.concurrency),
+                sanitizer=sanitizer,
+                secrets=Secrets(),
             )
             self._tender = Tender(self._desk)
             await self._meet_database()
@@ -167,6 +176,7 @@ class Ingest(Upkeep):
         """Run; return False when another database has to be sent everything."""
         desk, tender = self._opened
         replaced = self._caught_up = False
+        self._clean_as_set()
         try:
             async with Watcher(self._paths) as watcher, tender.running() as tasks:
                 self._waker = waker = Waker(desk, tender, watcher, self._paths)
@@ -200,6 +210,7 @@ class Ingest(Upkeep):
         wanted = [Path(path) for path in paths] if paths else desk.settings.paths
         self._paths = wanted or usual_paths(desk.shelf.formats)
         desk.sender.stubborn = False
+        self._clean_as_set()
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
 
@@ -243,7 +254,7 @@ class Ingest(Upkeep):
         """Return what `/healthz` says of ingest, from memory.
 
         `lag_seconds` is the age of the oldest record that the store has not acknowledged,
-        `queue` how many there are.
+        `queue` how many there are; `redacted` counts the secrets that were replaced, by kind.
         """
         desk, tender = self._opened
         books = desk.shelf.owners()
@@ -255,6 +266,7 @@ class Ingest(Upkeep):
             "lag_seconds": round(tender.behind_seconds, 3),
             "queue": queue,
             "dead_letters": len(desk.checkpoints.letters.open),
+            "redacted": desk.secrets.all,
             "watcher": self._waker.watching if self._waker else "stopped",
             "last_error": desk.checkpoints.fault
             or self._schema_fault
@@ -293,11 +305,17 @@ class Ingest(Upkeep):
         desk.shelf.claims.clear()
         with heap.growing():
             desk.shelf.remember(desk.checkpoints.load())
-            desk.announcer.remember(desk.checkpoints.conversations())
+            desk.announcer.remember(desk.secrets.remembered(desk.checkpoints.conversations()))
         for book in desk.shelf.books.values():
             book.follower = None
         desk.sender.forget_projects()
         self._know_letters()
+
+    def _clean_as_set(self) -> None:
+        """Send everything once more where it was sent under other settings of what must go."""
+        desk, _ = self._opened
+        if desk.checkpoints.clean_as(_cleaning(desk.settings)):
+            self._recall()
 
     def _know_letters(self) -> None:
         """Take over what the state directory says of dead letters, and of what is forgotten."""
@@ -359,6 +377,32 @@ class Ingest(Upkeep):
         if self._desk is None or self._tender is None:
             raise RuntimeError("Ingest is used before it is entered: async with Ingest() as …")
         return self._desk, self._tender
+
+
+def _sanitizers(settings: Settings) -> Callable[[], Sanitizer]:
+    """Return what gives sanitizers by the settings.
+
+    Raises:
+        ConfigError: a pattern cannot be used.
+    """
+    try:
+        found = redactor(settings.redaction, tuple(settings.redaction_patterns))
+    except PatternError as error:
+        raise ConfigError("redaction_patterns", str(error)) from None
+    return partial(
+        Sanitizer,
+        redacting=found is not None,
+        redactor=found,
+        images=settings.images,
+        max_text_bytes=settings.max_text_bytes,
+    )
+
+
+def _cleaning(settings: Settings) -> str:
+    """Return what tells rows that are cleaned by these settings from others."""
+    names = {"redaction", "redaction_patterns", "images", "max_text_bytes"}
+    stated = settings.model_dump(include=names, mode="json")
+    return sha256(orjson.dumps(stated, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 async def _own_store(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,9 +11,9 @@ from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
-from conv_realtime.core.redaction import Found
 from conv_realtime.core.transcript import LogTranscript, Transcript
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.secrets_found import metadata_of
 from conv_realtime.models import (
     Conversation,
     ConversationSummary,
@@ -126,7 +125,7 @@ class Rows(abc.ABC):
             message_count=fold.message_count,
             tool_usage_count=len(fold.tool_ids),
             revision=self._revision(fold) if revision is None else revision,
-            metadata={**fold.metadata, **_redacted(fold.secrets)},
+            metadata={**fold.metadata, **metadata_of(fold.secrets)},
             deleted_at=None,
             project_name=project.name,
         )
@@ -206,7 +205,7 @@ class Rows(abc.ABC):
     def _with_secrets(self, fields: dict[str, Any]) -> Mapping[str, Any]:
         """Return a message's columns, with how many secrets were replaced in them."""
         if found := self.transcript.take_secrets():
-            fields["metadata"] = fields["metadata"] | _redacted(found)
+            fields["metadata"] = fields["metadata"] | metadata_of(found)
         return fields
 
 
@@ -229,12 +228,6 @@ class LogRows(Rows):
         if record is None:
             raise RewrittenError(file.path)
         return record
-
-
-def _redacted(secrets: Collection[Found]) -> dict[str, Any]:
-    """Return what metadata say of secrets that were replaced: how many different ones, by kind."""
-    counts = Counter(secret.kind for secret in secrets)
-    return {"redacted": dict(sorted(counts.items()))} if counts else {}
 
 
 def _last_part(path: str) -> str:

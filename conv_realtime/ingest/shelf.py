@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
@@ -12,6 +12,7 @@ from conv_realtime.core.document import DocumentFormat, Export
 from conv_realtime.core.format import GLANCE_BYTES, HEAD_BYTES, Format, Head, LogFormat, Recognised
 from conv_realtime.core.formats.recognise import recognise
 from conv_realtime.core.ownership import Candidate, choose_owner
+from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.claims import Claims
@@ -68,9 +69,10 @@ class Shelf:
         claims: which document states which conversation.
     """
 
-    def __init__(self, formats: Sequence[Format]) -> None:
+    def __init__(self, formats: Sequence[Format], sanitizer: Sanitizer) -> None:
         self.formats = formats
         self.claims = Claims()
+        self._sanitizer = sanitizer
         self.checkpoints: dict[str, Checkpoint] = {}
         self.books: dict[str, Book] = {}
         self._by_key: dict[ConversationKey, set[str]] = {}
@@ -138,6 +140,11 @@ class Shelf:
         book.form, book.recognised = form, known
         self._by_key.setdefault((known.source, known.session, known.agent), set()).add(book.path)
 
+    def _clean(self, known: Recognised) -> Recognised:
+        """Return what is kept of a file: the ids as they stand in its rows."""
+        id, agent = self._sanitizer.id, known.agent
+        return replace(known, session=id(known.session), agent=agent and id(agent))
+
     def recognise(self, path: str, *, resting: bool) -> Book:
         """Read what a file is from its first bytes, once it can be told.
 
@@ -152,7 +159,7 @@ class Shelf:
                 book.looked_at = file.stat()
                 found = self._tell(file, resting=resting)
             if isinstance(found, tuple):
-                self._file(book, *found)
+                self._file(book, found[0], self._clean(found[1]))
             else:
                 book.recognised = found
         return book

@@ -154,7 +154,8 @@ class Tender:
     def _tell(self, path: str, change: str) -> None:
         stat = disk.stat(path)
         size = stat.size if stat else 0
-        self._desk.announcer.file_changed(path, change if stat else "deleted", size)
+        shown = self._desk.sanitizer().name(path)
+        self._desk.announcer.file_changed(shown, change if stat else "deleted", size)
 
     def _rest_later(self, book: Book) -> None:
         if book.rest is not None:

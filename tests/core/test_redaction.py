@@ -10,11 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conv_realtime.core.redaction import default, redactor
+from conv_realtime.core.redaction import PatternError, Redactor, redactor, replacing
 from conv_realtime.core.redaction.kinds import DEFAULT
 from conv_realtime.core.redaction.linear import Choice
 from conv_realtime.core.sanitize import Sanitizer
 from tests.planted import planted
+
+
+def _known() -> Redactor:
+    found = redactor()
+    assert found is not None
+    return found
+
 
 _AROUND = [
     "{}", 'key="{}"', "a {} b", "export X={}\n", "first\\n{}", "({})", "x\n{}\ny", "`{}`, and",
@@ -27,10 +34,10 @@ def test_a_secret_of_every_kind_is_replaced_wherever_it_stands(around: str) -> N
     """By the name of its kind; what stands around it stays, and nothing is left to be found."""
     seen = set()
     for secret in planted(seed=7):
-        clean, found = default().redact(around.format(secret.text))
+        clean, found = _known().redact(around.format(secret.text))
         assert clean == around.format(secret.redacted)
         assert {one.kind for one in found} == {secret.kind}
-        assert default().redact(clean) == (clean, [])
+        assert _known().redact(clean) == (clean, [])
         seen.add(secret.kind)
     assert seen == {kind.name for kind in DEFAULT}
 
@@ -42,7 +49,7 @@ def test_many_secrets_in_one_text_all_go(seed: int, before: str, behind: str) ->
     chance = random.Random(seed)
     secrets = chance.sample(list(planted(seed)), 4)
     text = " ".join((before, *(secret.text for secret in secrets), behind))
-    clean, _ = default().redact(text)
+    clean, _ = _known().redact(text)
     for secret in secrets:
         assert all(piece not in clean for piece in secret.secrets)
 
@@ -73,7 +80,7 @@ def test_many_secrets_in_one_text_all_go(seed: int, before: str, behind: str) ->
 )
 def test_plain_text_stays_as_it_is(text: str) -> None:
     """Words, identifiers, placeholders and code that only look like it."""
-    assert default().redact(text) == (text, [])
+    assert _known().redact(text) == (text, [])
 
 
 def test_what_is_looked_for_first_is_in_every_secret() -> None:
@@ -87,7 +94,7 @@ def test_what_is_looked_for_first_is_in_every_secret() -> None:
 def test_equal_secrets_are_known_again_without_being_kept() -> None:
     """By a hash of this process, which tells nothing to anybody else."""
     one, other = ("gh" + "p_" + letters * 9 for letters in ("a1B2", "c3D4"))
-    _, found = default().redact(f"{one} {one} {other}")
+    _, found = _known().redact(f"{one} {one} {other}")
     assert found[0] == found[1] != found[2]
     assert one not in repr(found)
 
@@ -135,7 +142,91 @@ def _timed(work: Callable[[], object]) -> float:
 
 def test_a_text_of_nothing_but_secrets_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above some number of them the rest goes as a whole, which leaves nothing of any."""
-    monkeypatch.setattr(redactor, "_MOST", 1_000)
-    clean, found = default().redact(("gh" + "p_" + "a1B2" * 9 + " ") * 1_500)
+    monkeypatch.setattr(replacing, "_MOST", 1_000)
+    clean, found = _known().redact(("gh" + "p_" + "a1B2" * 9 + " ") * 1_500)
     assert "a1B2" not in clean and len(found) == 1_001
     assert clean.endswith("[redacted:the rest, too much in it]")
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("password=hunter2!", "password=[redacted:secret]"),
+        ('"api_key": "abcd1234efgh"', '"api_key": "[redacted:secret]"'),
+        ('db_password = "correcthorse"', 'db_password = "[redacted:secret]"'),
+        ('{\\"password\\": \\"hunter22\\"}', '{\\"password\\": \\"[redacted:secret]\\"}'),
+        ("client-secret: a1b2c3d4", "client-secret: [redacted:secret]"),
+        ("curl -u admin:s3cret https://x", "curl -u admin:[redacted:curl-password] https://x"),
+        ("it is kE9dX2mQ7vB4nZ8pL1wR5tY3 now", "it is [redacted:random] now"),
+    ],
+)
+def test_strict_takes_what_is_named_like_a_secret_or_drawn_by_lot(text: str, clean: str) -> None:
+    """Which are left alone unless that is asked for: some are none."""
+    strict = redactor("strict")
+    assert strict is not None and strict.redact(text)[0] == clean
+    assert strict.redact(clean) == (clean, [])
+    assert _known().redact(text) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token = settings.token, const apiKey = process.env.API_KEY_1",
+        'token: str = "", password: string, max_tokens: 4096, "input_tokens": 12345',
+        "secret: ${{ secrets.GITHUB_TOKEN1 }} password = input(pw1) pwd=$PWD1",
+        'password = "your-password-1", token="<TOKEN>", api_key: "xxxxxxxx1"',
+        "toolu_01AbCdEfGhIjKlMnOpQr9StU req_011CPQaBcDeFgHiJkLmNoPqR",
+        "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567 5e551011-0000-4000-8000-00000000000a",
+        "sha512-kE9dX2mQ7vB4nZ8pL1wR5tY3kE9dX2mQ7vB4nZ8pL1wR5tY3== getElementsByClassName2",
+    ],
+)
+def test_strict_leaves_code_and_names_alone(text: str) -> None:
+    """Variables, types, placeholders, ids and digests."""
+    strict = redactor("strict")
+    assert strict is not None and strict.redact(text) == (text, [])
+
+
+def test_strict_finds_what_the_default_does() -> None:
+    """And says the same of it."""
+    strict = redactor("strict")
+    assert strict is not None
+    for secret in planted(seed=9):
+        clean, found = strict.redact(secret.text)
+        assert all(piece not in clean for piece in secret.secrets), secret.kind
+        assert secret.kind in {one.kind for one in found}
+
+
+def test_ones_own_patterns_are_replaced_however_short() -> None:
+    """All of a match, or its groups without a name; also with every other kind off."""
+    own = redactor("off", (r"\bEve\b", r"badge (\d{4})", r"(?P<team>blue|red)-team-(\w+)"))
+    assert own is not None and own.suspects("Eve")
+    clean, found = own.redact("Eve has badge 1234 of the red-team-x9, Evelyn has none")
+    assert clean == (
+        "[redacted:custom] has badge [redacted:custom] of the red-team-[redacted:custom],"
+        " Evelyn has none"
+    )
+    assert len(found) == 3
+    assert redactor("off") is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("hunter2(", "pattern 2: missing )"),
+        (r"(hunter2)\1", "pattern 2: invalid escape sequence"),
+        ("(?=hunter2)", "pattern 2: invalid perl operator"),
+        ("(hunter2)?", "pattern 2: matches nothing at all"),
+        ("hunter2{1001}", "pattern 2: invalid repetition size"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_told_without_saying_it(pattern: str, why: str) -> None:
+    """It may be the secret itself; what would need more than linear time is no pattern of RE2."""
+    with pytest.raises(PatternError) as caught:
+        redactor("default", ("fine", pattern))
+    assert str(caught.value) == why and "hunter2" not in str(caught.value)
+
+
+def test_a_pattern_that_stalls_others_is_as_fast_as_any() -> None:
+    """Nested repetitions take an exponential time elsewhere."""
+    own = redactor("off", ("(a+)+b",))
+    assert own is not None and not own.suspects("a" * 1_000_000)

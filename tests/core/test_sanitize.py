@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.core.sanitize import MAX_DEPTH, MAX_NAME, Sanitizer
@@ -18,6 +18,7 @@ _json = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first search builds an automaton
 @given(_json)
 def test_every_value_can_be_sent(value: Any) -> None:
     """Whatever a transcript holds, the result is strict JSON in UTF-8 without NUL."""
@@ -27,6 +28,7 @@ def test_every_value_can_be_sent(value: Any) -> None:
     assert "\\u0000" not in text.replace("\\\\", "")
 
 
+@settings(deadline=None)
 @given(_json)
 def test_cleaning_twice_is_cleaning_once(value: Any) -> None:
     """A value that was cleaned is left as it is, so re-sending changes no row."""
@@ -96,6 +98,7 @@ def test_what_was_found_is_told_once() -> None:
     assert not clean.note(["nothing in it"]) and not clean.take_found()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(), max_size=3000), st.integers(100, 2000))
 def test_a_long_text_is_cut_with_a_word(text: str, limit: int) -> None:
     """It fits in bytes, says how much there was, and is not cut again."""

@@ -97,7 +97,7 @@ class CodexTranscript(LogTranscript):
     def __init__(self, path: PurePath, sanitizer: Sanitizer) -> None:
         super().__init__(sanitizer)
         self._name = FileName(path)
-        self.agent = self.id(self._name.rollout) if self._name.rollout else None
+        self.agent = self._name.rollout
         self._lineage = Lineage()
         self._tokens = TokenCounter()
         self._has_meta = False

@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 _PLACEHOLDERS = "$*{<[%"
 _SHORTEST = 12
+_LONGEST = 128  # longer ones are signatures, images, archives
+
+_NO_VALUES = frozenset(
+    {
+        "password", "passwd", "secret", "string", "number", "boolean", "undefined", "optional",
+        "required", "function", "changeme", "change-me", "example", "default", "redacted",
+        "hidden", "placeholder", "authorization", "credentials", "bearer",
+    }
+)  # fmt: skip
+_MADE_UP = re.compile(r"(?i)your|example|xxxx|\*\*\*|\.\.\.|dummy|placeholder|test[-_]|develop")
+_CODE = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+")  # process.env.NAME
+
+# What assistants and tools call their own things.
+_IDS = re.compile(
+    r"(?:.*[_-])?"
+    r"(?:toolu|msg|req|call|chatcmpl|resp|rs|fc|file|srvtoolu|cse|session|thread|run|asst)[_-]"
+    r"|sha(?:1|256|384|512)-"
+    r"|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-"
+)
 
 
 def no_digit_or_letter(groups: list[str]) -> bool:
@@ -26,6 +48,42 @@ def password(groups: list[str]) -> bool:
     """Whether what stands in a URL is a placeholder, or the user's name once more."""
     user, found = groups
     return user == found or found[0] in _PLACEHOLDERS or (found.isupper() and found.isalpha())
+
+
+def quoted(groups: list[str]) -> bool:
+    """Whether a value in quotes is none: a placeholder, a type, the name of a variable."""
+    value = groups[-1]
+    if value[0] in _PLACEHOLDERS or value.lower() in _NO_VALUES or _MADE_UP.search(value):
+        return True
+    return value.isupper() and not _is_mixed(value)
+
+
+def assigned(groups: list[str]) -> bool:
+    """Whether a value without quotes is none: all of that, and code."""
+    value = groups[-1]
+    return quoted(groups) or not _is_mixed(value) or bool(_CODE.fullmatch(value))
+
+
+def not_random(groups: list[str]) -> bool:
+    """Whether a long word was hardly drawn by lot.
+
+    In one that was, capitals, small letters and digits take turns all the time; in what people
+    and programs name, they do so at the beginnings of words. Digests are of one case.
+    """
+    value = groups[-1]
+    if _IDS.match(value) or len(value) > _LONGEST:
+        return True
+    piece = max(re.split(r"[/_+-]", value), key=len)
+    if len(piece) < _SHORTEST or sum(c.isdigit() for c in piece) < 2:
+        return True
+    if not (any(map(str.isupper, piece)) and any(map(str.islower, piece))):
+        return True
+    turns = sum(_case(a) != _case(b) for a, b in pairwise(piece))
+    return turns < 0.42 * (len(piece) - 1)
+
+
+def _case(letter: str) -> int:
+    return 0 if letter.isdigit() else 1 if letter.isupper() else 2
 
 
 def _is_mixed(value: str) -> bool:

@@ -21,8 +21,12 @@ _HEX = "[0-9a-f]"
 # The first long repetition of a form: behind it nothing is rare any more.
 _LONG = re.compile(r"\{(?:[89]|[1-9][0-9]+)(?:,[0-9]*)?\}")
 
-_BEGINNING = r"(?:^|[^A-Za-z0-9_-]|\\[nrt]|\\u00[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]*m)"
+_ESCAPED = r"\\[nrt]|\\u00[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]*m"
+_BEGINNING = f"(?:^|[^A-Za-z0-9]|{_ESCAPED})"
 """A token begins where a word does ("task-force" holds no key), or behind what was escaped."""
+
+_APART = f"(?:^|[^A-Za-z0-9_-]|{_ESCAPED})"
+"""One that begins like a part of names does so where nothing is joined to it ("cache-key-1")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,15 @@ class Kind:
     doubtful: Callable[[list[str]], bool] | None = None
 
 
-def _token(name: str, *forms: str, doubtful: Callable[[list[str]], bool] | None = None) -> Kind:
+def _token(
+    name: str,
+    *forms: str,
+    doubtful: Callable[[list[str]], bool] | None = None,
+    before: str = _BEGINNING,
+) -> Kind:
     """Return a kind that is known by its own beginning."""
     anchor = "|".join(map(_shortened, forms))
-    return Kind(name, f"{_BEGINNING}(?:{anchor})", f"{_BEGINNING}({'|'.join(forms)})", doubtful)
+    return Kind(name, f"{before}(?:{anchor})", f"{before}({'|'.join(forms)})", doubtful)
 
 
 def _named(
@@ -84,7 +93,9 @@ _ASSISTANTS = (
     _token("replicate-token", "r8_[A-Za-z0-9]{37,}"),
     _token("hugging-face-token", "(?:hf|api_org)_[A-Za-z0-9]{30,}"),
     _token("cerebras-key", "csk-[a-z0-9]{40,}"),
-    _token("fireworks-key", "fw_[A-Za-z0-9]{22,}", doubtful=doubt.no_digit_or_letter),
+    _token(
+        "fireworks-key", "fw_[A-Za-z0-9]{22,}", doubtful=doubt.no_digit_or_letter, before=_APART
+    ),
     _token("together-key", f"tgp_v1_{_WORD}{{40,}}"),
     _token("nvidia-key", f"nvapi-{_WORD}{{60,}}"),
     _token("pinecone-key", "pcsk_[A-Za-z0-9]{4,8}_[A-Za-z0-9]{60,}"),
@@ -107,8 +118,10 @@ _CODE = (
     _token("npm-token", "npm_[A-Za-z0-9]{36,}"),
     _token("pypi-token", f"pypi-AgE{_WORD}{{50,}}"),
     _token("rubygems-key", f"rubygems_{_HEX}{{48}}"),
-    _token("crates-io-token", "cio[A-Za-z0-9]{32}\\b", doubtful=doubt.no_digit_or_letter),
-    _token("nuget-key", "oy2[a-z0-9]{43}\\b"),
+    _token(
+        "crates-io-token", "cio[A-Za-z0-9]{32}\\b", doubtful=doubt.no_digit_or_letter, before=_APART
+    ),
+    _token("nuget-key", "oy2[a-z0-9]{43}\\b", before=_APART),
     _token("clojars-token", "CLOJARS_[a-z0-9]{60}"),
     _token("docker-token", f"dckr_(?:pat|oat)_{_WORD}{{20,}}"),
     _token("jfrog-key", "AKCp[A-Za-z0-9]{60,}"),
@@ -165,10 +178,11 @@ _CLOUDS = (
     _token("render-key", "rnd_[A-Za-z0-9]{28,}"),
     _named("terraform-token", r"\.atlasv1\.", "[A-Za-z0-9_=-]{60,}"),
     _token("vault-token", f"hv[sbr]\\.{_WORD}{{24,}}"),
-    _token("pulumi-token", f"pul-{_HEX}{{40}}"),
+    _token("pulumi-token", f"pul-{_HEX}{{40}}", before=_APART),
     _token(
         "doppler-token",
         r"dp\.(?:pt|st|sa|ct|scim|audit)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,}",
+        before=_APART,
     ),
     _token("tailscale-key", "tskey-[a-z]{2,10}-[A-Za-z0-9]{8,}-[A-Za-z0-9]{20,}"),
 )
@@ -179,13 +193,13 @@ _DATA = (
     _token("planetscale-token", "pscale_(?:pw|tkn|oauth)_[A-Za-z0-9_.-]{32,}"),
     _token("neon-key", "napi_[a-z0-9]{40,}"),
     _token("databricks-token", f"dapi{_HEX}{{32}}(?:-[0-9])?"),
-    _token("airtable-token", rf"pat[A-Za-z0-9]{{14}}\.{_HEX}{{64}}"),
-    _token("notion-token", "ntn_[A-Za-z0-9]{40,}", "secret_[A-Za-z0-9]{43}\\b"),
+    _token("airtable-token", rf"pat[A-Za-z0-9]{{14}}\.{_HEX}{{64}}", before=_APART),
+    _token("notion-token", "ntn_[A-Za-z0-9]{40,}", "secret_[A-Za-z0-9]{43}\\b", before=_APART),
     _token("grafana-token", f"glsa_[A-Za-z0-9]{{32}}_{_HEX}{{8}}", "glc_eyJ[A-Za-z0-9+/=]{40,}"),
     _token("new-relic-key", "NRAK-[A-Z0-9]{27}"),
     _token("posthog-key", f"ph[xs]_{_WORD}{{40,}}"),
     _token("contentful-token", f"CFPAT-{_WORD}{{40,}}"),
-    _token("dropbox-token", rf"sl\.(?:[a-z]\.)?{_WORD}{{60,}}"),
+    _token("dropbox-token", rf"sl\.(?:[a-z]\.)?{_WORD}{{60,}}", before=_APART),
 )
 
 _MONEY_AND_MAIL = (
@@ -195,11 +209,11 @@ _MONEY_AND_MAIL = (
     _token("shopify-token", "shp(?:at|ca|pa|ss|tka|ua)_[0-9a-fA-F]{32}"),
     _token("braintree-token", rf"access_token\$production\$[0-9a-z]{{16}}\${_HEX}{{32}}"),
     _token("plaid-token", "access-(?:sandbox|development|production)-[0-9a-f-]{36}"),
-    _token("sendgrid-key", rf"SG\.{_WORD}{{16,}}\.{_WORD}{{32,}}"),
-    _token("mailgun-key", f"key-{_HEX}{{32}}\\b"),
+    _token("sendgrid-key", rf"SG\.{_WORD}{{16,}}\.{_WORD}{{32,}}", before=_APART),
+    _token("mailgun-key", f"key-{_HEX}{{32}}\\b", before=_APART),
     _token("brevo-key", f"x(?:keysib|smtpsib)-{_HEX}{{64}}-[A-Za-z0-9]{{16}}"),
-    _token("resend-key", "re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}"),
-    _token("twilio-key", f"SK{_HEX}{{32}}\\b"),
+    _token("resend-key", "re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}", before=_APART),
+    _token("twilio-key", f"SK{_HEX}{{32}}\\b", before=_APART),
 )
 
 _TALK = (

@@ -18,7 +18,7 @@ from conv_realtime.errors import ConfigError
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-VERSION = 5
+VERSION = 6
 FILE_NAME = "checkpoints.sqlite3"
 _TABLES = {
     "checkpoints": """
@@ -30,6 +30,7 @@ _TABLES = {
         messages integer not null, conversations integer not null,
         source text, session text, agent text, named integer,
         primary key (destination, path)""",
+    "cleaning": "destination text primary key, how text not null",
     "conversations": """
         destination text not null, id text not null, path blob not null, row text not null,
         primary key (destination, id)""",
@@ -64,7 +65,8 @@ drop table dead_letters;
 # One of version 3 does not say what a file is: each is read once more to tell. One of version 4 had
 # no documents.
 _FROM_3 = "".join(f"alter table checkpoints add column {column};" for column in _KNOWN)
-_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3, 4: ""}
+# One of version 5 does not say how rows were cleaned: all are sent once more.
+_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3, 4: "", 5: ""}
 
 
 class StateFile:

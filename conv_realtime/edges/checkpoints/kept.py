@@ -158,6 +158,27 @@ class Checkpoints:
         self._opened.write(work)
         return written > 0
 
+    def clean_as(self, how: str) -> bool:
+        """Note how rows are cleaned before they are sent; return whether that was another way.
+
+        Then nothing counts as sent any more: what was sent before may say too much.
+        """
+        where = (self._destination,)
+        known = self._db.execute("select how from cleaning where destination = ?", where).fetchone()
+        if known == (how,):
+            return False
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "update checkpoints set position = 0, crc = 0, size = null, device = null,"
+                " inode = null, mtime_ns = null where destination = ?",
+                where,
+            )
+            db.execute("update documents set unsent = 1 where destination = ?", where)
+            db.execute("insert or replace into cleaning values (?,?)", (*where, how))
+
+        return self._opened.write(work)
+
     def forget(self, path: str) -> None:
         """Drop the checkpoint of a file that another one took over from."""
         key = (self._destination, os.fsencode(path))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,19 +14,26 @@ from conv_realtime.edges.checkpoints.file import FILE_NAME, VERSION
 from conv_realtime.edges.checkpoints.letters import DISCARDED, read_letters
 from conv_realtime.models import StoredFault
 
+_REDACTED = """
+select kind.key, sum(kind.value)
+from (select max(row) as row from conversations group by id),
+    json_each(row, '$.metadata.redacted') kind
+group by kind.key order by kind.key"""
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What all destinations of a state directory come to.
 
     `files` are those that were sent, `waiting` those of them that changed since, `forgotten`
-    the conversations that were erased for good.
+    the conversations that were erased for good, `redacted` the secrets that were replaced, by kind.
     """
 
     files: int = 0
     waiting: int = 0
     forgotten: int = 0
     dead_letters: Sequence[StoredFault] = ()
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
 
 def survey(state_dir: Path) -> Survey:
@@ -49,6 +56,7 @@ def _read(db: sqlite3.Connection) -> Survey:
         waiting=len({path for path, *known in files if _changed(path, *known)}),
         forgotten=forgotten,
         dead_letters=read_letters(db, "where code <> ?", [DISCARDED]),
+        redacted=dict(db.execute(_REDACTED).fetchall()),
     )
 
 

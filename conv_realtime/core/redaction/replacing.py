@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from conv_realtime.core.redaction.kinds import DEFAULT, Kind
-from conv_realtime.core.redaction.linear import Choice, Pattern
+from conv_realtime.core.redaction.linear import Choice, Pattern, PatternError
+from conv_realtime.core.redaction.strict import STRICT
 
 SHORTEST = 10
 """Characters below which nothing is a secret of a known form."""
+
+OWN = "custom"
+"""The kind of what a user's own patterns find."""
 
 _MOST = 100_000
 _TOO_MANY = "the rest, too much in it"
@@ -38,18 +42,23 @@ class _Secret(NamedTuple):
 
 
 class Redactor:
-    """Replaces secrets of `kinds`, named by the first that fits where several do."""
+    """Replaces secrets of `kinds`, named by the first that fits where several do.
 
-    __slots__ = ("_anchors", "_kinds", "_patterns")
+    Attributes:
+        shortest: characters below which nothing is a secret.
+    """
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
+    __slots__ = ("_anchors", "_kinds", "_patterns", "shortest")
+
+    def __init__(self, kinds: Sequence[Kind], *, shortest: int = SHORTEST) -> None:
+        self.shortest = shortest
         self._kinds = kinds
         self._anchors = Choice([kind.anchor for kind in kinds])
         self._patterns: dict[int, Pattern] = {}
 
     def suspects(self, text: str) -> bool:
         """Return whether `text`, which can be encoded as UTF-8, may hold a secret."""
-        return len(text) >= SHORTEST and bool(self._anchors.among(text.encode()))
+        return len(text) >= self.shortest and bool(self._anchors.among(text.encode()))
 
     def redact(self, text: str) -> tuple[str, list[Found]]:
         """Return `text` with each secret replaced by `[redacted:kind]`, and the secrets.
@@ -73,10 +82,11 @@ class Redactor:
         secrets = sorted(secret for rank in ranks for secret in self._of_kind(rank, data))
         at = 0
         while at < len(secrets):
-            start, _, end, kind = secrets[at]
+            start, rank, end, kind = secrets[at]
             at += 1
             while at < len(secrets) and secrets[at].start < end:
                 end = max(end, secrets[at].end)
+                rank, kind = min((rank, kind), (secrets[at].rank, secrets[at].kind))
                 at += 1
             yield kind, start, end
 
@@ -91,7 +101,7 @@ class Redactor:
                 continue
             for group in pattern.replaced:
                 start, end = spans[group]
-                if start >= 0:
+                if start < end:
                     yield _Secret(start, rank, end, kind.name)
 
     def _pattern(self, rank: int) -> Pattern:
@@ -101,7 +111,31 @@ class Redactor:
         return self._patterns[rank]
 
 
-@lru_cache(maxsize=1)
-def default() -> Redactor:
-    """Return the redactor of the forms that nothing else has."""
-    return Redactor(DEFAULT)
+Level = Literal["off", "default", "strict"]
+
+
+@lru_cache(maxsize=8)
+def redactor(level: Level = "default", patterns: tuple[str, ...] = ()) -> Redactor | None:
+    """Return what replaces secrets of a level and of a user's own patterns; None for nothing.
+
+    Raises:
+        PatternError: one of the patterns cannot be used; it says which, and not how it reads.
+    """
+    own = [own_kind(pattern, number) for number, pattern in enumerate(patterns, 1)]
+    known = {"off": (), "default": DEFAULT, "strict": (*DEFAULT, *STRICT)}[level]
+    return Redactor((*own, *known), shortest=1 if own else SHORTEST) if own or known else None
+
+
+def own_kind(pattern: str, number: int = 1) -> Kind:
+    """Return the kind that a user's pattern is.
+
+    Raises:
+        PatternError: it cannot be used.
+    """
+    try:
+        compiled = Pattern(pattern)
+    except PatternError as error:
+        raise PatternError(f"pattern {number}: {error}") from None
+    if any(compiled.matches(b"")):
+        raise PatternError(f"pattern {number}: matches nothing at all")
+    return Kind(OWN, pattern, pattern)
