@@ -16,3 +16,10 @@ def growth_snapshots() -> list[list[Path]]:
 def claude_transcripts() -> list[Path]:
     """Return every Claude Code transcript among the samples."""
     return sorted(path for top in SAMPLES.glob("claude-v*") for path in top.rglob("*.jsonl"))
+
+
+def gemini_states() -> list[tuple[Path, Path]]:
+    """Return two states of one real session of Gemini CLI, the older one first."""
+    folder = SAMPLES / "gemini-json"
+    states = (folder / "9c-53780d06b7-0.json", folder / "ab-2b9748b105-0.json")
+    return [states] if folder.exists() else []

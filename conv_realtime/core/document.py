@@ -18,6 +18,11 @@ from typing import Any, NamedTuple
 from conv_realtime.core.format import Claim, Format, Head, Recognised
 from conv_realtime.core.said import Noted, Said
 
+_OTHERS = (
+    ".meta.json", "sessions-index.json", "package.json", "package-lock.json", "tsconfig.json",
+    "settings.json", "logs.json",
+)  # fmt: skip
+
 
 class Part(NamedTuple):
     """Bytes `start` to `end` of a file, one JSON value that states whole conversations."""
@@ -32,6 +37,7 @@ class StatedConversation:
 
     Attributes:
         session: its id; with `agent`, that of the session whose subagent it is.
+        project: the path or name of its project, where that is not the folder it runs in.
         messages: in their order. One that makes no row is None: it keeps its place, so that
             the places of those behind it do not change when it becomes one.
         noted: what is said of it; `at` is when it began.
@@ -43,6 +49,7 @@ class StatedConversation:
     session: str
     messages: Sequence[Said | None]
     agent: str | None = None
+    project: str | None = None
     noted: Noted = field(default_factory=Noted)
     stated_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -54,8 +61,8 @@ class DocumentFormat(Format):
     suffix = ".json"
 
     def is_named(self, path: str) -> bool:
-        """Return whether the file has the format's suffix."""
-        return path.endswith(self.suffix)
+        """Return whether the file has the format's suffix, and is not known as something else."""
+        return path.endswith(self.suffix) and not path.endswith(_OTHERS)
 
     def parts(self, data: bytes) -> Iterator[Part]:
         """Yield where the values lie that `conversations` is called with: the file is one.

@@ -117,7 +117,7 @@ class DocumentTranscript(Transcript):
         session, agent = self.id(stated.session), stated.agent and self.id(stated.agent)
         fold = ConversationFold(thread_of(session, agent), agent, session)
         note_conversation(self, fold, stated.noted)
-        fold.project_path = fold.cwd or ""
+        fold.project_path = fold.cwd or (self.name(stated.project) if stated.project else "")
         if stated.noted.at is not None:
             fold.first_time = stated.noted.at
         weight = (span[1] - span[0]) // max(1, len(stated.messages))

@@ -104,13 +104,20 @@ def message_fields(transcript: Transcript, entry: Entry, said: Sequence[Said]) -
     model = next((one.model for one in said if one.model), entry.model)
     return {
         "role": entry.role,
-        "text": blocks.text_of(clean) if entry.role != "other" else "",
+        "text": blocks.text_of(_spoken(entry.role, clean)) if entry.role != "other" else "",
         "content": clean,
         "model": transcript.name(model) if model else None,
         "created_at": next((one.created_at for one in said if one.created_at), None),
         "usage": dict(entry.usage) or None,
         "metadata": transcript.clean(metadata),
     }
+
+
+def _spoken(role: Role, found: list[blocks.Block]) -> list[blocks.Block]:
+    """Return what is said in a message: in a response not what its tools gave back."""
+    if role != "assistant":
+        return found
+    return [one for one in found if not str(one.get("type")).endswith("tool_result")]
 
 
 def blocks_of(said: Said) -> list[blocks.Block]:

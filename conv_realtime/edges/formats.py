@@ -22,12 +22,13 @@ def known_formats(own: Sequence[Format] = ()) -> tuple[Format, ...]:
     Raises:
         ConfigError: an installed one cannot be loaded, or two have the same name.
     """
-    formats = (*own, *_installed(), *BUILT_IN)
-    names = [form.source for form in formats]
+    more = (*own, *_installed())
+    # One of ours may have two, for an assistant whose files became others.
+    names = [form.source for form in more] + list({form.source for form in BUILT_IN})
     for name in names:
         if names.count(name) > 1:
             raise ConfigError("formats", f"more than one is named {name!r}")
-    return formats
+    return (*more, *BUILT_IN)
 
 
 def _installed() -> list[Format]:
@@ -54,5 +55,5 @@ def usual_paths(formats: Sequence[Format]) -> list[Path]:
     Where none does, all of them: an assistant makes its folder when it is first used.
     """
     machine = this_machine()
-    places = [Path(place) for form in formats for place in form.places(machine)]
+    places = list(dict.fromkeys(Path(at) for form in formats for at in form.places(machine)))
     return [place for place in places if os.path.exists(place)] or places

@@ -22,6 +22,7 @@ import websockets
 from conv_realtime.cli.instance import running
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, claude_line
+from conv_realtime.testing.formats.examples import built_in
 from tests.cli.conftest import Command, Runner, eventually
 from tests.relay.proxy import Proxy
 
@@ -95,6 +96,77 @@ async def test_a_line_is_on_ws_and_in_postgres(up: Up) -> None:
     )
     assert rows[0]["text"] == "hello"
     assert rows[0]["owner_id"] == up.ready["owner_id"]
+
+
+async def test_a_file_that_is_rewritten_is_on_ws_and_in_postgres(up: Up) -> None:
+    """Each state of a Gemini CLI session: what is new, what changed, and what it took back."""
+    (example,) = [one for one in built_in("gemini_cli") if one.name.endswith(".json")]
+    path = up.transcripts / example.name
+    path.parent.mkdir(parents=True)
+    got: list[tuple[str, int, str]] = []
+    async with asyncio.timeout(2 * WITHIN), websockets.connect(up.ready["ws"]) as client:
+        assert json.loads(await client.recv())["type"] == "connection_established"
+        # Each state is waited for in the database: what never got there is not taken back there.
+        for state, events, spoken in zip(example.states, (2, 3, 2, 2), (2, 3, 5, 3), strict=True):
+            path.write_bytes(state)
+            seen = 0
+            while seen < events:
+                event = json.loads(await client.recv())
+                if event["type"] in ("new_message", "message_update", "message_deleted"):
+                    data = event["data"]
+                    got.append((event["type"], data["revision"], data.get("text", "")))
+                    seen += 1
+            stored = await asyncio.to_thread(_gemini_rows, up, spoken)
+    assert sorted(got[2:5]) == [
+        ("message_update", 2, ""),
+        ("new_message", 1, "Carrots and peas are sown."),
+        ("new_message", 1, "Gemini CLI update available."),
+    ]
+    assert got[7:] == [("message_deleted", 3, "")] * 2
+    assert [(row["seq"], row["revision"], row["deleted_at"] is None) for row in stored] == [
+        (0, 1, True), (1, 2, True), (2, 1, True), (3, 1, True), (4, 3, False), (5, 3, False),
+    ]  # fmt: skip
+    again = up.start(
+        *("backfill", path, "--json"),
+        CONV_REALTIME_STATE_DIR=str(up.home / "other"),
+        SUPABASE_URL=up.ready["supabase_url"],
+        SUPABASE_SECRET_KEY=up.ready["secret_key"],
+        CONV_REALTIME_OWNER_ID=up.ready["owner_id"],
+        CONV_REALTIME_MACHINE=_machine(up),
+    )
+    summary = again.json()
+    assert (summary["messages"], summary["changed"], summary["skipped"]) == (4, 0, 0)
+
+
+def _gemini_rows(up: Up, spoken: int) -> list[dict[str, Any]]:
+    """Return all messages of Gemini CLI once its conversation counts so many."""
+    key = up.ready["secret_key"]
+
+    def look() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = httpx.get(
+            f"{up.ready['supabase_url']}/rest/v1/messages",
+            params={
+                "select": "seq,revision,deleted_at,conversations!inner(source,message_count)",
+                "conversations.source": "eq.gemini_cli",
+                "order": "seq",
+            },
+            headers={"apikey": key, "Authorization": f"Bearer {key}"},
+        ).json()
+        counts = {row["conversations"]["message_count"] for row in found}
+        return found if counts == {spoken} else None
+
+    return eventually(look)
+
+
+def _machine(up: Up) -> str:
+    """Return the name of the machine that the rows of `up` have."""
+    key = up.ready["secret_key"]
+    (row,) = httpx.get(
+        f"{up.ready['supabase_url']}/rest/v1/projects",
+        params={"select": "machine", "limit": "1"},
+        headers={"apikey": key, "Authorization": f"Bearer {key}"},
+    ).json()
+    return str(row["machine"])
 
 
 def test_the_viewer_is_served_with_a_strict_policy(up: Up) -> None:

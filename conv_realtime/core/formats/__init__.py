@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from conv_realtime.core.format import Format
+from conv_realtime.core.formats.chatgpt import ChatGpt
+from conv_realtime.core.formats.claude_ai import ClaudeAi
 from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.formats.codex import Codex
 from conv_realtime.core.formats.copilot_cli import CopilotCli
 from conv_realtime.core.formats.cursor import Cursor
+from conv_realtime.core.formats.gemini_json import GeminiJson
 from conv_realtime.core.formats.gemini_log import GeminiLog
 from conv_realtime.core.formats.gptme import Gptme
 from conv_realtime.core.formats.pi import Pi
@@ -23,5 +26,8 @@ BUILT_IN: tuple[Format, ...] = (
     ClaudeCode(),
     Codex(),
     GeminiLog(),
+    GeminiJson(),
+    ChatGpt(),
+    ClaudeAi(),
 )
 """The formats that are read without being asked for, in the order in which they claim a file."""

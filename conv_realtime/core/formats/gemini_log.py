@@ -50,9 +50,9 @@ class GeminiLog(LogFormat):
     def claim(self, path: PurePath, head: Head) -> Claim:
         """Return which session the file is of, by its first line."""
         for record in head.records:
-            if not _is_metadata(record.fields):
+            if not is_metadata(record.fields):
                 return None
-            session, agent = _identity(path, record.fields)
+            session, agent = identity(path, record.fields)
             known = session[:8] in path.stem or agent == path.stem
             return Recognised(gemini.SOURCE, session, agent, named=known)
         return "unsure"
@@ -67,16 +67,24 @@ def _homes(machine: Machine) -> Sequence[PurePath]:
     return [(machine.home / home if home else machine.home) / ".gemini"]
 
 
-def _is_metadata(fields: Mapping[str, Any]) -> bool:
+def is_metadata(fields: Mapping[str, Any]) -> bool:
+    """Return whether these are the fields that every session states."""
     return bool(text(fields.get("sessionId"))) and isinstance(fields.get("projectHash"), str)
 
 
-def _identity(path: PurePath, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
+def identity(path: PurePath, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return the session that a file is of, and the subagent of it that it is."""
     own, folder = text(metadata.get("sessionId")) or path.stem, path.parent
     if metadata.get("kind") == "subagent" and folder.parent.name == "chats":
         return folder.name, own
     return own, None
+
+
+def project_of(path: PurePath) -> str:
+    """Return what Gemini calls the project's folder: a name made of it, or a hash."""
+    parts = path.parts
+    place = len(parts) - 1 - parts[::-1].index("chats") if "chats" in parts else 0
+    return parts[place - 1] if place > 0 else ""
 
 
 class GeminiTranscript(LogTranscript):
@@ -93,7 +101,7 @@ class GeminiTranscript(LogTranscript):
         """Take the next line of the file."""
         fields = record.fields
         if self.session is None:
-            session, agent = _identity(self._path, fields)
+            session, agent = identity(self._path, fields)
             self.session, self.agent = self.id(session), agent and self.id(agent)
         fold = self.fold(None, self.agent)
         # In the order in which Gemini asks what a line is.
@@ -105,7 +113,7 @@ class GeminiTranscript(LogTranscript):
             self._take(fold, record, fields, record.start)
         elif isinstance(patch := fields.get("$set"), dict):
             self._patch(fold, record, patch)
-        elif _is_metadata(fields):
+        elif is_metadata(fields):
             self._patch(fold, record, fields)
         else:
             fold.saw_record(record.end, None)
@@ -167,7 +175,7 @@ class GeminiTranscript(LogTranscript):
         if said.native is None:
             return
         if fold.project_path is None:
-            fold.project_path = fold.cwd or self._project()
+            fold.project_path = fold.cwd or self.name(project_of(self._path))
         self._standing[said.native] = hash(repr(message))
         entry = self.put(fold, record, said.native, said.role, replaces=True)
         if entry.seq == record.start:
@@ -186,12 +194,6 @@ class GeminiTranscript(LogTranscript):
         prompt = content.text_of(found) if said.role == "user" else ""
         if prompt.strip() and gemini.is_title(prompt):
             fold.titles.setdefault("prompt", self.shortened(prompt))
-
-    def _project(self) -> str:
-        """Return what Gemini calls the project's folder: a name made of it, or a hash."""
-        parts = self._path.parts
-        place = len(parts) - 1 - parts[::-1].index("chats") if "chats" in parts else 0
-        return self.name(parts[place - 1]) if place > 0 else ""
 
     def _rewind(self, fold: ConversationFold, record: Record, id: str) -> None:
         order = list(self._standing)

@@ -6,6 +6,7 @@ a conversation, whichever file states it, written when something of it changed.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,8 +14,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
-
-import orjson
 
 from conv_realtime.core.document_fold import Memory, Rank, Remembered
 from conv_realtime.edges.checkpoints.file import StateFile
@@ -51,7 +50,7 @@ class Documents:
         )
         for id, path, stated_at, count, named, revision, digest, base, unsent, messages in rows:
             rank = Rank(stated_at, count, bool(named))
-            known = {native: Remembered(*rest) for native, *rest in orjson.loads(messages)}
+            known = {native: Remembered(*rest) for native, *rest in json.loads(messages)}
             yield (
                 UUID(id),
                 Memory(revision, digest, base, known, bool(unsent), os.fsdecode(path), rank),
@@ -67,7 +66,7 @@ class Documents:
             (
                 self._destination, str(id), os.fsencode(memory.path), *memory.rank,
                 memory.revision, memory.digest, memory.base, memory.unsent,
-                orjson.dumps([(native, *rest) for native, rest in memory.messages.items()]),
+                json.dumps([(native, *rest) for native, rest in memory.messages.items()]),
             )
             for id, memory in memories.items()
         ]  # fmt: skip

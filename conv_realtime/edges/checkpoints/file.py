@@ -44,7 +44,7 @@ _TABLES = {
         destination text not null, id text not null, path blob not null,
         stated_at real not null, stated_messages integer not null, named integer not null,
         revision integer not null, digest text not null, base integer not null,
-        unsent integer not null, messages blob not null,
+        unsent integer not null, messages text not null,
         primary key (destination, id)""",
     "forgotten": "destination text not null, id text not null, primary key (destination, id)",
 }

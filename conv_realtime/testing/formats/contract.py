@@ -100,13 +100,11 @@ class FormatContract:
             path = _path(example)
             if not self.format.is_named(str(path)):
                 self._fail(f"{example.name}: is_named says no")
-            first: Recognised | None = None
-            for state in example.states:
-                for end in [*cuts(state, Random(SEED)), len(state)]:
-                    claim = _claim(self.format, path, state[:end])
-                    first = self._judge_claim(example, end, claim, first)
-            if first is None:
+            claimed = [self._claimed(example, path, state) for state in example.states]
+            if any(claim is None for claim in claimed):
                 self._fail(f"{example.name}: claim() does not claim it")
+            if len({(claim.session, claim.agent) for claim in claimed if claim}) > 1:
+                self._fail(f"{example.name}: a later state of it is claimed as another session")
 
     def test_it_claims_no_others(self) -> None:
         """Asked before the others, as one's own is, it leaves each of their examples to them."""
@@ -212,6 +210,14 @@ class FormatContract:
                 found = _difference(once, grown, same=example.appended)
                 if found:
                     self._fail(f"{example.name}, {how}: {found}")
+
+    def _claimed(self, example: Example, path: PurePath, state: bytes) -> Recognised | None:
+        """Return what a state of a file is claimed as, however much of it is there."""
+        first: Recognised | None = None
+        for end in [*cuts(state, Random(SEED)), len(state)]:
+            claim = _claim(self.format, path, state[:end])
+            first = self._judge_claim(example, end, claim, first)
+        return first
 
     def _judge_claim(
         self, example: Example, end: int, claim: Claim, first: Recognised | None
