@@ -127,9 +127,9 @@ GUARDS = (
         f"{_WATCHING}watching_begins_again_when_its_thread_dies",
     ),
     Guard(
-        "relay/level.py",
-        "return wire.write(frames) and wire.waiting_bytes <= BEHIND_BYTES",
-        "return wire.write(frames)",
+        "edges/asgi.py",
+        "if not wire.write(rest) or wire.waiting_bytes > most]",
+        "if not wire.write(rest)]",
         f"{_FANOUT}a_slow_client_gets_resync_and_goes_on",
     ),
     Guard(

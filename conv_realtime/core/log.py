@@ -35,7 +35,7 @@ def weight_of(change: Change) -> int:
 
 
 class Entry:
-    """One event of the log, made and encoded when somebody first wants it.
+    """One event of the log, encoded when somebody first wants it.
 
     Attributes:
         subject: what it is about; None if it is for every client.
@@ -73,11 +73,11 @@ class Entry:
 
     @property
     def event(self) -> Event:
-        """The event, whole."""
-        if self._event is None:
-            assert self._change is not None
-            self._event = event_of(self._change, self.cursor)
-        return self._event
+        """The event, whole; that of a change is made anew, or the log would hold all twice."""
+        if self._event is not None:
+            return self._event
+        assert self._change is not None
+        return event_of(self._change, self.cursor)
 
     def payload(self, stamped: bool) -> bytes:
         """Return the frame's text; `stamped` in the older form with a timestamp."""

@@ -28,7 +28,7 @@ from conv_realtime.ports import Page
 from conv_realtime.relay.client import Client
 from conv_realtime.relay.intake import Intake, now_ms
 from conv_realtime.relay.laggards import CHUNK_BYTES, Laggards
-from conv_realtime.relay.level import BEHIND_BYTES, Level, write
+from conv_realtime.relay.level import BEHIND_BYTES, Level
 from conv_realtime.settings import Settings
 
 ANSWER_BYTES = 256 * 1024
@@ -170,8 +170,9 @@ class Hub:
         if client.id not in self.clients:
             return
         self.flush()
-        if client in self.level:
-            if not write(client, text_frames((payload,))):
+        wire = client.wire
+        if wire is not None and client in self.level:
+            if not wire.write(text_frames((payload,))) or wire.waiting_bytes > BEHIND_BYTES:
                 self._fall_behind(client)
             return
         client.seal(self.log, self.level.position)

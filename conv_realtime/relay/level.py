@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from conv_realtime.core.log import Entry
 from conv_realtime.core.selection import Selection
 from conv_realtime.core.wire import text_frames
+from conv_realtime.edges.asgi import Wire, write_to_all
 from conv_realtime.relay.client import Client
 
 BEHIND_BYTES = 64 * 1024
@@ -24,24 +25,25 @@ class Level:
     def __init__(self) -> None:
         self.position = 0
         self.delivered = 0
-        self._groups: dict[tuple[Selection, bool], dict[Client, None]] = {}
+        self._groups: dict[tuple[Selection, bool], dict[Wire, Client]] = {}
 
     def __contains__(self, client: Client) -> bool:
-        return client in self._groups.get(client.group, ())
+        return client.wire in self._groups.get(client.group, ())
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
     def add(self, client: Client) -> None:
         """Take a client in that has everything up to `position`."""
-        self._groups.setdefault(client.group, {})[client] = None
+        assert client.wire is not None
+        self._groups.setdefault(client.group, {})[client.wire] = client
 
     def discard(self, client: Client) -> bool:
         """Let go of a client; return whether it was here."""
         group = self._groups.get(client.group)
-        if group is None or client not in group:
+        if group is None or client.wire is None or client.wire not in group:
             return False
-        del group[client]
+        del group[client.wire]
         if not group:
             del self._groups[client.group]
         return True
@@ -54,12 +56,5 @@ class Level:
             if payloads:
                 self.delivered += len(payloads) * len(clients)
                 frames = text_frames(payloads)
-                full += [client for client in clients if not write(client, frames)]
+                full += [clients[wire] for wire in write_to_all(clients, frames, BEHIND_BYTES)]
         return full
-
-
-def write(client: Client, frames: bytes) -> bool:
-    """Write to one client; return False if its socket does not take it."""
-    wire = client.wire
-    assert wire is not None
-    return wire.write(frames) and wire.waiting_bytes <= BEHIND_BYTES

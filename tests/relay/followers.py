@@ -186,6 +186,7 @@ class Wire:
     """A transport whose peer reads at once, or not at all while it stalls."""
 
     closing = False
+    descriptor = -1
 
     def __init__(self, line: Line) -> None:
         self._line = line
