@@ -34,8 +34,71 @@ _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
 _LETTERS = "tests/ingest/test_dead_letters.py::test_"
 _WATCHING = "tests/ingest/test_watching.py::test_"
+_CODEX = "tests/ingest/test_codex.py::test_"
+_PACKED = "tests/ingest/test_packed.py::test_"
+_REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
 
 GUARDS = (
+    Guard(
+        "core/formats/codex.py",
+        "        elif self._lineage.is_copy(line):\n",
+        "        elif False:\n",
+        f"{_CODEX}what_was_copied_from_the_parent_is_not_counted_again",
+    ),
+    Guard(
+        "core/formats/codex_lineage.py",
+        "        return line.at - before >= _PAUSE\n",
+        "        return False\n",
+        f"{_CODEX}what_was_copied_from_the_parent_is_not_counted_again",
+    ),
+    Guard(
+        "core/formats/codex_lineage.py",
+        "            return last if continued else total\n",
+        "            return total\n",
+        f"{_CODEX}a_fork_that_copies_nothing_has_all_of_its_lines",
+    ),
+    Guard(
+        "core/formats/codex_lineage.py",
+        "            return last\n        return {",
+        "            return total\n        return {",
+        f"{_CODEX}a_total_that_is_set_anew_takes_nothing_back",
+    ),
+    Guard(
+        "core/formats/codex.py",
+        "        self._open = self._answer = None\n\n\ndef _sum",
+        "\n\ndef _sum",
+        f"{_CODEX}turns_that_are_rolled_back_are_taken_back",
+    ),
+    Guard(
+        "ingest/looking.py",
+        "            await apart(large, file.check)\n",
+        "            pass\n",
+        f"{_PACKED}a_packed_file_that_cannot_be_read_is_skipped_whole",
+    ),
+    Guard(
+        "ingest/shelf.py",
+        "            return None if book.path in self.checkpoints else self._left_behind(key)\n",
+        "            return None\n",
+        f"{_PACKED}a_rollout_that_moved_between_runs_is_not_sent_again",
+    ),
+    Guard(
+        "ingest/shelf.py",
+        "                0 if disk.is_packed(path) else stat.size,\n",
+        "                stat.size,\n",
+        f"{_PACKED}of_both_the_plain_one_is_read",
+    ),
+    Guard(
+        "ingest/looking.py",
+        "        desk.announcer.moved(former, book.path)\n",
+        "",
+        f"{_PACKED}a_rollout_that_moves_while_it_is_watched_stays_one",
+    ),
+    Guard(
+        "ingest/rows.py",
+        "name): entry for name, entry in fold.entries.items()}",
+        "e.native): e for e in fold.standing}",
+        f"{_REWIND}read_from_an_empty_state_directory_changes_no_row",
+    ),
     Guard(
         "edges/feed/wakeups.py",
         '        except Exception:\n            logger.exception("a wake-up failed")',

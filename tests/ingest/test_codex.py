@@ -193,9 +193,10 @@ def test_turns_that_are_rolled_back_are_taken_back(tmp_path: Path) -> None:
         tokens((30, 0, 3), (20, 0, 2)),
         answers("c"),
         event("thread_rolled_back", num_turns=1, at=9.0),
+        tokens((35, 0, 4), (5, 0, 1)),
         says("user", "three", at=10.0),
         says("assistant", "third", at=11.0),
-        tokens((60, 0, 6), (30, 0, 3)),
+        tokens((60, 0, 6), (25, 0, 2)),
     ]
     row, messages = stated(tmp_path, *lines)
     assert [m.text for m in messages] == ["one", "first", "three", "third"]
@@ -271,8 +272,11 @@ def test_a_total_that_is_set_anew_takes_nothing_back(tmp_path: Path) -> None:
         tokens((0, 0, 0), (0, 0, 0)),
         says("assistant", "b"),
         tokens((40, 0, 4), (40, 0, 4)),
+        says("assistant", "c"),
+        tokens((30, 0, 3), (7, 0, 1)),
+        tokens((32, 0, 4), (2, 0, 1)),
     )
-    assert (row.input_tokens, row.output_tokens) == (140, 14)
+    assert (row.input_tokens, row.output_tokens) == (149, 16)
 
 
 # Whose lines they are ------------------------------------------------------------------------
