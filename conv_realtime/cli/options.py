@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from conv_realtime.edges.heap import collect_rarely
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
         0, 130 after SIGINT, `terminated` after SIGTERM: a supervisor's way to end what serves,
         and for what had an end of its own to reach, a failure.
     """
+    collect_rarely()
     received: list[int] = []
 
     async def supervised() -> None:

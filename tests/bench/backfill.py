@@ -33,6 +33,7 @@ from conv_realtime import Ingest, Settings, testing
 from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.edges.heap import collect_rarely
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rows import Identity
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    collect_rarely()  # as the command line does
     found = asyncio.run(measure(options.files, options.messages, options.rounds))
     for name, value in found.items():
         print(f"{name:34}{value:>12}")

@@ -21,6 +21,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from conv_realtime import Ingest, Settings, testing
+from conv_realtime.edges.heap import collect_rarely
 
 OWNER = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 READY_SECONDS = 120.0
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
+    collect_rarely()  # as the command line does
     found = asyncio.run(measure(options.folders, options.files, options.rounds))
     for name, (seconds, walks) in found.items():
         print(f"{name:12}{seconds:>10} s{walks:>8} x the bare walk")
