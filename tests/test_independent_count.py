@@ -15,7 +15,7 @@ from tests.ingest.rollouts import calls as codex_calls
 from tests.ingest.rollouts import says as codex_says
 from tests.samples import SAMPLES
 
-NOT_READ = {"gemini_cli", "iflow"}
+NOT_READ = {"iflow"}
 """Formats with samples of which some files are not read yet."""
 
 

@@ -27,8 +27,8 @@ from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import mapping, text, time
 from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import gemini_records as gemini
-from conv_realtime.core.json_lines import Said
 from conv_realtime.core.records import Record
+from conv_realtime.core.said import Said, blocks_of, message_fields
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
 
@@ -120,19 +120,7 @@ class GeminiTranscript(LogTranscript):
 
     def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a message's last line says, as columns of its row."""
-        said = gemini.said(self._find(entry.native, records[-1]))
-        clean = self.clean(content.as_blocks(list(said.content)), plain=entry.plain)
-        # What tools gave back stands in the response that called them, and nobody said it.
-        shown = [one for one in clean if one.get("type") != "tool_result" or said.role == "tool"]
-        return {
-            "role": entry.role,
-            "text": content.text_of(shown) if entry.role != "other" else "",
-            "content": clean,
-            "model": self.name(said.model) if said.model else None,
-            "created_at": said.created_at,
-            "usage": dict(entry.usage) or None,
-            "metadata": self.clean(dict(said.metadata)),
-        }
+        return message_fields(self, entry, [gemini.said(self._find(entry.native, records[-1]))])
 
     def _find(self, native: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a message within a line that is it or lists it; the last with its id counts."""
@@ -181,7 +169,7 @@ class GeminiTranscript(LogTranscript):
         if entry.seq == record.start:
             entry.seq = seq
         fold.count_tokens(entry, said.usage)
-        found = content.as_blocks(list(said.content))
+        found = blocks_of(said)
         self.note_secrets(entry, found)
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
         if said.model:
