@@ -49,6 +49,14 @@ class Machine:
             return [self._absolute(part) for part in stated if part]
         return [self.home / part for part in usual]
 
+    def app_data(self, name: str) -> list[PurePath]:
+        """Return where desktop applications keep the data of the one called `name`."""
+        if self.platform == "darwin":
+            return [self.home / "Library" / "Application Support" / name]
+        if self.platform == "win32":
+            return [place / name for place in self.folders("APPDATA", "AppData/Roaming")]
+        return [place / name for place in self.folders("XDG_CONFIG_HOME", ".config")]
+
     def _absolute(self, path: str) -> PurePath:
         return self.home / path[2:] if path.startswith("~/") else self.home / path
 
@@ -111,10 +119,13 @@ class Format(abc.ABC):
     Attributes:
         source: its name in rows and ids; it must never change.
         title: its name for people.
+        asked_last: whether it is asked of a file only where no assistant usually writes, behind
+            all others: a format of many programs.
     """
 
     source: ClassVar[str]
     title: ClassVar[str]
+    asked_last: ClassVar[bool] = False
 
     def places(self, machine: Machine) -> Sequence[PurePath]:
         """Return the folders or files where the assistant usually writes; none by default."""

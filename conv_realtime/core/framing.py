@@ -18,13 +18,15 @@ _FILLER = b"\x00 \t\r\n"  # a crashed writer leaves runs of NUL behind
 class Line(NamedTuple):
     """Bytes `start` to `end` of a file, without the newline; `data` is None when too long.
 
-    `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there.
+    `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there;
+    `raw` are the bytes with the filler, up to the mark.
     """
 
     start: int
     end: int
     data: bytes | None
     mark: tuple[int, int]
+    raw: bytes = b""
 
 
 class LineBuffer:
@@ -117,4 +119,4 @@ def _trimmed(start: int, data: bytes, mark: tuple[int, int]) -> Line | None:
     body = data.lstrip(_FILLER)
     start += len(data) - len(body)
     body = body.rstrip(_FILLER)
-    return Line(start, start + len(body), body, mark) if body else None
+    return Line(start, start + len(body), body, mark, data) if body else None

@@ -110,6 +110,10 @@ class LogTranscript(Transcript):
         value = records.load(data)
         return value if isinstance(value, dict) else None
 
+    def is_whole(self, data: bytes) -> bool:
+        """Return whether a last line without a newline is a record that nothing can be added to."""
+        return self.load(data) is not None
+
     def keep_secrets(self) -> None:
         """Count the secrets of the record that was added last with its conversation."""
         if self._at is not None and (found := self._sanitizer.take_found()):

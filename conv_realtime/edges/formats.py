@@ -54,6 +54,12 @@ def usual_paths(formats: Sequence[Format]) -> list[Path]:
 
     Where none does, all of them: an assistant makes its folder when it is first used.
     """
-    machine = this_machine()
-    places = list(dict.fromkeys(Path(at) for form in formats for at in form.places(machine)))
+    places = all_places(formats)
     return [place for place in places if os.path.exists(place)] or places
+
+
+def all_places(formats: Sequence[Format]) -> list[Path]:
+    """Return where the assistants that are read usually write on this machine, each place once."""
+    machine = this_machine()
+    found = (Path(place) for form in formats for place in form.places(machine))
+    return list(dict.fromkeys(found))

@@ -280,7 +280,7 @@ class Follower(Following):
     def take_rest(self) -> None:
         """Count a last line without a newline, if it is whole; it stays unacknowledged."""
         rest = self.buffer.rest()
-        if rest is None or self.transcript.load(rest.data or b"") is None:
+        if rest is None or not self.transcript.is_whole(rest.data or b""):
             return
         before = self.end
         self.buffer.take_rest()

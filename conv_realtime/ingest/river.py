@@ -26,7 +26,7 @@ from conv_realtime.core.redaction import PatternError, redactor
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk, heap
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
-from conv_realtime.edges.formats import known_formats, usual_paths
+from conv_realtime.edges.formats import all_places, known_formats, usual_paths
 from conv_realtime.edges.session import SignedIn, signed_in
 from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
 from conv_realtime.edges.watch import Watcher
@@ -111,6 +111,7 @@ class Ingest(Upkeep):
         """
         settings = self._given or Settings.load(**self._keywords)
         sanitizer = _sanitizers(settings)
+        formats = known_formats(self._formats)
         async with AsyncExitStack() as stack:
             session = None if self._lent else signed_in(settings)
             store = self._lent or await _own_store(settings, session, stack)
@@ -126,7 +127,7 @@ class Ingest(Upkeep):
                 identity=identity,
                 store=store,
                 sender=Sender(store, settings),
-                shelf=Shelf(known_formats(self._formats), sanitizer()),
+                shelf=Shelf(formats, sanitizer(), list(map(str, all_places(formats)))),
                 checkpoints=checkpoints,
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
@@ -153,7 +154,7 @@ class Ingest(Upkeep):
             ConfigError: a watched path cannot be read, or the state directory not written.
         """
         desk, _ = self._opened
-        self._paths = desk.settings.paths or usual_paths(desk.shelf.formats)
+        self._paths = desk.settings.paths or all_places(desk.shelf.formats)
         desk.sender.stubborn = True
         with plain_errors():
             while not await self._run_until_replaced():
@@ -178,7 +179,8 @@ class Ingest(Upkeep):
         replaced = self._caught_up = False
         self._clean_as_set()
         try:
-            async with Watcher(self._paths) as watcher, tender.running() as tasks:
+            usual = desk.settings.paths is None
+            async with Watcher(self._paths, optional=usual) as watcher, tender.running() as tasks:
                 self._waker = waker = Waker(desk, tender, watcher, self._paths)
                 tasks.create_task(waker.follow(), name="wakeups")
                 tasks.create_task(waker.sweep_for_ever(), name="sweeps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -65,12 +66,20 @@ class Book:
 class Shelf:
     """Every transcript by path, and by the conversation that it states.
 
+    Args:
+        formats: what files may be, in the order in which they claim one.
+        sanitizer: cleans what they are said to be.
+        usual: where assistants usually write: nothing there is of a format that is asked last.
+
     Attributes:
         claims: which document states which conversation.
     """
 
-    def __init__(self, formats: Sequence[Format], sanitizer: Sanitizer) -> None:
+    def __init__(
+        self, formats: Sequence[Format], sanitizer: Sanitizer, usual: Collection[str] = ()
+    ) -> None:
         self.formats = formats
+        self._usual = tuple(os.path.join(place, "") for place in usual)
         self.claims = Claims()
         self._sanitizer = sanitizer
         self.checkpoints: dict[str, Checkpoint] = {}
@@ -173,10 +182,16 @@ class Shelf:
             data = file.read(0, some)
             whole = not file.read(len(data), 1)
             head = Head(data, whole=whole, resting=resting)
-            found = recognise(self.formats, PurePath(file.path), head)
+            found = recognise(self._asked(file.path), PurePath(file.path), head)
             if found is not None or whole:
                 break
         return found
+
+    def _asked(self, path: str) -> Sequence[Format]:
+        first = [form for form in self.formats if not form.asked_last]
+        if path.startswith(self._usual):
+            return first
+        return [*first, *(form for form in self.formats if form.asked_last)]
 
     def settle_owner(self, book: Book) -> str | None:
         """Decide who states this book's conversation; return whom it took over from, if so.

@@ -48,6 +48,9 @@ _GARDEN = {"project_name": "garden", "cwd": "/work/garden", "git_branch": "main"
         ("cursor", {"title": "Plant the roses", "model": None, "started_at": None}),
         ("qwen_code", {"title": "Roses behind the shed", "model": "qwen-test", **_GARDEN}),
         ("copilot_cli", {"title": "Roses behind the shed", "model": "gpt-test", **_GARDEN}),
+        ("kimi_cli", {"title": "Plant the roses", "model": None, "cwd": None}),
+        ("iflow", {"title": "Plant the roses", "model": "glm-test", **_GARDEN}),
+        ("chat_log", {"title": "Plant the roses", "model": None, "cwd": None}),
     ],
 )
 def test_a_session_has_the_title_place_and_model_that_are_stated(
@@ -67,13 +70,16 @@ def test_a_session_has_the_title_place_and_model_that_are_stated(
         ("cursor", ("active", "waiting")),
         ("qwen_code", ("active", "waiting")),
         ("copilot_cli", ("completed", "ended")),
+        ("kimi_cli", ("active", "waiting")),
+        ("iflow", ("active", "waiting")),
+        ("chat_log", ("active", "waiting")),
     ],
 )
 def test_whose_turn_it_is_follows_from_the_last_line(
     source: str, expected: tuple[str, str]
 ) -> None:
     """At the end it is the person's; while a tool runs it is the assistant's."""
-    (example, *_) = built_in(source)
+    example = max(built_in(source), key=lambda example: len(example.whole))  # the session's
     row, messages = _main(source)
     assert (row.status, row.activity) == expected
     (result, *_) = [m for m in messages if m.role == "tool"] or messages[1:]
@@ -91,6 +97,9 @@ def test_whose_turn_it_is_follows_from_the_last_line(
         ("cursor", "user assistant assistant"),
         ("qwen_code", "user assistant tool system assistant"),
         ("copilot_cli", "system user assistant tool assistant"),
+        ("kimi_cli", "user assistant tool assistant"),
+        ("iflow", "user assistant tool tool assistant"),
+        ("chat_log", "system user assistant tool assistant"),
     ],
 )
 def test_each_message_is_there_once_with_who_spoke(source: str, roles: str) -> None:
@@ -110,6 +119,7 @@ def test_each_message_is_there_once_with_who_spoke(source: str, roles: str) -> N
         ("cursor", (0, 0, 0, 0, 0)),
         ("qwen_code", (300, 29, 40, 0, 5)),
         ("copilot_cli", (200, 29, 100, 0, 5)),
+        ("kimi_cli", (220, 29, 40, 0, 0)),
     ],
 )
 def test_tokens_are_counted_once_and_input_without_cache(
@@ -126,7 +136,7 @@ def test_tokens_are_counted_once_and_input_without_cache(
     )
 
 
-@pytest.mark.parametrize("source", ["pi", "vibe", "cursor", "qwen_code", "copilot_cli"])
+@pytest.mark.parametrize("source", ["pi", "vibe", "cursor", "qwen_code", "copilot_cli", "kimi_cli"])
 def test_tools_are_counted(source: str) -> None:
     """Also where their calls have no ids."""
     assert _main(source)[0].tool_usage_count == 1
@@ -151,15 +161,18 @@ def test_a_session_that_came_from_another_is_its_child(source: str, parent: str)
     assert _main(source)[0].parent_id == conversation_id(OWNER, source, MACHINE, parent)
 
 
-@pytest.mark.parametrize("source", ["cursor", "copilot_cli"])
-def test_a_subagent_is_a_child_of_its_session(source: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "count"), [("claude_code", 2), ("cursor", 1), ("copilot_cli", 1), ("kimi_cli", 2)]
+)
+def test_a_subagent_is_a_child_of_its_session(source: str, count: int) -> None:
     """In a file of its own, or between the session's lines."""
     main, _ = _main(source)
     rows = [row for e in built_in(source) for row in _read(source, e).conversations.values()]
-    (child,) = [row for row in rows if row.agent_id is not None]
-    assert (child.parent_id, child.session_id) == (main.id, main.session_id)
-    assert child.project_name == main.project_name
-    assert child.message_count == 2
+    children = [row for row in rows if row.agent_id is not None]
+    assert len(children) == count
+    for child in children:
+        assert (child.parent_id, child.session_id) == (main.id, main.session_id)
+        assert (child.project_name, child.message_count) == (main.project_name, 2)
 
 
 def test_what_copilot_rewinds_is_taken_back() -> None:
@@ -168,3 +181,68 @@ def test_what_copilot_rewinds_is_taken_back() -> None:
     stated = _read("copilot_cli", example)
     gone = sorted(row.text for row in stated.messages.values() if row.deleted_at is not None)
     assert gone == ["No, tulips", "Tulips."]
+
+
+def test_a_response_of_iflow_is_one_message_however_many_windows_show_it() -> None:
+    """Its calls are there once, in their order, and what tools gave back is readable."""
+    _, (_, answer, first, *_) = _main("iflow")
+    calls = [block["id"] for block in answer.content if block["type"] == "tool_use"]
+    assert (calls, answer.text, first.text) == (["c1", "c2"], "Looking.", "spade\nrake")
+
+
+def _runs(data: str, name: str = "garden/.aider.chat.history.md") -> list[Conversation]:
+    rows = _read("aider", Example(name, (data.encode(),))).conversations.values()
+    return sorted(rows, key=lambda row: row.session_id)
+
+
+def test_each_run_of_aider_is_a_conversation() -> None:
+    """Named by its file and when it began: those of two repositories never meet."""
+    run = "# aider chat started at 2026-03-04 05:06:07\n\n#### hello  \n\nhi\n\n"
+    (one,) = _runs(run)
+    assert one.session_id.endswith("/garden/.aider.chat.history.md 2026-03-04 05:06:07")
+    assert (one.project_name, one.title, one.message_count) == ("garden", "hello", 2)
+    assert str(one.started_at) == "2026-03-04 05:06:07+00:00"
+    (other,) = _runs(run, "shed/.aider.chat.history.md")
+    assert other.id != one.id
+    first, second = _runs(run * 2)
+    assert (first.id, second.session_id) == (one.id, f"{one.session_id} #2")
+    later = run.replace("05:06:07", "05:06:08")
+    assert [row.id for row in _runs(run + later)] == [one.id, _runs(later)[0].id]
+
+
+def test_aiders_markdown_is_told_from_the_models() -> None:
+    """Indentation, blank lines and headings of an answer stay; prompts lose their marks."""
+    (example,) = built_in("aider")
+    stated = _read("aider", example)
+    said = {row.text: row for row in stated.messages.values()}
+    assert said["Plant the roses\nbehind the shed"].role == "user"
+    (answer,) = [row for text, row in said.items() if text.startswith("Looking.")]
+    assert answer.text == (
+        'Looking.\n\n```python\ndef plant(roses):\n\n    return "\u2028"\n```\n\n'
+        "#### Step one of the plan\nThey are planted. \U0001f339"
+    )
+    assert (answer.role, answer.model) == ("assistant", "anthropic/claude-test")
+    (bill,) = [row for row in stated.messages.values() if row.metadata]
+    assert (bill.role, bill.metadata, bill.usage) == (
+        "system",
+        {"cost_usd": 0.02},
+        {"input_tokens": 1220, "output_tokens": 29},
+    )
+    assert said["/add shed.py"].seq < said["And water them"].seq
+
+
+def test_each_line_of_a_dataset_is_a_conversation_that_is_over() -> None:
+    """Its messages are in their order, under the line's place."""
+    (example,) = built_in("chat_dataset")
+    stated = _read("chat_dataset", example)
+    by_title = {row.title: row for row in stated.conversations.values()}
+    assert by_title.keys() == {"Plant the roses", "And tulips?", "Water them"}
+    assert {(row.status, row.activity) for row in by_title.values()} == {("completed", "ended")}
+    kind = by_title["Water them"].id
+    mine = [row for row in stated.messages.values() if row.conversation_id == kind]
+    in_order = [(row.role, row.text) for row in sorted(mine, key=lambda row: row.seq)]
+    assert in_order == [
+        ("system", "Be kind."),
+        ("user", "Water them"),
+        ("assistant", "They are wet."),
+    ]

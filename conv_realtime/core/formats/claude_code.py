@@ -88,9 +88,13 @@ class ClaudeCode(LogFormat):
     title = "Claude Code"
 
     def places(self, machine: Machine) -> Sequence[PurePath]:
-        """Return `projects` in the configuration folder, of which there may be two."""
+        """Return `projects` in the configuration folders, and where the desktop app works."""
         folders = machine.folders("CLAUDE_CONFIG_DIR", ".claude", ".config/claude")
-        return [folder / "projects" for folder in folders]
+        apps = machine.app_data("Claude")
+        return [
+            *(folder / "projects" for folder in folders),
+            *(app / "local-agent-mode-sessions" for app in apps),
+        ]
 
     def is_named(self, path: str) -> bool:
         """Return whether the file can be a session: any JSONL but the journals beside them."""
@@ -110,7 +114,7 @@ class ClaudeCode(LogFormat):
             if ours and session is None and claude.makes_message(record.fields):
                 session = name.fallback_session
             if ours and session is not None:
-                return Recognised(SOURCE, session, name.agent, name.session == session)
+                return Recognised(self.source, session, name.agent, name.session == session)
         return "unsure"
 
     def transcript(self, path: PurePath, sanitizer: Sanitizer) -> LogTranscript:
@@ -158,7 +162,7 @@ class ClaudeTranscript(LogTranscript):
         for fields in records:
             uuid = text(fields.get("uuid"))
             if uuid is None or uuid not in seen:
-                merged = content.merge(merged, claude.blocks(fields))
+                merged = content.merge(merged, self.blocks(fields))
             if uuid is not None:
                 seen.add(uuid)
         clean = self._sanitizer.value(merged, plain=entry.plain)
@@ -174,6 +178,16 @@ class ClaudeTranscript(LogTranscript):
             "usage": dict(entry.usage) or None,
             "metadata": self._sanitizer.value(extra),
         }
+
+    # What those that write the same lines do otherwise --------------------------------------
+
+    def blocks(self, fields: Mapping[str, Any]) -> list[content.Block]:
+        """Return what a record says, as blocks."""
+        return claude.blocks(fields)
+
+    def native(self, fields: Mapping[str, Any], found: list[content.Block]) -> str | None:
+        """Return what identifies the message that a record is of."""
+        return claude.native_id(fields)
 
     # Where a record belongs ----------------------------------------------------------------
 
@@ -232,9 +246,9 @@ class ClaudeTranscript(LogTranscript):
             self.session = self.id(self.file.fallback_session)
         if fold.project_path is None:
             fold.project_path = fold.cwd or self._cwd or self.name(self.file.slug)
-        found = claude.blocks(fields)
+        found = self.blocks(fields)
         role = claude.role(fields, found)
-        entry = self.put(fold, record, claude.native_id(fields), role)
+        entry = self.put(fold, record, self.native(fields, found), role)
         self.note_secrets(entry, found)
         fold.count_tokens(entry, claude.usage(fields))
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))

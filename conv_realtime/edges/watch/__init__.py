@@ -97,10 +97,12 @@ class Watcher:
 
     Args:
         paths: what to watch. What does not exist yet is taken up by a later `arm`.
+        optional: whether nothing is wrong where some of them never exist.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, optional: bool = False) -> None:
         self._paths = [os.path.abspath(path.expanduser()) for path in paths]
+        self._optional = optional
         self._links: list[str] = []
         self._refused: set[str] = set()
         self._complained = False
@@ -136,12 +138,13 @@ class Watcher:
     def watching(self) -> str:
         """One word for `/healthz`: `ok`, `partial` or `down`.
 
-        `partial`: a path does not exist, or the system does not watch all folders below it.
+        `partial`: a path that has to exist does not, or not all folders below it are watched.
         """
         if not self.alive:
             return "down"
         armed = [path for path, armed in self._armed.items() if armed.watch is not None]
-        whole = len(armed) == len(set(self._wanted)) and not self._refused
+        wanted = self._armed.keys() if self._optional else set(self._wanted)
+        whole = len(armed) == len(wanted) and not self._refused
         return "ok" if whole else "partial"
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,11 +51,17 @@ class Stated:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Give a new folder, in memory where there is some: hundreds of files are written in turn."""
-    with tempfile.TemporaryDirectory(
-        prefix="conv_realtime-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None
-    ) as name:
-        yield Path(name).resolve()
+    """Give an empty folder, always the same: some ids are made of a file's path.
+
+    In memory where there is some: hundreds of files are written in turn.
+    """
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir()).resolve()
+    place = parent / f"conv_realtime-{os.getpid()}-{threading.get_ident()}"
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
 
 
 @cache
