@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -176,9 +176,10 @@ class Transcripts(Protocol):
 class Page:
     """Changes in stream order, and the cursor behind the last of them.
 
-    `more` when reading on from `cursor` gives more at once. `resync` when the cursor that was
-    asked for is not covered: `changes` is empty and `cursor` the head to go on from. `files` are
-    what happened to transcript files; they have no place in the stream and are never replayed.
+    `places` are the cursors behind each, from a feed that can tell them. `more` when reading on
+    from `cursor` gives more at once. `resync` when the cursor that was asked for is not covered:
+    `changes` is empty and `cursor` the head to go on from. `files` are what happened to transcript
+    files; they have no place in the stream and are never replayed.
     """
 
     changes: Sequence[Change]
@@ -186,6 +187,20 @@ class Page:
     more: bool = False
     resync: bool = False
     files: Sequence[FileData] = ()
+    places: Sequence[str] = ()
+
+    def placed(self, before: str) -> Iterator[tuple[Change, str]]:
+        """Yield each change with the cursor to go on from behind it.
+
+        Where the feed does not tell the places within a page, that is `before`, the cursor before
+        the page: who goes on from there hears some changes again, and misses none.
+        """
+        last = len(self.changes) - 1
+        for number, change in enumerate(self.changes):
+            if number == last:
+                yield change, self.cursor
+            else:
+                yield change, self.places[number] if self.places else before
 
 
 @dataclass(frozen=True, slots=True)

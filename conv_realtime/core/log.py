@@ -3,9 +3,8 @@
 Readers hold an index and read on from it; the log knows none of them. Its rules:
 
 * An index never changes its meaning; `first` to `head` are kept, older ones are gone for good.
-* A mark says which index lies behind a cursor. A page of changes has one cursor, behind its
-  last change, so only pages have marks, and within a page events carry the cursor before it:
-  who goes on from there hears some events twice and misses none.
+* A mark says which index lies behind a cursor. Where a feed tells only one a page, events within
+  the page carry the cursor before it: who goes on from there hears some twice and misses none.
 * A gap in the stream drops all marks: no cursor from before it leads anywhere.
 * An update of a conversation is superseded by a newer one, and by its deletion.
 """

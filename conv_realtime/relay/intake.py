@@ -1,7 +1,6 @@
 """From what a feed says to entries of the log: each with its subject and a cursor to go on from.
 
-A page has one cursor, behind its last change. Within the page events carry the cursor before it:
-who is cut off there and comes back hears some of them twice and misses none.
+Each carries the cursor behind its change, as far as the feed tells it: see `ports.Page.placed`.
 """
 
 from __future__ import annotations
@@ -28,16 +27,20 @@ class Intake:
         self._places: dict[UUID, tuple[UUID, UUID | None]] = {}  # owner and project
 
     def entries_of(self, page: Page) -> Iterator[Entry]:
-        """Yield what a page says, in order; a gap of the stream comes first."""
+        """Yield what a page says, in order; a gap of the stream comes first.
+
+        Each has to be in the log before the next is asked for, which its place there follows from.
+        """
         if page.resync:
             self._log.forget_marks()
             self._log.cursor = page.cursor
             yield self.entry_of(Resync(data=ResyncData(reason="source_gap", cursor=page.cursor)))
-        before, last = self._log.cursor or page.cursor, len(page.changes) - 1
-        for number, change in enumerate(page.changes):
-            cursor = page.cursor if number == last else before
+        before = self._log.cursor or page.cursor
+        for change, cursor in page.placed(before):
             project = self._project_of(change)
             yield Entry(subject_of(change, project), cursor, now_ms(), change=change)
+            if cursor != before:
+                self._log.mark(cursor)
 
     def finish(self, page: Page) -> None:
         """Mark the end of a page whose entries are in the log."""

@@ -136,8 +136,6 @@ async def _catch_up(feed: Feed, cursor: str) -> AsyncIterator[tuple[str, Event]]
         if page.resync:
             yield page.cursor, Resync(data=ResyncData(reason="unknown_cursor", cursor=page.cursor))
             return
-        last = len(page.changes) - 1
-        for number, change in enumerate(page.changes):
-            place = page.cursor if number == last else cursor
+        for change, place in page.placed(cursor):
             yield place, event_of(change, place)
         cursor, more = page.cursor, page.more

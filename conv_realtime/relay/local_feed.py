@@ -91,7 +91,8 @@ class LocalFeed:
         start = place.position[0]
         stop = min(start + limit, self._position)
         changes = tuple(islice(self._changes, start - oldest, stop - oldest))
-        return Page(changes, self._cursor(stop), more=stop < self._position)
+        places = [self._cursor(position) for position in range(start + 1, stop + 1)]
+        return Page(changes, self._cursor(stop), more=stop < self._position, places=places)
 
     async def snapshot(
         self,

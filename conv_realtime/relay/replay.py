@@ -116,11 +116,9 @@ def _send_entries(hub: Hub, client: Client, entries: Sequence[Entry]) -> None:
 
 def _entries_of(page: Page, before: str) -> list[Entry]:
     at_ms = now_ms()
-    last = len(page.changes) - 1
     entries = []
-    for number, change in enumerate(page.changes):
+    for change, cursor in page.placed(before):
         project = change.row.project_id if isinstance(change.row, Message) else None
-        cursor = page.cursor if number == last else before
         entries.append(Entry(subject_of(change, project), cursor, at_ms, change=change))
     return entries
 

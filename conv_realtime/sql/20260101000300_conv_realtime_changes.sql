@@ -217,12 +217,13 @@ begin
       more := true;
       exit;
     end if;
+    position := format('%s-%s-%s-%s', found.tx, found.rank, found.revision, found.seq);
     page := array_append(page, jsonb_build_object(
       'table', (array['projects', 'conversations', 'messages'])[found.rank],
       'created', found.created_tx >= since.tx,
+      'cursor', head.stream || '.' || position, -- whoever has read this row goes on from there
       'row', found.data));
     bytes := bytes + pg_column_size(found.data);
-    position := format('%s-%s-%s-%s', found.tx, found.rank, found.revision, found.seq);
     last := found.tx;
   end loop;
 

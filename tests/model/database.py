@@ -102,6 +102,7 @@ class Database:
             {
                 "table": stored.row.table,
                 "created": stored.created_tx >= since[0],
+                "cursor": f"{self.stream}.{'-'.join(map(str, stored.place))}",
                 "row": self._joined(stored.row),
             }
             for stored in chosen

@@ -438,6 +438,40 @@ async def test_who_came_before_the_stream_began_is_told_of_the_gap() -> None:
     await manager.shutdown()
 
 
+async def test_a_local_page_can_be_gone_on_from_anywhere() -> None:
+    """Each of its places gives what is behind it."""
+    feed = LocalFeed(settings())
+    start = feed._cursor()
+    feed.publish(created(*(message(str(number), number) for number in range(5))))
+    page = await feed.since(start, limit=4)
+    assert page.more and len(page.places) == 4
+    for number, (change, place) in enumerate(page.placed(start), start=1):
+        assert change is page.changes[number - 1]
+        assert len((await feed.since(place)).changes) == 5 - number
+
+
+async def test_iterating_goes_on_within_a_page() -> None:
+    """Behind any of its events, where the feed tells the places; else from its beginning."""
+    rows = created(*(message(str(number), number) for number in range(4)))
+    places = [f"s.8-3-{number}-1" for number in range(4)]
+    for told, since, expected in (
+        (places, places[1], ["2", "3"]),
+        (places, "s.9", []),
+        ((), "s.7", ["0", "1", "2", "3"]),
+    ):
+        async with Relay(feed=LocalFeed(settings()), settings=settings()) as relay:
+            relay.manager.hub.take(Page((), "s.7"))
+            relay.manager.hub.take(Page(rows, "s.9", places=told))
+            relay.manager.hub.take(Page(created(message("end", 9)), "s.10"))
+            heard: list[Any] = []
+            async for event in relay.events(since):
+                heard.append(event.data)
+                if heard[-1].text == "end":
+                    break
+            assert [data.text for data in heard] == [*expected, "end"]
+            assert [data.cursor for data in heard][-2:-1] in ([], ["s.9"])
+
+
 @pytest.mark.parametrize(
     ("state", "watcher", "code", "status"),
     [

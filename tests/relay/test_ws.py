@@ -102,6 +102,42 @@ async def test_who_follows_a_project_hears_of_what_has_lost_its_project() -> Non
         assert [frame["type"] for frame in await client.sync()] == ["conversation_deleted"]
 
 
+@pytest.mark.parametrize(("stay", "remembers"), [(3, True), (30, False)])
+async def test_who_never_stays_for_a_page_gets_through_it(
+    stay: int, remembers: bool, supabase: SupabaseProject, member: Owner
+) -> None:
+    """A thousand rows of one transaction, some at a time, each once: from memory, or read anew."""
+    me = UUID(member.id)
+    talk = conversation(owner=me)
+    rows = [message(str(number), number, of=talk) for number in range(1, 1001)]
+    chosen = settings(
+        supabase_url=supabase.url,
+        supabase_key=SecretStr(supabase.secret_key),
+        replay_events=2000 if remembers else 1,
+    )
+    async with Relay(settings=chosen) as relay, client_of(supabase, supabase.secret_key) as writer:
+        await write(writer, project(owner=me), talk)
+        log = relay.manager.hub.log
+        async with serve(Starlette(routes=relay.routes)) as server:
+            wanted = {"conversations": [str(talk.id)], "types": ["new_message"]}
+            await eventually(lambda: log.head >= 2, "the beginning is there")
+            cursor, texts = log.cursor, list[str]()
+            by_id = sorted((row.to_row() for row in rows), key=lambda row: str(row["id"]))
+            upsert = writer.table("messages").upsert(by_id, on_conflict="id,owner_id")
+            await upsert.execute()
+            await eventually(lambda: log.head >= 1002, "all is there")
+            while len(texts) < 1000:
+                async with server.client() as client:
+                    await client.say("subscribe", {**wanted, "since": cursor})
+                    await client.got("subscribed")
+                    for _ in range(min(stay, 1000 - len(texts))):
+                        data = await client.got("new_message")
+                        texts.append(data["text"])
+                        cursor = data["cursor"]
+                    client.connection.transport.abort()
+    assert texts == [row.text for row in rows]
+
+
 @pytest.mark.parametrize("timestamp", [1, 1.5, "x", None, [1], {"a": 1}, 12345678901234567890123])
 async def test_ping_gets_its_timestamp_back(timestamp: object) -> None:
     """A pong carries the client's timestamp in its own JSON type."""

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,30 @@ def drain(db: Database, user: str, cursor: str, max_rows: int = 500) -> tuple[li
         cursor = answer["cursor"]
         if not answer["more"]:
             return ids, cursor
+
+
+def test_reading_goes_on_behind_any_row_of_a_page(db: Database, alice: str, mallory: str) -> None:
+    """From its own cursor, within a transaction too: the rest comes, each row once."""
+    talks = [conversation(user) for user in (alice, mallory)]
+    with db.service() as request:
+        cursor = str(request.changes(None)["cursor"])
+        request.upsert("projects", [project(alice)])
+        for talk in talks:
+            request.upsert("conversations", [talk])
+            request.upsert("messages", [message(talk, position) for position in range(4)])
+    with db.user(alice) as request:
+        request.upsert("messages", [message(talks[0], position) for position in (7, 5, 6)])
+    for reader in (db.service, partial(db.user, alice)):
+        with reader() as request:
+            answer = request.changes(cursor)
+            ids = seen(answer)
+            for number, change in enumerate(answer["changes"], start=1):
+                rest = request.changes(change["cursor"])
+                assert seen(rest) == ids[number:]
+                assert [one["cursor"] for one in rest["changes"]] == [
+                    one["cursor"] for one in answer["changes"][number:]
+                ]
+    assert len(ids) == 9
 
 
 def test_null_is_the_head_alone(db: Database, alice: str) -> None:

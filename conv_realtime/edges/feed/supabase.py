@@ -124,7 +124,8 @@ class SupabaseFeed:
             if isinstance(page, str):  # supabase-py takes any text for data
                 raise StoreError("changes_since", "200", "the answer is no JSON", retryable=True)
             changes = [_change(item) for item in page["changes"]]
-        return Page(changes, page["cursor"], page["more"], page["resync"])
+            places = [str(item["cursor"]) for item in page["changes"]]
+        return Page(changes, page["cursor"], page["more"], page["resync"], places=places)
 
     async def snapshot(
         self,
