@@ -67,6 +67,11 @@ class Scene:
         async with serve(app, **options) as server:
             yield server
 
+    @property
+    def path(self) -> Path:
+        """The transcript of the scene's own session."""
+        return self.projects / f"{self.session}.jsonl"
+
     def append(self, text: str, role: str = "user", **fields: Any) -> None:
         """Append a line to the transcript."""
         fields.setdefault("session", self.session)
@@ -247,12 +252,18 @@ async def test_11_file_monitoring_triggers_updates(tmp_path: Path) -> None:
     async with Scene.run(tmp_path) as (scene, server), server.client() as client:
         await client.say("subscribe", {"types": ["file_update", "new_message"]})
         await client.got("subscribed")
-        scene.append("hello")
+        scene.append("hello")  # which the first sweep may find, before any event tells of it
         assert (await client.got("new_message"))["text"] == "hello"
         scene.append("again")
-        update = await client.got("file_update")
-        assert update["path"].endswith(f"{scene.session}.jsonl") and update["size"] > 0
-        assert (await client.got("new_message"))["text"] == "again"
+        size = scene.path.stat().st_size
+        texts, sizes = list[str](), set[int]()
+        while texts != ["again"] or size not in sizes:
+            frame = await client.next()  # the file and what it says, in whatever order
+            if frame["type"] == "file_update":
+                assert frame["data"]["path"] == str(scene.path)
+                sizes.add(frame["data"]["size"])
+            else:
+                texts.append(frame["data"]["text"])
 
 
 async def test_12_new_conversations_appear_in_real_time(tmp_path: Path) -> None:
