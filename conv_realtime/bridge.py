@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from conv_realtime.background import beside
 from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
+from conv_realtime.edges.metrics import Metrics, metrics_of
 from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 from conv_realtime.ingest import Ingest
-from conv_realtime.ports import Store
+from conv_realtime.ports import Sink, Store
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay.chosen_feed import ChosenFeed
 from conv_realtime.settings import Settings
@@ -84,6 +85,7 @@ class Bridge:
             feed=self._feed, settings=settings, ingest_health=self._ingest_health, **keywords
         )
         self._ingest: Ingest | None = None
+        self._metrics: Metrics | None = None
         self._fault: str | None = None
         self._stack: AsyncExitStack | None = None
 
@@ -142,6 +144,9 @@ class Bridge:
         settings = self._given or Settings.load(**self._keywords)
         if self._store is None:
             _require_supabase(settings)
+        self._metrics = self._relay.metrics = metrics_of(settings)
+        if self._metrics is not None:
+            self._metrics.ask(lambda: self._ingest.readings() if self._ingest else {})
         async with AsyncExitStack() as stack:
             lock = stack.enter_context(StateLock(settings.state_dir))
             if lock.take():
@@ -163,7 +168,7 @@ class Bridge:
     async def _enter_as_holder(self, stack: AsyncExitStack, settings: Settings) -> None:
         feed = LocalFeed(settings)
         self._feed.choose(feed)
-        ingest = Ingest(store=self._store, sink=feed, formats=self._formats, settings=settings)
+        ingest = self._new_ingest(settings, sink=feed)
         feed.attach(ingest.transcripts)
         await self._enter_ingest(stack, ingest)
         await stack.enter_async_context(self._relay)
@@ -188,9 +193,18 @@ class Bridge:
         await lock.wait()
         logger.info("the other bridge has gone; ingesting")
         async with AsyncExitStack() as stack:
-            ingest = Ingest(store=self._store, formats=self._formats, settings=settings)
+            ingest = self._new_ingest(settings)
             await self._enter_ingest(stack, ingest)
             await ingest.run()
+
+    def _new_ingest(self, settings: Settings, sink: Sink | None = None) -> Ingest:
+        return Ingest(
+            store=self._store,
+            sink=sink,
+            meter=self._metrics,
+            formats=self._formats,
+            settings=settings,
+        )
 
     async def _kept_up(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`; should it fail after the start, do it again: the files are there."""

@@ -148,6 +148,18 @@ class UserSession(Protocol):
         ...
 
 
+class Meter(Protocol):
+    """What counts, where somebody wants to know."""
+
+    def read(self, lines: int, skipped: Sequence[str]) -> None:
+        """Hear of lines that were read, and why some of them made no record."""
+        ...
+
+    def stored(self, newest: datetime | None, redacted: Mapping[str, int]) -> None:
+        """Hear that the store has a batch: the time of its newest record, secrets by kind."""
+        ...
+
+
 class Sink(Protocol):
     """What hears of changes at once, before the database has them."""
 

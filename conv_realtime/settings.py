@@ -147,6 +147,9 @@ class Settings(BaseSettings):
         False, description="Add the older top-level timestamp (ms) to every frame."
     )
     ws_path: str = Field("/ws", description="Path of the WebSocket endpoint.")
+    metrics_path: str | None = Field(
+        None, description="Path of an endpoint for Prometheus, for this machine alone; off."
+    )
     health_path: str | None = Field("/healthz", description="Path of the health endpoint, or none.")
 
     @field_validator("paths", "allowed_origins", mode="before")

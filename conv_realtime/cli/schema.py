@@ -58,16 +58,27 @@ def difference(recorded: Mapping[str, str | None]) -> Difference:
 
 
 def _recorded(connection: psycopg.Connection) -> dict[str, str | None]:
-    """Return version -> text of what the Supabase CLI recorded as applied."""
-    table = "supabase_migrations.schema_migrations"
+    """Return version -> text of what was applied, as far as the text is known.
+
+    The Supabase CLI keeps texts. Files that were applied in another way, such as in the
+    dashboard's SQL Editor, have entered their versions themselves.
+    """
+    known: dict[str, str | None] = {}
+    if _there(connection, "conv_realtime.versions"):
+        rows = connection.execute("select version, null from conv_realtime.versions")
+        known |= {str(version): text for version, text in rows}
+    if _there(connection, "supabase_migrations.schema_migrations"):
+        rows = connection.execute(
+            "select version, array_to_string(statements, ';')"
+            " from supabase_migrations.schema_migrations"
+        )
+        known |= {str(version): text for version, text in rows}
+    return known
+
+
+def _there(connection: psycopg.Connection, table: str) -> bool:
     found = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
-    if found is None or not found[0]:
-        return {}
-    rows = connection.execute(
-        "select version, array_to_string(statements, ';')"
-        " from supabase_migrations.schema_migrations"
-    )
-    return {str(version): text for version, text in rows}
+    return bool(found and found[0])
 
 
 def _same(recorded: str | None, released: str) -> bool:

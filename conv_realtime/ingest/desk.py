@@ -24,7 +24,7 @@ from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf
-from conv_realtime.ports import KnownConversation, Store
+from conv_realtime.ports import KnownConversation, Meter, Store
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -55,6 +55,7 @@ class Desk:
     sanitizer: Callable[[], Sanitizer]
     """Gives what cleans the values of one file, by the settings."""
     secrets: Secrets
+    meter: Meter | None = None
     resends: set[str] = field(default_factory=set)
     """Files to be sent from their start once more when they are looked at next."""
     parses: Parses = field(default_factory=Parses)
@@ -86,9 +87,13 @@ class Desk:
     async def read_on(self, follower: Following, file: OpenFile, *, large: bool) -> None:
         """Read to the end of the file, announcing on the way."""
         stride = STRIDE if large else INLINE_BYTES
+        lines, skipped = follower.lines, len(follower.skipped)
         while await apart(large, lambda: follower.read(file, stride)):
             await self.announce(follower, file)
         self.secrets.note(follower.path, follower.rows)
+        if self.meter is not None:
+            reasons = [one.reason for one in follower.skipped[skipped:]]
+            self.meter.read(follower.lines - lines, reasons)
         await self.announce(follower, file)
 
     async def announce(self, follower: Following, file: OpenFile) -> None:

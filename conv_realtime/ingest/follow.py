@@ -52,6 +52,7 @@ class Following(abc.ABC):
         transcript: what the file says.
         published, sent: the two readers.
         skipped: what of it made no record, in order of its place.
+        lines: how many were read so far, some of them again.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Following(abc.ABC):
     published: Reader
     sent: Reader
     skipped: list[Skipped]
+    lines: int = 0
 
     @abc.abstractmethod
     def unread(self, now: FileStat) -> int:
@@ -293,6 +295,7 @@ class Follower(Following):
         return Skipped(self.path, "incomplete last line", rest.start) if rest else None
 
     def _fold(self, line: Line) -> None:
+        self.lines += 1
         for found in self.transcript.split(line):
             if isinstance(found, Torn):
                 self.skipped.append(Skipped(self.path, found.reason, found.start))

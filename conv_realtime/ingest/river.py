@@ -49,7 +49,7 @@ from conv_realtime.ingest.tender import Tender
 from conv_realtime.ingest.upkeep import Upkeep, plain_errors
 from conv_realtime.ingest.waking import Waker
 from conv_realtime.models import Conversation, Message
-from conv_realtime.ports import Sink, Store
+from conv_realtime.ports import Meter, Sink, Store
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -70,6 +70,7 @@ class Ingest(Upkeep):
     Args:
         store: takes the rows; default: Supabase, by the settings. A lent one is never closed.
         sink: hears of every change at once, before the store has it.
+        meter: counts what is read and stored; by default nobody does.
         formats: transcript formats of your own, which are asked before ours what a file is.
         settings: ready-made settings; otherwise keywords over the environment, which is read
             when the object is entered.
@@ -81,6 +82,7 @@ class Ingest(Upkeep):
         *,
         store: Store | None = None,
         sink: Sink | None = None,
+        meter: Meter | None = None,
         formats: Sequence[Format] = (),
         settings: Settings | None = None,
         **keywords: Any,
@@ -88,6 +90,7 @@ class Ingest(Upkeep):
         self._formats = tuple(formats)
         self._lent = store
         self._sink = sink
+        self._meter = meter
         self._given = settings
         self._keywords = keywords
         self._desk: Desk | None = None
@@ -135,6 +138,7 @@ class Ingest(Upkeep):
                 sends=asyncio.Semaphore(settings.concurrency),
                 sanitizer=sanitizer,
                 secrets=Secrets(),
+                meter=self._meter,
             )
             self._tender = Tender(self._desk)
             await self._meet_database()
@@ -273,6 +277,16 @@ class Ingest(Upkeep):
             "last_error": desk.checkpoints.fault
             or self._schema_fault
             or (error and _in_short(error)),
+        }
+
+    def readings(self) -> dict[str, float]:
+        """Return counts for a `Metrics`, from memory."""
+        sender, health = self._opened[0].sender, self.health()
+        return {
+            "rows_upserted": sender.changed,
+            "store_retries": sender.retries,
+            "rows_refused": sender.refusals,
+            **{name: health[name] for name in ("files", "queue", "dead_letters", "lag_seconds")},
         }
 
     # The database --------------------------------------------------------------------------

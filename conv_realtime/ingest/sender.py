@@ -89,6 +89,7 @@ class Sender:
     Attributes:
         changed: rows that the store says it wrote.
         last_error: what the store said last, None when the last call succeeded.
+        retries, refusals: requests that failed for a while, rows refused for good.
         stubborn: whether to wait, too, for what somebody has to put right: keys, rights, the
             schema. A program that is meant to end raises instead.
         refused: projects and conversations that are dead letters: nothing below them is sent.
@@ -112,7 +113,7 @@ class Sender:
         self._recovered = asyncio.Event()
         self._not_before = 0.0
         self._refusal: str | None = None  # the code that was told last
-        self.changed = 0
+        self.changed = self.retries = self.refusals = 0
         self.stubborn = False
         self.last_error: StoreError | None = None
         self.refused: set[UUID] = set()
@@ -236,6 +237,7 @@ class Sender:
         logger.error("the database refuses %s %s of %s: %s", table, row.id, request.path, error)
         request.faults.append(fault)
         self._in_a_row[table] += 1
+        self.refusals += 1
         if table != "messages":
             self.refused.add(row.id)
         return 0
@@ -287,6 +289,7 @@ class Sender:
         if error.retry_after:
             self._not_before = max(self._not_before, time.monotonic() + error.retry_after)
         if error.retryable:
+            self.retries += 1
             level = logging.WARNING if told is None else logging.DEBUG
             logger.log(level, "store: %s; trying again until it answers", error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 from conv_realtime.edges import disk
@@ -80,6 +81,7 @@ async def send(desk: Desk, book: Book) -> None:
         if not _judge(desk, follower, batch, outcome):
             await asyncio.sleep(LATER_SECONDS)  # it is sent, and refused, once more
         elif await _take_back(desk, book, follower, batch, outcome):
+            _meter(desk, batch)
             follower.acknowledge(batch)
             desk.save(book.path, follower.checkpoint)
     if follower is not None and not follower.has_news(follower.sent):
@@ -97,6 +99,14 @@ async def _settle(desk: Desk, book: Book, follower: Following) -> None:
         await documents.settle(desk, book, follower)
     elif isinstance(follower, Follower):
         await settle(desk, book, follower)
+
+
+def _meter(desk: Desk, batch: Batch) -> None:
+    if desk.meter is not None:
+        redacted: Counter[str] = Counter()
+        for message in batch.messages:
+            redacted.update(message.metadata.get("redacted", {}))
+        desk.meter.stored(batch.newest, redacted)
 
 
 def _judge(desk: Desk, follower: Following, batch: Batch, outcome: Outcome) -> bool:

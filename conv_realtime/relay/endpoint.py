@@ -14,6 +14,7 @@ from conv_realtime.edges.door import Caller, Refused
 
 if TYPE_CHECKING:
     from conv_realtime.relay.service import Relay
+    from conv_realtime.settings import Settings
 
 _TRUE = frozenset({"1", "true", "yes"})
 _NO_UPGRADE = """This is a WebSocket endpoint, and the request asks for no upgrade.
@@ -21,8 +22,9 @@ Behind a proxy, let that forward the headers Upgrade and Connection.
 """
 
 
-def routes_of(relay: Relay, ws_path: str, health_path: str | None) -> list[BaseRoute]:
-    """Return the routes that serve `relay`; without a health path, `/ws` alone."""
+def routes_of(relay: Relay, settings: Settings) -> list[BaseRoute]:
+    """Return the routes that serve `relay`: `/ws`, and what has a path beside it."""
+    ws_path, health_path = settings.ws_path, settings.health_path
 
     async def ws(websocket: WebSocket) -> None:
         await _serve(relay, websocket)
@@ -39,12 +41,24 @@ def routes_of(relay: Relay, ws_path: str, health_path: str | None) -> list[BaseR
             body = {"status": body["status"]}
         return JSONResponse(body, status, headers={"cache-control": "no-store"})
 
+    async def metrics(request: Request) -> Response:
+        caller = _caller_of(request)
+        hide_token(request)
+        if relay.door is None or relay.metrics is None:
+            return PlainTextResponse("not running", 503)
+        if not relay.door.is_local(caller):
+            return PlainTextResponse("metrics are for this machine alone", 403)
+        text, media_type = relay.metrics.page()
+        return Response(text, media_type=media_type, headers={"cache-control": "no-store"})
+
     routes: list[BaseRoute] = [
         WebSocketRoute(ws_path, ws, name="conv_realtime_ws"),
         Route(ws_path, no_upgrade, name="conv_realtime_no_upgrade"),
     ]
     if health_path is not None:
         routes.append(Route(health_path, healthz, name="conv_realtime_healthz"))
+    if settings.metrics_path is not None:
+        routes.append(Route(settings.metrics_path, metrics, name="conv_realtime_metrics"))
     return routes
 
 

@@ -16,9 +16,11 @@ from starlette.types import ASGIApp
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.edges.feed.access import project_of
+from conv_realtime.edges.metrics import Metrics, metrics_of
 from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.events import Event
+from conv_realtime.models import Message
 from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
 from conv_realtime.relay.endpoint import routes_of
@@ -56,6 +58,7 @@ class Relay:
     ) -> None:
         self.manager = ConnectionManager(settings, feed=feed)
         self.door: Door | None = None
+        self.metrics: Metrics | None = None
         self._feed = feed
         self._given = settings
         self._keywords = keywords
@@ -73,7 +76,7 @@ class Relay:
     def routes(self) -> list[BaseRoute]:
         """The WebSocket and the health endpoint, for a Starlette or FastAPI application."""
         settings = self._given or Settings.load(**self._keywords)
-        return routes_of(self, settings.ws_path, settings.health_path)
+        return routes_of(self, settings)
 
     @property
     def app(self) -> ASGIApp:
@@ -166,6 +169,10 @@ class Relay:
         if self._feed is None:
             project_of(settings)
         feed = self._feed or SupabaseFeed(settings, session=signed_in(settings))
+        if self.metrics is None:
+            self.metrics = metrics_of(settings)
+        if self.metrics is not None:
+            self.metrics.ask(self._readings)
         self.door = Door(settings)
         self.manager.configure(settings, feed)
         async with AsyncExitStack() as stack:
@@ -188,7 +195,7 @@ class Relay:
             await stack.aclose()
 
     async def _stop(self) -> None:
-        self.door = None
+        self.door = self.metrics = None
         try:
             await self.manager.shutdown()
         finally:
@@ -223,6 +230,25 @@ class Relay:
             page = replace(page, resync=True)
         self.manager.hub.take(page)
         self._head.set()
+        if self.metrics is not None:  # behind what the hub writes at the end of this turn
+            asyncio.get_running_loop().call_soon(self._note_told, self.metrics, page)
+
+    def _note_told(self, metrics: Metrics, page: Page) -> None:
+        if self.manager.hub.clients:
+            for change in page.changes:
+                if change.created and isinstance(change.row, Message):
+                    metrics.told(change.row.created_at)
+
+    def _readings(self) -> dict[str, float]:
+        hub = self.manager.hub
+        live = self._feed is not None and self._feed.health().state == "live"
+        return {
+            "frames_delivered": hub.delivered,
+            "client_gaps": hub.resyncs,
+            "clients_evicted": hub.evicted,
+            "clients": len(hub.clients),
+            "feed_live": live and not self._failing,
+        }
 
     async def _follow(self, feed: Feed) -> None:
         """Run the feed; one that fails against its contract is started again."""

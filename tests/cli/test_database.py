@@ -16,6 +16,7 @@ from conv_realtime.cli.schema import difference
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.keys import load_keys
 from conv_realtime.sql import migrations
+from conv_realtime.testing import SupabaseLocal
 
 USER = UUID("5e551011-0000-4000-8000-000000000001")
 
@@ -93,6 +94,15 @@ def test_check_finds_an_empty_database_behind(local_supabase: LocalSupabase) -> 
     finally:
         with psycopg.connect(local_supabase.db_url, autocommit=True) as connection:
             connection.execute(f"drop database {name}")
+
+
+def test_check_knows_files_that_were_pasted(supabase_local: SupabaseLocal) -> None:
+    """In the SQL Editor: the Supabase CLI has no record of them, the database has."""
+    with psycopg.connect(supabase_local.db_url) as connection:
+        connection.execute("delete from supabase_migrations.schema_migrations")
+        connection.execute("delete from conv_realtime.versions where version = '20260101000500'")
+    done = _run("migrations", "--check", "--db-url", supabase_local.db_url, "--json")
+    assert json.loads(done.stdout)["missing"] == ["20260101000500_conv_realtime_topics.sql"]
 
 
 def test_check_without_a_database_says_what_is_missing() -> None:
