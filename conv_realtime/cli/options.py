@@ -111,7 +111,8 @@ def printable(text: str) -> str:
 
     Names of files and titles are other people's text.
     """
-    text = without_secrets(text)
+    # A name may be bytes that are no text; what looks for secrets would make another one of it.
+    text = without_secrets(text.encode("utf-8", "backslashreplace").decode())
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
