@@ -10,6 +10,7 @@ from uuid import UUID
 from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Following
+from conv_realtime.ingest.rows import Rows
 from conv_realtime.models import Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 
@@ -112,6 +113,12 @@ class Announcer:
         if self._sink is not None:
             gone = row.model_copy(update={"deleted_at": at})
             self._sink.publish([Change(gone, created=False)])
+
+    def take_back(self, rows: Rows) -> None:
+        """Withdraw what was announced under ids that turn out to be an earlier part's."""
+        for id, fold in rows.conversations():
+            self.withdraw(rows.conversation(fold), rows.revisions(fold))
+            self.drop(id)
 
     def withdraw_messages(
         self, owner: UUID, messages: Mapping[UUID, tuple[UUID, int]], at: datetime

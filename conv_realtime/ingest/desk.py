@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from uuid import UUID
@@ -24,6 +24,7 @@ from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Book, Shelf
+from conv_realtime.models import Conversation
 from conv_realtime.ports import KnownConversation, Meter, Store
 from conv_realtime.settings import Settings
 
@@ -142,27 +143,27 @@ class Desk:
             return await self.sender.ask(question)
 
     def begin_again(
-        self, book: Book, follower: Follower, checkpoint: Checkpoint, earlier: set[UUID]
+        self, book: Book, follower: Follower, checkpoint: Checkpoint, earlier: Mapping[UUID, UUID]
     ) -> None:
-        """Have the file read from its start under a new base or part, which is kept first."""
+        """Have the file read from its start under a new base or part, which is kept first.
+
+        `earlier` are the messages that it stated, with their conversations.
+        """
         book.generation += 1
         self.checkpoints.letters.drop_of(book.path)  # everything is sent and judged again
         self.save(book.path, checkpoint)
         follower.start_over(checkpoint)
         follower.settled = follower.confirmed = checkpoint.rewritten
         follower.earlier = frozenset(earlier)
+        if checkpoint.rewritten:
+            book.told_earlier.update(earlier)
 
-    def save(self, path: str, checkpoint: Checkpoint, follower: Following | None = None) -> None:
-        """Keep a checkpoint in memory and on disk, with the conversations of `follower`."""
+    def save(self, path: str, checkpoint: Checkpoint, stated: Iterable[Conversation] = ()) -> None:
+        """Keep a checkpoint in memory and on disk, with conversations as it leaves them."""
         forgotten = self.checkpoints.letters.forgotten
         known = self.shelf.book(path).recognised
         checkpoint = replace(checkpoint, known=known if isinstance(known, Recognised) else None)
-        rows = follower.rows if follower else None
-        kept = (
-            [rows.conversation(fold) for id, fold in rows.conversations() if id not in forgotten]
-            if rows
-            else []
-        )
+        kept = [row for row in stated if row.id not in forgotten]
         self.shelf.checkpoints[path] = checkpoint
         if not self.checkpoints.save(path, checkpoint, kept):
             self._begin_behind_other(path)

@@ -49,13 +49,17 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         checkpoint = desk.shelf.checkpoints.get(path)
         again = path in desk.resends
         if book.follower is None:
-            if checkpoint is not None and checkpoint.stat == stat and not again:
+            unchanged = checkpoint is not None and checkpoint.stat == stat
+            if unchanged and not again and not book.retell:
                 return None  # judged and acknowledged as it is
             book.follower = desk.follower(path, checkpoint)
         follower = book.follower
         if again:
             desk.resends.discard(path)
             desk.send_again(book, follower)
+        if book.retell:
+            book.retell = False
+            follower.tell_again()
         if isinstance(follower, DocumentFollower):
             await documents.take(desk, book, follower, stat, resting=resting)
         elif isinstance(follower, Follower):
@@ -86,6 +90,7 @@ async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> Non
     if crc == checkpoint.crc and book.follower is None:
         desk.save(book.path, replace(checkpoint, stat=None))
         desk.announcer.moved(former, book.path)
+    book.retell |= desk.shelf.book(former).retell
     logger.info("%s goes on where %s ended", book.path, former)
 
 

@@ -45,9 +45,9 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
         return
     if not earlier:  # a restart: only the database remembers
         known = await desk.known(fresh)
-        earlier = {id for row in known.values() for id in (*row.live, *row.deleted)}
+        earlier = {id: of for of, row in known.items() for id in (*row.live, *row.deleted)}
         highest = max([highest, *(row.highest for row in known.values())])
-    if earlier and not earlier & now:
+    if earlier and not earlier.keys() & now.keys():
         # The old file's conversation stays. What the store lacks of it can still be read, if it
         # was put aside and not overwritten: that first.
         book.replaced = follower.has_news(follower.sent) and desk.holder.holds_another(file)
@@ -65,21 +65,21 @@ async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
     """Mark what a rewritten file no longer states, now that it rests."""
     generation = book.generation
     known = await desk.known(follower)
-    stated = follower.rows.all_told()
-    missing = {
-        id: conversation
-        for conversation, row in known.items()
-        for id in row.live
-        if id not in stated
-    }
+    if book.generation != generation:
+        return  # it is judged again when it comes to rest
+    stated, base = follower.rows.all_told(), follower.checkpoint.base
+    times = (fold.last_time for _, fold in follower.rows.conversations())
+    at = max(filter(None, times), default=datetime.fromtimestamp(0, UTC))
+    missing = {id: of for of, row in known.items() for id in row.live if id not in stated}
     if missing:
-        base = follower.checkpoint.base
-        times = (fold.last_time for _, fold in follower.rows.conversations())
-        at = max(filter(None, times), default=datetime.fromtimestamp(0, UTC))
         changed = await desk.sender.ask(lambda: desk.store.mark_deleted(list(missing), base, at))
         desk.sender.changed += changed
-        desk.announcer.announce_deleted(follower, missing, base, at)
+    # Also what the database never had: it was told as soon as it was read.
+    told = {id: of for id, of in book.told_earlier.items() if id not in stated}
+    if gone := missing | told:
+        desk.announcer.announce_deleted(follower, gone, base, at)
     if book.generation == generation:
+        book.told_earlier.clear()
         follower.checkpoint = replace(follower.checkpoint, rewritten=False)
 
 
@@ -92,7 +92,17 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
     """
     if follower.settled and (follower.checkpoint.stat is not None or follower.confirmed):
         return
-    known = await desk.known(follower)
+    while True:
+        generation = book.generation
+        known = await desk.known(follower)
+        async with book.lock:
+            if book.generation == generation:  # else it was begun again: another question
+                return await _settle(desk, book, follower, known)
+        if follower.settled and follower.confirmed:
+            return
+
+
+async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
     follower.confirmed = True
     if not follower.settled:
         await _adopt(desk, book, follower, known)
@@ -100,19 +110,22 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
         # An acknowledgement was lost, and then the file shrank: the database decides.
         highest = max(row.highest for row in known.values())
         checkpoint = Checkpoint(base=highest, part=follower.checkpoint.part, rewritten=True)
-        async with book.lock:
-            earlier = orphans | follower.rows.all_told()
-            desk.begin_again(book, follower, checkpoint, earlier)
-            with desk.holder.open(book.path) as file:
-                await desk.read_on(follower, file, large=True)
+        earlier = orphans | follower.rows.all_told()
+        desk.begin_again(book, follower, checkpoint, earlier)
+        with desk.holder.open(book.path) as file:
+            await desk.read_on(follower, file, large=True)
 
 
-def _orphans(follower: Follower, known: Known) -> set[UUID]:
+def _orphans(follower: Follower, known: Known) -> dict[UUID, UUID]:
     """Return live messages that only this file can have stated, and states no longer."""
-    checkpoint = follower.checkpoint
+    checkpoint, stated = follower.checkpoint, follower.rows.all_told()
     ahead = max(checkpoint.base + checkpoint.position, checkpoint.foreign)
-    live = (pair for row in known.values() for pair in row.live.items())
-    return {id for id, revision in live if revision > ahead} - follower.rows.all_told()
+    return {
+        id: of
+        for of, row in known.items()
+        for id, revision in row.live.items()
+        if revision > ahead and id not in stated
+    }
 
 
 async def fit(desk: Desk, follower: Follower, known: Known) -> None:
@@ -129,12 +142,16 @@ async def fit(desk: Desk, follower: Follower, known: Known) -> None:
 
 
 async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
-    """Fit base and part to what the database has, and keep them."""
-    async with book.lock:
-        await fit(desk, follower, known)
-        # Kept before the first row leaves: should its acknowledgement be lost and the file
-        # be rewritten, the next start knows that the rows are this file's own.
-        desk.save(book.path, follower.checkpoint)
+    """Fit base and part to what the database has, keep them, and tell what was told otherwise."""
+    told = follower.rows if follower.published.position else None
+    await fit(desk, follower, known)
+    if told is not None and told.part != follower.checkpoint.part:
+        desk.announcer.take_back(told)
+    # Kept before the first row leaves: should its acknowledgement be lost and the file
+    # be rewritten, the next start knows that the rows are this file's own.
+    desk.save(book.path, follower.checkpoint)
+    with desk.holder.open(book.path) as file:
+        await desk.announce(follower, file)
 
 
 def _foreign(follower: Follower, known: Known) -> int:

@@ -152,9 +152,9 @@ class Rows(abc.ABC):
     def _revision(self, of: Entry | ConversationFold) -> int:
         return self.base + of.end if of.revision is None else of.revision
 
-    def all_told(self) -> set[UUID]:
-        """Return the ids of all messages of the file, also of those that were taken back."""
-        return {id for _, fold in self.conversations() for id in self.told(fold)}
+    def all_told(self) -> dict[UUID, UUID]:
+        """Return all messages of the file, taken back ones too, by id, with their conversations."""
+        return {id: place for place, fold in self.conversations() for id in self.told(fold)}
 
     def messages(
         self,

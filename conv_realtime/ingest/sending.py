@@ -83,7 +83,8 @@ async def send(desk: Desk, book: Book) -> None:
         elif await _take_back(desk, book, follower, batch, outcome):
             _meter(desk, batch)
             follower.acknowledge(batch)
-            desk.save(book.path, follower.checkpoint)
+            # Kept together: what is acknowledged is announced by no later run.
+            desk.save(book.path, follower.checkpoint, batch.totals)
     if follower is not None and not follower.has_news(follower.sent):
         desk.holder.release(book.path)
 
@@ -187,4 +188,6 @@ async def finish(desk: Desk, book: Book) -> None:
             return
         racy = time.time_ns() - stat.mtime_ns < _RACY_NS
         follower.finish(None if racy else stat)
-        desk.save(book.path, follower.checkpoint, follower)
+        rows = follower.rows
+        stated = (rows.conversation(fold) for _, fold in rows.conversations())
+        desk.save(book.path, follower.checkpoint, stated)

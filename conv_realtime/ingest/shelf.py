@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
+from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.document import DocumentFormat, Export
@@ -35,6 +36,9 @@ class Book:
         fault: why it could not be read when it was last looked at.
         lock: held while the file is read or rows are built from it.
         generation: rises whenever the file is begun from its start again.
+        told_earlier: messages that it stated before it was rewritten, with their conversations:
+            those that it states no more are taken back when it rests.
+        retell: whether listeners are to be told all of it once more.
         replaced: whether an unrelated file waits at the path until the former one is sent.
     """
 
@@ -47,6 +51,8 @@ class Book:
     fault: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     generation: int = 0
+    told_earlier: dict[UUID, UUID] = field(default_factory=dict)
+    retell: bool = False
     replaced: bool = False
     looking: bool = False
     look_again: bool = False

@@ -32,7 +32,10 @@ def conversations(desk: Desk) -> Sequence[Conversation]:
 
 
 async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) -> Sequence[Message]:
-    """Return the last messages of a conversation, by `seq`; none if its file is gone."""
+    """Return the last messages of a conversation, by `seq`; none if its file is gone.
+
+    Should the file come back, everything in it is told again: whoever got none lacks it.
+    """
     letters = desk.checkpoints.letters
     shown = desk.announcer.rows.get(conversation)
     hidden = conversation in letters.faults or conversation in letters.forgotten
@@ -48,6 +51,7 @@ async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) ->
                 rows = follower.last_messages(fold, file, last) if fold else []
         except (SourceError, RewrittenError) as error:
             logger.warning("no messages for a snapshot: %s", error)
+            book.retell = True  # should it be there again
             return []
     return [row for row in rows if row.id not in letters.faults]
 

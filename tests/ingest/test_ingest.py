@@ -16,7 +16,7 @@ import pytest
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.errors import ConfigError, MigrationError, SourceError, StoreError
 from conv_realtime.ingest import Progress, Summary
-from conv_realtime.models import Conversation, Message, Row, Table
+from conv_realtime.models import Change, Conversation, Message, Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
@@ -71,6 +71,20 @@ async def test_losing_the_state_directory_changes_no_row(tmp_path: Path) -> None
     await _backfill(tmp_path, store)
     again = await _backfill(tmp_path, store, state_dir=tmp_path / "other")
     assert again.changed == 0
+
+
+class Gate(MemoryStore):
+    """A store that answers no write while it is not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Wait, and write."""
+        await self.open.wait()
+        return await super().write(table, rows, **hints)
 
 
 class Slow(MemoryStore):
@@ -389,6 +403,27 @@ async def test_a_rewound_message_is_announced_as_deleted(tmp_path: Path) -> None
     assert created == ["prompt q", "prompt r", "prompt s"]
 
 
+async def test_what_only_listeners_had_is_taken_back_too(tmp_path: Path) -> None:
+    """What was rewound while the store was away and busy with what was said before."""
+    path, store, sink = _file(tmp_path, user("q")), Gate(), Heard()
+    async with _running(_ingest(tmp_path, store, sink)):
+        await _until(lambda: len(store.messages) == 1)
+        store.open.clear()
+        path.write_bytes(user("q") + assistant("a", "m"))
+        await _until(lambda: "answer a" in sink.texts())
+        path.write_bytes(user("q") + assistant("a", "m") + assistant("b", "n"))
+        await _until(lambda: "answer b" in sink.texts())
+        path.write_bytes(user("q"))
+        store.open.set()
+        await _until(lambda: len({c.row.id for c in sink.changes if _is_gone(c)}) == 2)
+    assert len(store.messages) == 2, "one of them was never sent"
+    assert _texts(store) == ["prompt q"]
+
+
+def _is_gone(change: Change) -> bool:
+    return isinstance(change.row, Message) and change.row.deleted_at is not None
+
+
 async def test_a_snapshot_comes_from_the_files(tmp_path: Path) -> None:
     """Also for conversations that an earlier run has read, without reading them all again."""
     store = MemoryStore()
@@ -415,6 +450,61 @@ async def test_a_file_that_vanished_has_an_empty_snapshot(tmp_path: Path) -> Non
 
 
 # The database ------------------------------------------------------------------------------
+
+
+async def test_what_was_acknowledged_just_before_a_crash_is_in_the_snapshot(
+    tmp_path: Path,
+) -> None:
+    """The file never came to rest; the next run announces nothing of it, and shows it."""
+    _file(tmp_path, user("q"), assistant("a", "m"))
+    store = MemoryStore()
+    async with _running(_ingest(tmp_path, store, rest_seconds=60.0)):
+        await _until(lambda: len(store.messages) == 2)
+        await _until(lambda: any(row.message_count for row in store.conversations.values()))
+    async with _running(_ingest(tmp_path, store, Heard(), rest_seconds=60.0)) as ingest:
+        (row,) = await ingest.transcripts.conversations()
+        assert (row.title, row.message_count) == ("prompt q", 2)
+        assert len(await ingest.transcripts.messages(row.id, 9)) == 2
+
+
+async def test_a_later_part_that_was_told_as_the_first_is_taken_back(tmp_path: Path) -> None:
+    """Without a checkpoint only the database knows that the file was another conversation once."""
+    _file(tmp_path, user("q"), assistant("a", "m"))
+    store = MemoryStore()
+    await _backfill(tmp_path, store)
+    _file(tmp_path, user("other"))
+    await _backfill(tmp_path, store)
+    first, second = (row.id for row in store.conversations.values())
+    shutil.rmtree(tmp_path / "state")
+    sink = Heard()
+    async with _running(_ingest(tmp_path, store, sink)) as ingest:
+        await _until(
+            lambda: any(second == getattr(c.row, "conversation_id", 0) for c in sink.changes)
+        )
+        assert [row.id for row in await ingest.transcripts.conversations()] == [second]
+    last: dict[UUID, Any] = {change.row.id: change.row for change in sink.changes}
+    mistaken = [row for row in last.values() if getattr(row, "conversation_id", None) == first]
+    assert mistaken and all(row.deleted_at for row in mistaken)
+    assert last[first].deleted_at is not None
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_a_snapshot_went_without_is_told_when_it_is_there_again(
+    tmp_path: Path, elsewhere: bool
+) -> None:
+    """A file that is away for a moment, or moved, is not missing for ever."""
+    path, store, sink = _file(tmp_path, user("q")), MemoryStore(), Heard()
+    async with _running(_ingest(tmp_path, store, sink)) as ingest:
+        await _until(lambda: store.messages)
+        await _until(lambda: sink.texts() == ["prompt q"])
+        (row,) = await ingest.transcripts.conversations()
+        away = path.rename(tmp_path / "away")
+        assert await ingest.transcripts.messages(row.id, 9) == []
+        back = tmp_path / "projects" / "-elsewhere" / path.name if elsewhere else path
+        back.parent.mkdir(exist_ok=True)
+        away.rename(back)
+        await _until(lambda: sink.texts() == ["prompt q", "prompt q"])
+        assert len(await ingest.transcripts.messages(row.id, 9)) == 1
 
 
 async def test_another_database_behind_the_address_gets_everything(tmp_path: Path) -> None:
