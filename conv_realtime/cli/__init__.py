@@ -31,6 +31,7 @@ _HOMES = {
     "status": "refused",
     "retry": "refused",
     "forget": "erasing",
+    "sources": "finding",
     "login": "signing_in",
     "doctor": "doctor",
 }

@@ -60,6 +60,9 @@ def usual_paths(formats: Sequence[Format]) -> list[Path]:
 
 def all_places(formats: Sequence[Format]) -> list[Path]:
     """Return where the assistants that are read usually write on this machine, each place once."""
-    machine = this_machine()
-    found = (Path(place) for form in formats for place in form.places(machine))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(place for form in formats for place in places_of(form)))
+
+
+def places_of(form: Format) -> list[Path]:
+    """Return where one assistant usually writes on this machine."""
+    return [Path(place) for place in form.places(this_machine())]

@@ -20,6 +20,9 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.claims import Claims
 from conv_realtime.ingest.follow import Following
 
+FIRST_BYTES = 8 * 2**10
+"""How much of a file is read to tell what it is, before more is: nearly always its first line."""
+
 ConversationKey = tuple[str, str, str | None]
 """Source, session and agent: files with the same key state the same conversation."""
 
@@ -184,7 +187,7 @@ class Shelf:
     ) -> tuple[Format, Recognised] | str | None:
         """Return what a file is, by as few bytes as that takes."""
         found: tuple[Format, Recognised] | str | None = None
-        for some in (GLANCE_BYTES, HEAD_BYTES):
+        for some in (FIRST_BYTES, GLANCE_BYTES, HEAD_BYTES):
             data = file.read(0, some)
             whole = not file.read(len(data), 1)
             head = Head(data, whole=whole, resting=resting)
