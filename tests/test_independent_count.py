@@ -15,17 +15,13 @@ from tests.ingest.rollouts import calls as codex_calls
 from tests.ingest.rollouts import says as codex_says
 from tests.samples import SAMPLES
 
-NOT_READ = {"iflow"}
-"""Formats with samples of which some files are not read yet."""
-
 
 @pytest.mark.parametrize("path", paths(SAMPLES), ids=lambda path: path.stem[-24:])
 def test_a_sample_says_what_was_counted(path: Path) -> None:
     """Conversations, messages, tool calls, tokens and skipped lines, of each file by itself."""
     line = line_of(path, check=True)
     if line is not None:  # else it is of a format that nobody has counted yet
-        allowed = {"equal", "not read"} if line.source in NOT_READ else {"equal"}
-        assert line.verdict in allowed
+        assert line.verdict == "equal"
 
 
 def _claude(folder: Path) -> Path:

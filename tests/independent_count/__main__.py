@@ -41,7 +41,7 @@ class Line:
 def paths(folder: Path) -> list[Path]:
     """Return the files below a folder that can be transcripts."""
     found = folder.rglob("*") if folder.is_dir() else ()
-    return sorted(path for path in found if path.suffix in (".jsonl", ".json"))
+    return sorted(path for path in found if path.suffix in (".jsonl", ".json", ".md"))
 
 
 def line_of(path: Path, *, check: bool) -> Line | None:

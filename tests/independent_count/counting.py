@@ -7,12 +7,14 @@ references describe it. It is written to be checked by eye, not to be fast or le
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 Fields = dict[str, Any]
+AIDER = ".aider.chat.history.md"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Count:
 
 def count(path: Path) -> tuple[str, Count]:
     """Return the format of a file and what it states; an empty format where it is none of ours."""
+    if path.name.endswith(AIDER):
+        return "aider", _aider(path.read_text(encoding="utf-8", errors="replace"))
     if path.suffix == ".json":
         document = json.loads(path.read_bytes())
         if "sessionId" in document and "messages" in document:
@@ -167,6 +171,46 @@ def _gemini(messages: list[Fields]) -> Count:
     return Count(int(bool(messages)), len(messages), len(calls), tokens, naive)
 
 
+def _aider(history: str) -> Count:
+    """Count lines of one kind in a row as a message: typed, of the program, of the model.
+
+    A blank line ends what was typed, and nothing else. Without a newline a last line may go on.
+    """
+    history, _, unfinished = history.rpartition("\n")
+    conversations = messages = tokens = 0
+    for run in re.split(r"^# aider chat started at .*\n", history, flags=re.MULTILINE):
+        before = ""
+        found = 0
+        for line in run.split("\n"):
+            if not line.strip():
+                before = "" if before == "typed" else before
+                continue
+            typed = line.startswith("####") and line.endswith("  ")
+            kind = "typed" if typed else "program" if line.startswith(">") else "model"
+            found += kind != before
+            before = kind
+        messages += found
+        conversations += found > 0
+        for sent, received in re.findall(r"^> Tokens: ([\d,]+) sent, ([\d,]+) received", run, re.M):
+            tokens += int(sent.replace(",", "")) + int(received.replace(",", ""))
+    return Count(conversations, messages, 0, tokens, tokens, skipped=bool(unfinished.strip()))
+
+
+def _iflow(records: list[Fields], path: Path) -> Count:
+    """Count lines of Claude Code's form, where a response is a row of lines that share calls."""
+    found = _claude(records, path)
+    messages = 0
+    before: set[str] = set()
+    for record in records:
+        calls: set[str] = set()
+        if record["type"] == "assistant":
+            content = record["message"]["content"]
+            calls = {block["id"] for block in content if block["type"] == "tool_use"}
+        messages += not calls & before
+        before = calls
+    return replace(found, messages=messages)
+
+
 def _pi(records: list[Fields], path: Path) -> Count:
     said = [record for record in records if record["type"] in ("message", "compaction")]
     spoken = [record["message"] for record in said if "message" in record]
@@ -202,7 +246,7 @@ _FORMATS: tuple[
     ("pi", lambda records: records[0].get("type") == "session", _pi),
     ("vibe", _has("role", "message_id"), _roles),
     ("gptme", _has("role", "timestamp"), _roles),
-    ("iflow", lambda records: str(records[0].get("sessionId")).startswith("session-"), _claude),
+    ("iflow", lambda records: str(records[0].get("sessionId")).startswith("session-"), _iflow),
     (
         "claude_code",
         lambda records: any("message" in record and "type" in record for record in records),
