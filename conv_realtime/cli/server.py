@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import resource
 import socket
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
@@ -112,6 +112,10 @@ def _config(app: ASGIApp, doorstep: Doorstep) -> uvicorn.Config:
 
 def _allow_many_clients() -> None:
     """Open as many files as the system lets us: each client is one, and usual are 1,024."""
+    if sys.platform == "win32":  # counts none
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:

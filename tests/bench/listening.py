@@ -14,6 +14,7 @@ import re
 import select
 import socket
 import struct
+import sys
 import time
 from array import array
 from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ class Listeners:
         self._address = ("127.0.0.1", port)
         self._sockets: dict[int, socket.socket] = {}
         self._tails: dict[int, bytes] = {}
+        if sys.platform != "linux":
+            raise OSError("measures with epoll, which Linux alone has")
         self._poll = select.epoll()
         self._beat_at = time.monotonic() + _HEARTBEAT_SECONDS
 
@@ -77,6 +80,8 @@ class Listeners:
 
     def adopt(self, opened: socket.socket) -> None:
         """Listens on a connection that is open."""
+        if sys.platform != "linux":
+            raise OSError("see above")
         opened.setblocking(False)
         descriptor = opened.fileno()
         self._sockets[descriptor] = opened

@@ -59,6 +59,7 @@ class Transcripts:
 
     def __init__(self, paths: Sequence[Path] | None) -> None:
         self.formats = known_formats()
+        self.usual = not paths
         self.paths = list(paths) if paths else usual_paths(self.formats)
         self.files: list[str] = []
         self.bytes = 0
@@ -68,7 +69,9 @@ class Transcripts:
         name = "transcripts"
         missing = [str(path) for path in self.paths if not path.expanduser().exists()]
         there = [path for path in self.paths if path.expanduser().exists()]
-        where = ", ".join(map(str, self.paths))
+        where = ", ".join(map(str, there or self.paths))
+        if self.usual and not there:
+            where = "the usual place of any assistant"
         try:
             found = disk.walk(there, lambda path: any(f.is_named(path) for f in self.formats))
         except SourceError as error:
