@@ -72,6 +72,11 @@ class Inbox:
         return self._queues[kind, topic].qsize()
 
 
+def channel_config(*, private: bool, echo: bool) -> Row:
+    """Gives what every client joins a channel with; `echo` also asks for acknowledgements."""
+    return {"private": private, "broadcast": {"self": echo, "ack": echo}}
+
+
 class Client(Protocol):
     """An official client with the publishable key and, once signed in, a user's token."""
 

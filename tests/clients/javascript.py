@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.clients.client import Answer, Changed, Heard, Inbox, Joined, Row
+from tests.clients.client import Answer, Changed, Heard, Inbox, Joined, Row, channel_config
 from tests.node import NodeProgram
 from tests.project import SupabaseProject
 
@@ -57,7 +57,7 @@ class JavaScriptClient(NodeProgram):
         events: Sequence[str] = (),
         changes: Sequence[Mapping[str, str]] = (),
     ) -> Joined:
-        config = {"private": private, "broadcast": {"self": echo, "ack": echo}}
+        config = channel_config(private=private, echo=echo)
         return Joined(
             **await self.do("join", topic=topic, config=config, events=events, changes=changes)
         )

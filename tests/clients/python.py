@@ -12,7 +12,7 @@ from realtime import AsyncRealtimeChannel
 from supabase import AsyncClient, acreate_client
 from supabase.lib.client_options import AsyncClientOptions
 
-from tests.clients.client import Answer, Changed, Heard, Inbox, Joined, Row
+from tests.clients.client import Answer, Changed, Heard, Inbox, Joined, Row, channel_config
 from tests.project import SupabaseProject
 
 
@@ -51,7 +51,7 @@ class PythonClient:
         events: Sequence[str] = (),
         changes: Sequence[Mapping[str, str]] = (),
     ) -> Joined:
-        config = {"private": private, "broadcast": {"self": echo, "ack": echo}}
+        config = channel_config(private=private, echo=echo)
         channel = self._client.channel(topic, cast(Any, {"config": config}))
         self._channels[topic] = channel
         for event in events:

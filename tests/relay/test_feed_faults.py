@@ -139,6 +139,21 @@ def feed_of(local: Any, url: str | None = None, **values: Any) -> Recorded:
     return Recorded(settings(supabase_url=url or local.url, supabase_key=key, **values))
 
 
+@asynccontextmanager
+async def live(local: Any, url: str | None = None, **values: Any) -> AsyncIterator[Trial]:
+    """Follow with a project's secret key; it is live on entering."""
+    async with trial(local, feed_of(local, url, **values)) as tried:
+        await tried.until("live")
+        yield tried
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait no longer than a second for Realtime, and hardly at all for its goodbye."""
+    monkeypatch.setattr(wakeups, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(wakeups, "_CLOSE_SECONDS", 0.1)
+
+
 class Link:
     """A proxy in another thread."""
 
@@ -153,14 +168,13 @@ class Link:
 
 @asynccontextmanager
 async def proxied(local: Any, **values: Any) -> AsyncIterator[tuple[Link, Trial]]:
-    """Follow through a proxy; what writes needs none."""
+    """Follow through a proxy, live on entering; what writes needs none."""
     parts = urlsplit(local.url)
     # In a loop of its own: its connections are none that the feed has left.
     with LoopThread("proxy") as thread:
         passing = Proxy.to(parts.hostname or "", parts.port or 0)
         async with InThread(thread, passing) as proxy:
-            feed = feed_of(local, f"http://127.0.0.1:{proxy.port}", **values)
-            async with trial(local, feed) as tried:
+            async with live(local, f"http://127.0.0.1:{proxy.port}", **values) as tried:
                 yield Link(proxy, thread), tried
 
 
@@ -171,8 +185,7 @@ async def test_a_wake_up_that_raises_ends_nothing(
     supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """realtime-py's listening would end without a word; the same connection goes on."""
-    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
-        await tried.until("live")
+    async with live(supabase_local, reconcile_interval=NEVER) as tried:
         wake = tried.feed._wakeups
         assert wake is not None
         raised, client = asyncio.Event(), wake._client
@@ -195,8 +208,7 @@ async def test_a_handler_of_pages_that_raises_begins_anew_with_a_gap(
 ) -> None:
     """What was not taken is not passed over: everybody is told to read again."""
     monkeypatch.setattr(service, "_RESTART_SECONDS", 0.1)
-    async with trial(supabase_local, feed_of(supabase_local)) as tried:
-        await tried.until("live")
+    async with live(supabase_local) as tried:
         hub = tried.relay.manager.hub
         take, gaps = hub.take, 0
 
@@ -222,8 +234,7 @@ async def test_a_handler_of_pages_that_raises_begins_anew_with_a_gap(
 
 async def test_dead_sockets_are_replaced(supabase_local: SupabaseLocal) -> None:
     """Each time, and what was written meanwhile comes without a read by the clock."""
-    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
-        await tried.until("live")
+    async with live(supabase_local, reconcile_interval=NEVER) as tried:
         for _ in range(2):
             assert supabase_local.faults.drop_sockets(CHANGES) == 1
             await eventually(lambda: tried.state != "live", "the loss is noticed")
@@ -239,7 +250,6 @@ async def test_a_half_open_link_is_down_until_it_passes_again(
 ) -> None:
     """Connections stay and nothing passes: reads time out, and health says so."""
     async with proxied(supabase_local, request_timeout=0.5) as (link, tried):
-        await tried.until("live")
         link.proxy.silent = True
         await tried.say()
         await tried.until("down")
@@ -254,19 +264,15 @@ async def test_stopping_over_a_half_open_link_leaves_nothing(
 ) -> None:
     """Nobody answers the close frame: the socket is ended all the same, and who reads it."""
     monkeypatch.setattr(wakeups, "_CLOSE_SECONDS", 0.1)
-    async with proxied(supabase_local, request_timeout=0.5) as (link, tried):
-        await tried.until("live")
+    async with proxied(supabase_local, request_timeout=0.5) as (link, _):
         link.proxy.silent = True
 
 
 async def test_a_half_open_socket_alone_is_found_out_by_reading(
-    supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
+    supabase_local: SupabaseLocal, impatient: None
 ) -> None:
     """The Data API answers and Realtime's open socket is mute: it costs the interval, no data."""
-    monkeypatch.setattr(wakeups, "CONNECT_SECONDS", 1)
-    monkeypatch.setattr(wakeups, "_CLOSE_SECONDS", 0.1)
     async with proxied(supabase_local) as (link, tried):
-        await tried.until("live")
         link.proxy.mute = True
         await tried.say(3)
         await tried.hears_all()
@@ -276,13 +282,10 @@ async def test_a_half_open_socket_alone_is_found_out_by_reading(
 
 
 async def test_joins_that_time_out_are_tried_again(
-    supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
+    supabase_local: SupabaseLocal, impatient: None
 ) -> None:
     """The socket opens and no join is answered: it polls, says so, and joins later."""
-    monkeypatch.setattr(wakeups, "CONNECT_SECONDS", 1)
-    monkeypatch.setattr(wakeups, "_CLOSE_SECONDS", 0.1)
     async with proxied(supabase_local) as (link, tried):
-        await tried.until("live")
         link.proxy.mute = True
         link.cut()
         await tried.until("polling")
@@ -296,8 +299,7 @@ async def test_closed_channels_are_joined_again_on_a_new_socket(
     supabase_local: SupabaseLocal,
 ) -> None:
     """Too many messages: an error, the end of the channel, and an open socket that is no use."""
-    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
-        await tried.until("live")
+    async with live(supabase_local, reconcile_interval=NEVER) as tried:
         for _ in range(2):
             assert supabase_local.faults.close_channels(CHANGES) == 1
             await tried.until("polling")
@@ -332,8 +334,7 @@ async def test_connections_that_end_at_once_are_made_ever_more_rarely(
 
     monkeypatch.setattr(wakeups, "pauses_between_attempts", pauses)
     large = "select realtime.send(jsonb_build_object('x', repeat('x', 1100000)), 'e', %s, true)"
-    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
-        await tried.until("live")
+    async with live(supabase_local, reconcile_interval=NEVER) as tried:
         wake = tried.feed._wakeups
         assert wake is not None
         dsn = supabase_local.db_url
@@ -442,8 +443,7 @@ async def test_without_the_auth_server_it_joins_no_topic_of_others(
 
 async def test_a_key_that_is_refused_for_a_while(supabase_local: SupabaseLocal) -> None:
     """While keys are rotated the gateway says 401 to everything, Realtime's handshake too."""
-    async with trial(supabase_local, feed_of(supabase_local)) as tried:
-        await tried.until("live")
+    async with live(supabase_local) as tried:
         body = {"message": "Invalid API key"}
         with supabase_local.faults.answer(401, path="/rest/v1/rpc/*", body=body):
             with supabase_local.faults.answer(401, method="WEBSOCKET", body=body):
@@ -459,8 +459,7 @@ async def test_a_key_that_is_refused_for_a_while(supabase_local: SupabaseLocal) 
 
 async def test_with_every_message_lost_all_is_told_in_order(supabase_local: SupabaseLocal) -> None:
     """The interval alone delivers."""
-    async with trial(supabase_local, feed_of(supabase_local)) as tried:
-        await tried.until("live")
+    async with live(supabase_local) as tried:
         with supabase_local.faults.lose_messages() as lost:
             await tried.say(40)
             await tried.hears_all()
@@ -471,8 +470,7 @@ async def test_wake_ups_that_come_twice_and_late_change_nothing(
     supabase_local: SupabaseLocal,
 ) -> None:
     """What they announce was read long ago, or is read now."""
-    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
-        await tried.until("live")
+    async with live(supabase_local, reconcile_interval=NEVER) as tried:
         supabase_local.faults.duplicate_messages()
         with supabase_local.faults.delay_messages(0.3, times=5):
             await tried.say(10)
@@ -484,8 +482,7 @@ async def test_what_is_announced_before_it_can_be_read_is_waited_for(
     supabase_local: SupabaseLocal,
 ) -> None:
     """An older transaction holds the horizon back: the target stands until it is reached."""
-    async with trial(supabase_local, feed_of(supabase_local, reconcile_interval=NEVER)) as tried:
-        await tried.until("live")
+    async with live(supabase_local, reconcile_interval=NEVER) as tried:
         async with await psycopg.AsyncConnection.connect(supabase_local.db_url) as older:
             await older.execute(b"select pg_current_xact_id()")
             await tried.say()
@@ -510,8 +507,7 @@ async def test_a_target_of_no_use_hides_no_other(supabase_local: SupabaseLocal, 
 
 async def test_broadcasts_that_fall_silent_after_a_restart(supabase_local: SupabaseLocal) -> None:
     """PostgreSQL is killed; its broadcasts stay away until somebody joins: the feed does."""
-    async with trial(supabase_local, feed_of(supabase_local)) as tried:
-        await tried.until("live")
+    async with live(supabase_local) as tried:
         silence = supabase_local.faults.silence_after_restart()
         async with supabase_local.faults.postgres_down(kill=True):
             await tried.until("down")
@@ -553,8 +549,7 @@ async def test_a_server_that_says_when_is_not_asked_before(
     supabase_local: SupabaseLocal, status: int
 ) -> None:
     """However short our own pauses, and though a join says that the network is back."""
-    async with trial(supabase_local, feed_of(supabase_local)) as tried:
-        await tried.until("live")
+    async with live(supabase_local) as tried:
         with supabase_local.faults.answer(status, path=READING, retry_after=900) as fault:
             await tried.until("down")
             assert fault.hits == 1
@@ -582,8 +577,7 @@ TROUBLE: dict[str, Callable[[SupabaseLocal], Fault]] = {
 @pytest.mark.parametrize("trouble", TROUBLE)
 async def test_answers_that_are_none(supabase_local: SupabaseLocal, trouble: str) -> None:
     """No cursor moves by them, and health says that the database cannot be read."""
-    async with trial(supabase_local, feed_of(supabase_local)) as tried:
-        await tried.until("live")
+    async with live(supabase_local) as tried:
         with TROUBLE[trouble](supabase_local) as fault:
             await tried.say(2)
             await tried.until("down")

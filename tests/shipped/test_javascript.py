@@ -21,31 +21,16 @@ from tests.relay.proxy import Proxy
 from tests.relay.rows import START, changed, conversation, created, message
 from tests.relay.serving import DEADLINE, Served
 from tests.shipped.declarations import VIEWER
+from tests.shipped.files import OTHER, TALK, Files
 
 pytestmark = pytest.mark.node
 
-TALK, OTHER = conversation("one"), conversation("two")
 QUICK = {"firstPauseMs": 10, "longestPauseMs": 100}
 
 
 def row(number: int, text: str | None = None, of: Conversation = TALK, **columns: Any) -> Message:
     """Return a message of the conversation."""
     return message(text or str(number), number, of=of, **columns)
-
-
-class Files:
-    """The state that snapshots are made from."""
-
-    def __init__(self, *rows: Message) -> None:
-        self.rows = list(rows)
-
-    async def conversations(self) -> Sequence[Conversation]:
-        """Return both conversations."""
-        return [TALK, OTHER]
-
-    async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
-        """Return the last of the messages of one."""
-        return [row for row in self.rows if row.conversation_id == conversation][-last:]
 
 
 class Browser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -31,28 +31,12 @@ from conv_realtime.core.pauses import Returns
 from conv_realtime.edges.live import client as live_client
 from conv_realtime.edges.live import opening
 from conv_realtime.events import ResyncData
-from conv_realtime.models import Conversation, Message
+from conv_realtime.models import Message
 from tests.relay.proxy import Proxy
 from tests.relay.rows import changed, conversation, created, message
 from tests.relay.serving import DEADLINE, Served, eventually
+from tests.shipped.files import TALK, Files
 from tests.shipped.scripted import Scripted
-
-TALK = conversation()
-
-
-class Files:
-    """The state that snapshots are made from."""
-
-    def __init__(self, *rows: Message) -> None:
-        self.rows = list(rows)
-
-    async def conversations(self) -> Sequence[Conversation]:
-        """Return the one conversation."""
-        return [TALK]
-
-    async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
-        """Return the last of its messages."""
-        return self.rows[-last:]
 
 
 @pytest.fixture(autouse=True)
