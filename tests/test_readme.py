@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from starlette.applications import Starlette
 
 from conv_realtime import Ingest, Settings, conversation_id, testing
 from conv_realtime.cli import main
+from conv_realtime.cli.options import STOP_SECONDS
 from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import claude_line
@@ -114,6 +116,50 @@ def test_the_two_first_commands_install_what_there_is() -> None:
         assert f"'.[{extra}]'" in command
         assert extra in project["optional-dependencies"]
     assert project["scripts"]["conv-realtime"] == "conv_realtime.cli:main"
+
+
+def test_the_service_is_one(tmp_path: Path) -> None:
+    """systemd can read it, and starts a command that there is, which a setting does not loop."""
+    (block,) = _blocks("ini")
+    unit = configparser.RawConfigParser(strict=True)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(block)
+    program, name, *arguments = shlex.split(unit["Service"]["ExecStart"])
+    assert program.endswith("/conv-realtime")
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    command.make_context(name, arguments)
+    assert float(unit["Service"]["TimeoutStopSec"]) > STOP_SECONDS
+    assert unit["Service"]["RestartPreventExitStatus"] == str(click.UsageError.exit_code)
+    if (analyze := shutil.which("systemd-analyze")) is not None:
+        file = tmp_path / "conv-realtime.service"
+        file.write_text(block.replace(program, sys.executable))
+        done = subprocess.run(
+            [analyze, "verify", "--user", str(file)], capture_output=True, text=True, timeout=60
+        )
+        assert file.name not in done.stderr, done.stderr
+
+
+def test_the_container_runs_a_command_that_there_is() -> None:
+    """Its instructions are Docker's, its variables ours, and it holds no secret."""
+    (block,) = _blocks("dockerfile")
+    lines = [line.split(maxsplit=1) for line in block.splitlines()]
+    known = {"FROM", "COPY", "RUN", "USER", "ENV", "EXPOSE", "HEALTHCHECK", "CMD"}
+    assert {word for word, _ in lines} == known
+    said = {word: rest for word, rest in lines}
+    variables = dict(pair.split("=", 1) for pair in said["ENV"].split())
+    assert set(variables) <= _variables()
+    assert not any(word in block for word in ("KEY=", "TOKEN=", "SECRET="))
+    program, name, *arguments = json.loads(said["CMD"])
+    command = main.get_command(click.Context(main), name)
+    assert (program, command is not None) == ("conv-realtime", True)
+    assert command is not None
+    port = next(p for p in command.params if p.name == "port")
+    assert said["EXPOSE"] == str(port.default)
+    command.make_context(name, arguments)
+    python, _, code = json.loads(said["HEALTHCHECK"].removeprefix("CMD "))
+    compile(code, python, "exec")
+    assert f":{port.default}{Settings.model_fields['health_path'].default}" in code
 
 
 def test_the_links_lead_somewhere() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import tempfile
@@ -82,6 +81,8 @@ async def turn(state_dir: Path) -> AsyncIterator[None]:
     A refresh token works once: of two processes that use the same one, the later is refused,
     and with it the whole session.
     """
+    import fcntl  # Windows has none, and a relay there needs no session
+
     descriptor = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
