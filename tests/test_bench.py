@@ -34,3 +34,16 @@ def test_what_clients_cost_is_measured_apart_and_shown_together() -> None:
     assert [one["what"] for one in shown] == ["latency"] * 2, done.stderr
     assert all(one["figures"] for one in shown)
     assert subprocess.run([*command, "nonsense"], cwd=ROOT, capture_output=True).returncode == 2
+
+
+def test_every_planted_secret_is_found() -> None:
+    """Few of each form, at both levels; the rest of the report is there."""
+    command = [sys.executable, "-m", "tests.bench.redaction"]
+    done = subprocess.run(
+        [*command, "--each", "1", "--rounds", "1", "--megabytes", "0.3"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"(\w+): ([\d,]+) of \2 secrets of \d+ kinds found, missed none", done.stdout)
+    assert len(re.findall(r"missed none", done.stdout)) == 2
+    assert "strict: " in done.stdout and "only secrets: " in done.stdout

@@ -84,14 +84,17 @@ class Sanitizer:
         What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and numbers beyond 1e300 None.
         `plain` where `note` has looked at all that is in it, and found nothing.
         """
-        return self._clean(value, 0, redacting=not plain and self._holds_secrets(value))
+        return self._clean(value, 0, redacting=not plain and self._may_hold_secrets(value))
 
     def note(self, value: Any) -> bool:
-        """Remember the secrets of a JSON value; return whether there may be any."""
-        suspect = self._holds_secrets(value)
-        if suspect:
-            self._clean(value, 0, redacting=True)
-        return suspect
+        """Remember the secrets of a JSON value; return whether there are any."""
+        if not self._may_hold_secrets(value):
+            return False
+        before, self._found = self._found, set()
+        self._clean(value, 0, redacting=True)
+        found = bool(self._found)
+        self._found |= before
+        return found
 
     def take_found(self) -> Collection[Found]:
         """Return the secrets that were replaced since this was asked last."""
@@ -100,7 +103,7 @@ class Sanitizer:
         found, self._found = self._found, set()
         return found
 
-    def _holds_secrets(self, value: Any) -> bool:
+    def _may_hold_secrets(self, value: Any) -> bool:
         """Return whether there may be one anywhere in a value: one search for all its texts."""
         if self._redactor is None:
             return False
@@ -145,7 +148,7 @@ class Sanitizer:
 
     def _without_secrets(self, text: str) -> str:
         text = storable(text)
-        if self._redactor is None or not self._redactor.suspects(text):
+        if self._redactor is None:
             return text
         text, found = self._redactor.redact(text)
         self._found.update(found)

@@ -193,7 +193,11 @@ _DATA = (
     _token("planetscale-token", "pscale_(?:pw|tkn|oauth)_[A-Za-z0-9_.-]{32,}"),
     _token("neon-key", "napi_[a-z0-9]{40,}"),
     _token("databricks-token", f"dapi{_HEX}{{32}}(?:-[0-9])?"),
-    _token("airtable-token", rf"pat[A-Za-z0-9]{{14}}\.{_HEX}{{64}}", before=_APART),
+    Kind(  # "pattern" and "patch" begin so
+        "airtable-token",
+        rf"{_APART}pat[A-Za-z0-9]{{14}}\.{_HEX}{{4}}",
+        rf"{_APART}(pat[A-Za-z0-9]{{14}}\.{_HEX}{{64}})",
+    ),
     _token("notion-token", "ntn_[A-Za-z0-9]{40,}", "secret_[A-Za-z0-9]{43}\\b", before=_APART),
     _token("grafana-token", f"glsa_[A-Za-z0-9]{{32}}_{_HEX}{{8}}", "glc_eyJ[A-Za-z0-9+/=]{40,}"),
     _token("new-relic-key", "NRAK-[A-Z0-9]{27}"),

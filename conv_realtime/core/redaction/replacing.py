@@ -66,19 +66,21 @@ class Redactor:
         `text` can be encoded as UTF-8.
         """
         data = text.encode()
+        ranks = self._anchors.among(data) if len(text) >= self.shortest else ()
+        if not ranks:
+            return text, []
         parts: list[bytes] = []
         found: list[Found] = []
         done = 0
-        for kind, start, end in self._places(data):
+        for kind, start, end in self._places(data, ranks):
             parts += (data[done:start], f"[redacted:{kind}]".encode())
             found.append(Found(kind, hash(data[start:end])))
             done = end
         parts.append(data[done:])
         return b"".join(parts).decode(), found
 
-    def _places(self, data: bytes) -> Iterator[tuple[str, int, int]]:
+    def _places(self, data: bytes, ranks: Sequence[int]) -> Iterator[tuple[str, int, int]]:
         """Yield the kind and the place of each secret in order, those that overlap as one."""
-        ranks = self._anchors.among(data)
         secrets = sorted(secret for rank in ranks for secret in self._of_kind(rank, data))
         at = 0
         while at < len(secrets):
