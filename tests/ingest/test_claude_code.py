@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conv_realtime.models import Conversation, Message, conversation_id, message_id
-from tests.ingest.folding import IDENTITY, stated
+from tests.ingest.folding import CLAUDE, IDENTITY, stated
 from tests.ingest.lines import SESSION, assistant, calls, line, result, says, user, uuid
 
 
@@ -189,6 +189,38 @@ def test_a_subagents_file_is_a_child_conversation(tmp_path: Path) -> None:
         (child,), _ = stated(_write(tmp_path, record, name=name))
         assert (child.agent_id, child.session_id, child.parent_id) == ("ab12", SESSION, parent)
         assert child.project_name == "garden"
+
+
+def test_an_agent_of_a_workflow_is_a_child_and_its_journal_is_no_transcript(tmp_path: Path) -> None:
+    """They lie a folder deeper; the session is still the one whose folder it is."""
+    inside = f"{SESSION}/subagents/workflows/wf_1"
+    path = _write(tmp_path, user("q", isSidechain=True), name=f"{inside}/agent-ab12.jsonl")
+    (child,), _ = stated(path)
+    assert (child.agent_id, child.session_id) == ("ab12", SESSION)
+    assert not CLAUDE.is_named(str(path.with_name("journal.jsonl")))
+    assert not CLAUDE.is_named(str(path.with_name("agent-ab12.meta.json")))
+
+
+def test_a_fork_is_a_child_with_messages_and_tokens_of_its_own(tmp_path: Path) -> None:
+    """What it copied keeps its ids within the fork, and counts in both conversations."""
+    lines = [user("q"), assistant("a", "msg_1"), user("r")]
+    origin, told = _read(tmp_path, *lines)
+    copied = {
+        "session": uuid("fork"),
+        "forkedFrom": {"sessionId": SESSION, "messageUuid": uuid("q")},
+    }
+    copies = [user("q", **copied), assistant("a", "msg_1", **copied)]
+    path = _write(tmp_path, *copies, user("s", session=uuid("fork")), name=f"{uuid('fork')}.jsonl")
+    (fork,), messages = stated(path)
+    assert (fork.parent_id, fork.session_id) == (origin.id, uuid("fork"))
+    assert (fork.message_count, fork.output_tokens) == (3, origin.output_tokens)
+    assert {row.id for row in messages}.isdisjoint(row.id for row in told)
+
+
+def test_a_cost_that_old_versions_stated_is_kept(tmp_path: Path) -> None:
+    """With its message; nobody prices the others."""
+    _, (old, new) = _read(tmp_path, assistant("a", "m1", costUSD=0.0125), assistant("b", "m2"))
+    assert (old.metadata["cost_usd"], new.metadata.get("cost_usd")) == (0.0125, None)
 
 
 def test_inline_sidechains_are_child_conversations(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ end and is never revised, so any split of the file into reads gives the same row
 * A file named `agent-<id>` is the subagent `<id>`; older versions write subagents inline, as
   lines marked `isSidechain`, each chain of them a subagent named by its first line's uuid.
 * The lines of one response share `message.id` and may lie apart: they are one message.
+* A session that `/branch` began holds copies of the lines that it came from, each marked
+  `forkedFrom`: they are messages, and tokens, of both, and the one is the other's child.
 """
 
 from __future__ import annotations
@@ -208,6 +210,9 @@ class ClaudeTranscript(LogTranscript):
             self._cwd = fold.cwd = self.name(cwd)
         if branch := text(fields.get("gitBranch")):
             fold.git_branch = self.name(branch)
+        if fold.parent is None and "forkedFrom" in fields and fold.agent is None:
+            origin = text(mapping(fields["forkedFrom"]).get("sessionId"))
+            fold.parent = self.id(origin) if origin else None
 
     # Titles --------------------------------------------------------------------------------
 

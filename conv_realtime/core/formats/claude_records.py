@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from conv_realtime.core.blocks import Block, as_blocks
-from conv_realtime.core.fields import count, mapping, text, time
+from conv_realtime.core.fields import amount, count, mapping, text, time
 from conv_realtime.models import TOKEN_FIELDS, Role
 
 SYNTHETIC = "<synthetic>"
@@ -153,4 +153,8 @@ def metadata(record: Mapping[str, Any]) -> dict[str, Any]:
         "stop_reason": mapping(record.get("message")).get("stop_reason"),
         "version": record.get("version"),
     }
-    return {key: value for key, value in stated.items() if isinstance(value, str) and value}
+    found: dict[str, Any] = {
+        key: value for key, value in stated.items() if isinstance(value, str) and value
+    }
+    cost = amount(record.get("costUSD"))  # stated until version 1
+    return found | ({"cost_usd": cost} if cost else {})
