@@ -1,7 +1,4 @@
-"""A transcript format of your own: `python examples/custom_format.py FILE…` prints what is read.
-
-Parrot, the assistant of this example, appends one object a line to `~/.parrot/<chat>.parrot`.
-"""
+"""The format of Parrot, an assistant that appends an object a line to `~/.parrot/<chat>.parrot`."""
 
 import asyncio
 import sys
@@ -23,23 +20,19 @@ class Parrot(JsonLines):
         return path.stem if "says" in records[0] else None
 
     def said(self, fields: Mapping[str, Any]) -> Said | None:
-        if "says" not in fields:
-            return None
-        return Said("assistant" if fields.get("by") == "parrot" else "user", str(fields["says"]))
+        return Said("assistant" if fields.get("by") == "parrot" else "user", fields["says"])
 
     def noted(self, fields: Mapping[str, Any]) -> Noted:
-        return Noted(cwd=str(fields["in"])) if "in" in fields else Noted()
+        return Noted(at=fields.get("at"), cwd=fields.get("in"))
 
 
-async def main(paths: Sequence[str]) -> None:
-    store, state = testing.MemoryStore(), tempfile.mkdtemp()
-    async with Ingest(
-        store=store, formats=[Parrot()], state_dir=state, owner_id=testing.OWNER
-    ) as ingest:
+async def show(paths: Sequence[str]) -> None:
+    store, user, state = testing.MemoryStore(), testing.OWNER, tempfile.mkdtemp()
+    async with Ingest(store=store, formats=[Parrot()], owner_id=user, state_dir=state) as ingest:
         await ingest.backfill(paths)
     for message in sorted(store.messages.values(), key=lambda row: row.seq):
         print(f"{message.role}: {message.text}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    asyncio.run(show(sys.argv[1:]))

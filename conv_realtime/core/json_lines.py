@@ -7,13 +7,14 @@ that append their messages one by one.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.format import Claim, Head, LogFormat, Recognised
-from conv_realtime.core.records import Record
+from conv_realtime.core.framing import Line
+from conv_realtime.core.records import Record, Torn
 from conv_realtime.core.said import Noted, Said, count_message, message_fields, note_conversation
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
@@ -38,7 +39,10 @@ class JsonLines(LogFormat):
 
     @abc.abstractmethod
     def said(self, fields: Mapping[str, Any]) -> Said | None:
-        """Return the message that a record states, None where it states none."""
+        """Return the message that a record states, None where it states none.
+
+        A record over which this raises an exception is skipped and counted, with its place.
+        """
 
     def noted(self, fields: Mapping[str, Any]) -> Noted:
         """Return what a record says of its conversation; nothing by default."""
@@ -83,6 +87,28 @@ class JsonLinesTranscript(LogTranscript):
         self.agent = self.id(agent) if agent else None
         self._form = form
         self._path = path
+        self._next: tuple[Record, Noted, Said | None] | None = None
+
+    def split(self, line: Line) -> Iterator[Record | Torn]:
+        """Yield the records on a line; one that the format fails over is none, and says so."""
+        for found in super().split(line):
+            if isinstance(found, Record):
+                try:
+                    self._next = found, *self._read(found)
+                except Exception as error:  # whatever somebody's format raises over odd data
+                    # By its name alone: what it says may be of the conversation.
+                    reason = f"the format {self.source} raised {type(error).__name__}"
+                    found = Torn(found.start, found.end, reason)
+            yield found
+
+    def read(self, record: Record) -> tuple[Noted, Said | None]:
+        """Return what a record says, as its format has it."""
+        if self._next is not None and self._next[0] is record:
+            return self._next[1:]
+        return self._read(record)
+
+    def _read(self, record: Record) -> tuple[Noted, Said | None]:
+        return self._form.noted(record.fields), self._form.said(record.fields)
 
     def add(self, record: Record) -> None:
         """Take the next record of the file."""
@@ -91,7 +117,7 @@ class JsonLinesTranscript(LogTranscript):
             session = self._form.session(self._path, [fields])
             self.session = self.id(session) if session else None
         fold = self.fold(None, self.agent)
-        noted, said = self._form.noted(fields), self._form.said(fields)
+        noted, said = self.read(record)
         self.note(fold, record, noted, said)
         if said is not None:
             self.take(fold, record, said)

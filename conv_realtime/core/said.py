@@ -8,17 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 from conv_realtime.core import blocks
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.fields import count, time
 from conv_realtime.core.transcript import Transcript
-from conv_realtime.models import Activity, Role, Status
+from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
+
+_ROLES = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """One message, or a part of one, as a record states it.
+
+    Whatever a record holds can be given: what cannot be read as what it should be is absent.
 
     Attributes:
         role: who speaks.
@@ -27,12 +33,15 @@ class Said:
         native: the message's own id; records with the same one are one message. Without it the
             record's place identifies it.
         replaces: whether the record says all of the message anew, instead of a part of it.
-        created_at: when, in UTC.
+        created_at: when, in UTC; a text or a number is read as `core.fields.time` does.
         model: the model that answered.
         usage: tokens, by the names of `conv_realtime.models.TOKEN_FIELDS`.
         state: what the record says of the conversation's state; default: it follows from `role`
             and from the tools that are called and answered.
         metadata: what else is worth keeping.
+
+    Raises:
+        ValueError: there is no such role.
     """
 
     role: Role
@@ -45,10 +54,24 @@ class Said:
     state: tuple[Status, Activity] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.role, str) or self.role not in _ROLES:
+            raise ValueError(f"{self.role!r} is no role; roles are {', '.join(_ROLES)}")
+        put = partial(object.__setattr__, self)
+        for name in ("native", "model"):
+            stated: Any = getattr(self, name)
+            if not isinstance(stated, str | None):
+                put(name, str(stated) if type(stated) is int else None)
+        if self.created_at is not None:
+            put("created_at", time(self.created_at))
+        if self.usage:
+            counted = ((name, count(self.usage.get(name))) for name in TOKEN_FIELDS)
+            put("usage", {name: value for name, value in counted if value is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What a record says of its conversation; what it does not state is None.
+    """What a record says of its conversation; what it does not state, or nobody can read, is None.
 
     Attributes:
         at: the record's time.
@@ -63,6 +86,14 @@ class Noted:
     model: str | None = None
     parent: str | None = None
     state: tuple[Status, Activity] | None = None
+
+    def __post_init__(self) -> None:
+        put = partial(object.__setattr__, self)
+        for name in ("title", "cwd", "git_branch", "model", "parent"):
+            if not isinstance(getattr(self, name), str | None):
+                put(name, None)
+        if self.at is not None:
+            put("at", time(self.at))
 
 
 def note_conversation(transcript: Transcript, fold: ConversationFold, noted: Noted) -> None:
@@ -123,7 +154,7 @@ def _spoken(role: Role, found: list[blocks.Block]) -> list[blocks.Block]:
 def blocks_of(said: Said) -> list[blocks.Block]:
     """Return the content of a message as blocks."""
     content = said.content
-    return blocks.as_blocks(content if isinstance(content, str) else list(content))
+    return blocks.as_blocks(list(content) if isinstance(content, tuple) else content)
 
 
 def _state(role: Role, fold: ConversationFold) -> tuple[Status, Activity]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 from conv_realtime.core.format import Head, Recognised
 from conv_realtime.core.json_lines import JsonLines, Noted, Said
+from conv_realtime.core.said import blocks_of
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import Conversation, Message
@@ -92,6 +94,41 @@ def test_a_tool_that_is_not_answered_keeps_it_working(tmp_path: Path) -> None:
     )
     assert (row.activity, row.message_count) == ("waiting", 2)
     assert messages[1].text == "a b"
+
+
+def test_a_record_that_the_format_fails_over_is_skipped_with_its_place(tmp_path: Path) -> None:
+    """The others are read, and the reason tells nothing of what was said."""
+    path = tmp_path / "a.jsonl"
+    lines = [
+        {"who": "user", "says": "one"},
+        {"says": "nobody"},
+        {"who": "ghost", "says": "boo"},
+        {"who": "user", "says": "two"},
+    ]
+    encoded = [json.dumps({"chat": "c1", **line}).encode() + b"\n" for line in lines]
+    path.write_bytes(b"".join(encoded))
+    follower = Follower(str(path), Chat(), IDENTITY, Sanitizer())
+    read_all(follower, path)
+    assert [m.text for m in rows(follower, path)[1]] == ["one", "two"]
+    assert [(skip.offset, skip.reason) for skip in follower.skipped] == [
+        (len(encoded[0]), "the format chat raised KeyError"),
+        (len(encoded[0] + encoded[1]), "the format chat raised ValueError"),
+    ]
+
+
+def test_what_cannot_be_read_as_what_it_should_be_is_absent() -> None:
+    """A format gives what a record holds, whatever that is."""
+    odd: Any = {"a": 1}
+    said = Said("user", "hi", native=odd, created_at=odd, model=odd, usage={"output_tokens": odd})
+    assert (said.native, said.created_at, said.model, said.usage) == (None, None, None, {})
+    stamp: Any = "2026-03-04T05:06:07+01:00"
+    number: Any = 7
+    naive = datetime(2026, 3, 4, 4, 6, 7)
+    said = Said("user", "hi", native=number, created_at=stamp, usage={"output_tokens": 3, "x": 4})
+    assert (said.native, said.usage) == ("7", {"output_tokens": 3})
+    assert said.created_at == Noted(naive).at == naive.replace(tzinfo=UTC)
+    assert Noted(title=odd, cwd=odd, parent=odd) == Noted()
+    assert blocks_of(Said("user", odd)) == [odd] and blocks_of(Said("user", number)) == []
 
 
 def test_a_file_is_claimed_by_what_its_first_records_say() -> None:

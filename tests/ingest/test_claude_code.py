@@ -205,7 +205,7 @@ def test_a_fork_is_a_child_with_messages_and_tokens_of_its_own(tmp_path: Path) -
     """What it copied keeps its ids within the fork, and counts in both conversations."""
     lines = [user("q"), assistant("a", "msg_1"), user("r")]
     origin, told = _read(tmp_path, *lines)
-    copied = {
+    copied: dict[str, Any] = {
         "session": uuid("fork"),
         "forkedFrom": {"sessionId": SESSION, "messageUuid": uuid("q")},
     }

@@ -169,7 +169,7 @@ class CopilotTranscript(JsonLinesTranscript):
         if agent is not None and fold.cwd is None:
             main = self.fold()
             fold.cwd, fold.git_branch = main.cwd, main.git_branch
-        noted, said = self._form.noted(fields), self._form.said(fields)
+        noted, said = self.read(record)
         self.note(fold, record, noted, said)
         if fields.get("type") == "session.snapshot_rewind":
             self._rewind(record, text(mapping(fields.get("data")).get("upToEventId")))

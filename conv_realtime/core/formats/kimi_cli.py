@@ -152,7 +152,7 @@ class KimiTranscript(JsonLinesTranscript):
                 return  # it is in the subagent's own file
             agent = self.id(call)
         fold = self.fold(agent if agent != self.agent else None, agent)
-        noted, said = self._form.noted(fields), self._form.said(fields)
+        noted, said = self.read(record)
         self.note(fold, record, noted, said)
         if event(fields)[0] in _BEGINS:
             self._steps.pop(fold.thread, None)
