@@ -1,4 +1,4 @@
-"""The load programs run to their end; what they measure is not judged here."""
+"""Every benchmark runs to its end and loses nothing; what it measures is not judged here."""
 
 from __future__ import annotations
 
@@ -7,33 +7,75 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.bench.__main__ import main
+from tests.bench.harness import BENCHMARKS, Figure, Plot, Scale, in_turns
+from tests.bench.plot import svg
+from tests.bench.report import Report
 
 ROOT = Path(__file__).parents[1]
+COUNTED = ("lost", "doubled", "deliveries that the others miss")
 
 
-def test_a_small_load_arrives_whole() -> None:
-    """Both phases and the floor, with few sockets for a second."""
-    command = [sys.executable, "-m", "tests.bench.local_realtime"]
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_a_benchmark_runs_and_loses_nothing(name: str, tmp_path: Path) -> None:
+    """With the least of everything, as the command runs it; its files can be read."""
+    command = [sys.executable, "-m", "tests.bench", "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--sockets", "20", "--seconds", "1"],
-        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+        [*command, "--only", name], cwd=ROOT, capture_output=True, text=True, timeout=110
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(re.findall(r"lost 0, doubled 0", done.stdout)) == 2
-    assert "the floor" in done.stdout
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert not found["not_run"], "a skipped benchmark is a failure"
+    assert found["figures"]
+    for figure in found["figures"]:
+        assert figure["values"], figure
+        if figure["what"] in COUNTED:
+            assert figure["values"] == [0] * len(figure["values"]), figure
+    for picture in tmp_path.glob("*.svg"):
+        ElementTree.parse(picture)
 
 
-def test_what_clients_cost_is_measured_apart_and_shown_together() -> None:
-    """Each measurement in a process of its own; one that does not exist is refused at once."""
-    command = [sys.executable, "-m", "tests.bench.relay_load", "--json"]
-    done = subprocess.run(
-        [*command, "latency", "latency"],
-        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    shown = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["what"] for one in shown] == ["latency"] * 2, done.stderr
-    assert all(one["figures"] for one in shown)
-    assert subprocess.run([*command, "nonsense"], cwd=ROOT, capture_output=True).returncode == 2
+def test_the_command_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every benchmark has a name and a line; an unknown one is refused."""
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(BENCHMARKS)
+    assert all(len(line.split()) > 3 for line in lines)
+    with pytest.raises(SystemExit):
+        main(["--only", "nonsense"])
+
+
+def test_a_bar_is_kept_by_the_median_of_the_rounds() -> None:
+    """One round in which the machine was busy decides nothing."""
+    assert Figure("a", "x", [1, 1, 9], at_most=1.5).holds
+    assert Figure("a", "x", [1, 9, 9], at_most=1.5).holds is False
+    assert Figure("a", "x", [9, 9, 1], at_least=5).holds
+    assert Figure("a", "x", [1]).holds is None
+    report = Report("quick")
+    report.add("one", Figure("a", "x", [1, 9, 9], at_most=1.5))
+    report.add("one", Figure("b", "ms", [0.1234]))
+    assert [figure.what for _, figure in report.missed] == ["a"]
+    assert "| one | a | 9 x | 1 to 9 | 3 | ≤ 1.5 **is missed** |" in report.table()
+    assert "| one | b | 0.123 ms |" in report.table()
+
+
+def test_rounds_take_turns_and_turn_around() -> None:
+    """Whoever is first in one round is last in the next."""
+    assert list(in_turns("ab", 3)) == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
+    assert [scale.pick(1, 2, 3) for scale in Scale] == [1, 2, 3]
+
+
+def test_a_plot_is_a_picture_whatever_it_shows() -> None:
+    """One point or many, equal numbers, names with markup."""
+    one = Plot("a < b", "x & y", "µs", {"<it>": {5: [1.0]}})
+    many = Plot("t", "x", "y", {"a": {1: [1.0, 2.0], 100: [3.0]}, "b": {1: [0.01], 100: [700.0]}})
+    for plot in (one, many):
+        texts = [node.text for node in ElementTree.fromstring(svg(plot)).iter() if node.text]
+        assert plot.title in texts and set(plot.lines) <= set(texts)
 
 
 def test_every_planted_secret_is_found() -> None:

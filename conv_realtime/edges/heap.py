@@ -12,7 +12,7 @@ def collect_rarely() -> None:
 
     Rows and frames are no garbage of the kind that needs a collector: they go by themselves. With
     Python's usual threshold a backfill spent a quarter of its time on looking for some
-    (`python -m tests.bench.backfill`).
+    (`python -m tests.bench --only backfill`).
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -1,7 +1,5 @@
 """How fast history gets into the local Supabase, beside what the requests alone cost.
 
-    python -m tests.bench.backfill [--files 40] [--messages 1000] [--rounds 3]
-
 The same transcripts three ways, each under an owner of its own, in turns: `Ingest.backfill`; the
 same rows, made and encoded beforehand, posted with as many requests at a time and nothing else; and
 one request a message with supabase-py, as a program does that writes each line when it comes
@@ -10,14 +8,12 @@ one request a message with supabase-py, as a program does that writes each line 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import resource
-import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +34,7 @@ from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.models import Row
+from tests.bench.harness import Figure, Finding, Scale, benchmark, ratios
 from tests.bench.local_realtime import server
 
 MACHINE = "bench"
@@ -185,8 +182,8 @@ async def supabase() -> AsyncIterator[Target]:
         yield Target(said["supabase_url"], said["secret_key"])
 
 
-async def measure(files: int, messages: int, rounds: int) -> dict[str, Any]:
-    """Gives the medians of some rounds."""
+async def measure(files: int, messages: int, rounds: int) -> list[Figure]:
+    """Measures in turns."""
     library, alone, single, cpu = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         paths = write_transcripts(Path(folder), files, messages)
@@ -207,31 +204,19 @@ async def measure(files: int, messages: int, rounds: int) -> dict[str, Any]:
                         alone.append(await post(target, prepared, 4))
                 single.append(await one_at_a_time(target, prepare(paths[:2], uuid4())))
     count = files * messages
-    ours = statistics.median(library)
-    return {
-        "messages": count,
-        "megabytes": round(size / 1e6, 1),
-        "backfill_seconds": round(ours, 2),
-        "backfill_cpu_seconds": round(statistics.median(cpu), 2),
-        "messages_per_second": round(count / ours),
-        "posting_alone_seconds": round(statistics.median(alone), 2),
-        "ratio_to_posting_alone": round(ours / statistics.median(alone), 2),
-        "times_faster_than_one_at_a_time": round(statistics.median(single) / (ours / count), 1),
-    }
+    each = [one * count for one in single]
+    return [
+        Figure(f"{count:,} messages, {size / 1e6:.0f} MB: backfill", "s", library),
+        Figure("CPU of it", "s", cpu),
+        Figure("messages", "a second", [count / took for took in library]),
+        Figure("posting the same rows, alone", "s", alone),
+        Figure("backfill / posting alone", "x", ratios(library, alone)),
+        Figure("one request a message / backfill", "x", ratios(each, library)),
+    ]
 
 
-def main() -> None:
-    """Prints one line a figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--files", type=int, default=40)
-    parser.add_argument("--messages", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+@benchmark("backfill")
+def backfilling(scale: Scale) -> Iterator[Finding]:
+    """History into the local Supabase, beside what the requests alone cost."""
     collect_rarely()  # as the command line does
-    found = asyncio.run(measure(options.files, options.messages, options.rounds))
-    for name, value in found.items():
-        print(f"{name:34}{value:>12}")
-
-
-if __name__ == "__main__":
-    main()
+    yield from asyncio.run(measure(*scale.pick((40, 1000, 3), (10, 500, 3), (2, 10, 1))))

@@ -1,7 +1,5 @@
 """Loads `postgres_changes` of the local Supabase, and says how it bears that.
 
-    python -m tests.bench.changes [--rows 200000] [--users 1 100 500]
-
 First one transaction of many rows, on a table with policies, for one subscriber: how long until the
 last row has arrived, how much memory the server took for it, and how long broadcasts from the
 database took meanwhile. Then single rows that everybody may see, for so many users at once, each
@@ -10,13 +8,11 @@ with claims of their own, and for as many sockets of one user.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +23,9 @@ import psycopg
 from websockets.asyncio.client import connect
 
 from conv_realtime.local.keys import mint
+from tests.bench.harness import Figure, Finding, Scale, benchmark
 from tests.bench.local_realtime import server
+from tests.bench.rig import resident_bytes
 
 ROUNDS = 20
 TABLE = """
@@ -89,11 +87,11 @@ async def listening(said: dict[str, Any], tokens: Sequence[str]) -> AsyncIterato
             task.cancel()
 
 
-async def huge(said: dict[str, Any], pid: int, rows: int) -> str:
+async def huge(said: dict[str, Any], pid: int, rows: int) -> list[Figure]:
     """One transaction of many rows."""
     token = user(said)
     async with database(said) as db, listening(said, [token]) as audience:
-        before = resident(pid)
+        before = resident_bytes(pid)
         peak, waits = before, []
         insert = "insert into load select n, repeat('x', 50), repeat('y', 100)"
         await db.execute(f"{insert} from generate_series(1, {rows}) n".encode())
@@ -102,19 +100,19 @@ async def huge(said: dict[str, Any], pid: int, rows: int) -> str:
             started, heard = time.monotonic(), audience.broadcasts
             await db.execute("select realtime.send('{}', 'beside', 'load', false)")
             await audience.until("broadcasts", heard + 1)
-            waits.append(audience.last_at - started)
+            waits.append((audience.last_at - started) * 1000)
             await asyncio.sleep(0.1)
-            peak = max(peak, resident(pid))
+            peak = max(peak, resident_bytes(pid))
         seconds = audience.last_at - committed
-    return (
-        f"{rows} rows in one transaction: {seconds:.1f} s after its commit, "
-        f"{(peak - before) / 1e6:.0f} MB more memory; broadcasts meanwhile: "
-        f"median {statistics.median(waits) * 1000:.0f} ms, worst {max(waits) * 1000:.0f} ms"
-    )
+    return [
+        Figure(f"{rows:,} rows in one transaction, after its commit", "s", [seconds]),
+        Figure("memory for them", "MB", [(peak - before) / 1e6]),
+        *([Figure("broadcasts meanwhile", "ms", waits)] if waits else []),
+    ]
 
 
-async def single(said: dict[str, Any], tokens: Sequence[str]) -> str:
-    """Single rows for everybody."""
+async def single(said: dict[str, Any], tokens: Sequence[str]) -> list[float]:
+    """Single rows for everybody; gives milliseconds."""
     waits = []
     async with database(said) as db, listening(said, tokens) as audience:
         for number in range(ROUNDS):
@@ -123,7 +121,7 @@ async def single(said: dict[str, Any], tokens: Sequence[str]) -> str:
             await audience.until("changes", (number + 1) * len(tokens))
             waits.append((audience.last_at - committed) * 1000)
         await db.execute("delete from load where id < 0")
-    return f"median {statistics.median(waits):.0f} ms, worst {max(waits):.0f} ms"
+    return waits
 
 
 def user(said: dict[str, Any]) -> str:
@@ -138,34 +136,24 @@ async def database(said: dict[str, Any]) -> AsyncIterator[psycopg.AsyncConnectio
         yield db
 
 
-def resident(pid: int) -> int:
-    """Gives how many bytes of memory a process uses."""
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * 4096
-
-
-async def load(said: dict[str, Any], pid: int, rows: int, users: Sequence[int]) -> None:
+async def load(said: dict[str, Any], pid: int, rows: int, users: Sequence[int]) -> list[Figure]:
     """Runs everything, one after the other."""
     async with database(said) as db:
         await db.execute(TABLE.encode())
-    print(await huge(said, pid, rows))
+    found = await huge(said, pid, rows)
     for count in users:
         each = await single(said, [user(said) for _ in range(count)])
         same = await single(said, [user(said)] * count)
-        print(f"a row to {count} users: {each}; to as many sockets of one: {same}")
+        found.append(Figure(f"a row to {count} users", "ms", each))
+        found.append(Figure("to as many sockets of one", "ms", same))
+    return found
 
 
-def main() -> None:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.changes", description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--users", type=int, nargs="*", default=[1, 100, 500])
-    asked = parser.parse_args()
+@benchmark("changes")
+def changes(scale: Scale) -> Iterator[Finding]:
+    """`postgres_changes` of the local Supabase: a huge transaction, many users."""
     with tempfile.TemporaryDirectory(prefix="conv_rt_load-") as folder:
         Path(folder).chmod(0o755)
         with server(Path(folder)) as (pid, said):
-            asyncio.run(load(said, pid, asked.rows, asked.users))
-
-
-if __name__ == "__main__":
-    main()
+            rows = scale.pick(200_000, 20_000, 100)
+            yield from asyncio.run(load(said, pid, rows, scale.pick((1, 100, 500), (1, 100), (1,))))

@@ -1,7 +1,5 @@
 """Loads the local Supabase's Realtime with a thousand clients and says how it bears that.
 
-    python -m tests.bench.local_realtime [--seconds 60] [--sockets 1000]
-
 Each client has joined two private channels, one of its own and one of all. First 200 database
 broadcasts a second go to the channels of single clients, one after the other; then 50 a second to
 the channel of all, which makes 50,000 frames a second. Latency is counted from inside the
@@ -9,18 +7,15 @@ transaction that broadcasts, just before it commits, to the client's `recv`: so 
 it, and the time until the commit was acknowledged is shown beside it.
 
 The listeners are one process of raw sockets (listening.py), the writer another, the server a
-third. The last line is the floor: the same listeners at a loop that does nothing but write the same
-frames to as many sockets. What lies between the floor and the server is the server's.
+third. The last rows are the floor: the same listeners at a loop that does nothing but write the
+same frames to as many sockets. What lies between the floor and the server is the server's.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
-import os
-import resource
 import signal
 import socket
 import statistics
@@ -32,7 +27,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,7 +36,9 @@ from typing import Any
 import psycopg
 
 from conv_realtime.local.keys import mint
+from tests.bench.harness import Figure, Finding, Scale, benchmark
 from tests.bench.listening import Heard, Order, run
+from tests.bench.rig import cpu_seconds, resident_bytes
 
 ALL = "load:all"
 PADDING = 400
@@ -130,14 +127,11 @@ async def broadcast(db_url: str, phase: Phase, first: int, count: int) -> tuple[
 
 def spent(pids: Sequence[int]) -> float:
     """Gives the CPU seconds that processes have used."""
-    ticks = 0
+    seconds = 0.0
     for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        with suppress(FileNotFoundError):
+            seconds += cpu_seconds(pid)
+    return seconds
 
 
 def children(pid: int) -> list[int]:
@@ -154,23 +148,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def rss_mb(pid: int) -> float:
-    """Gives the memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("VmRSS:")]
-    return int(line.split()[1]) / 1024
-
-
-def quantiles(milliseconds: Sequence[float]) -> str:
-    """Gives p50, p95 and p99."""
-    cuts = statistics.quantiles(milliseconds, n=100)
-    return " / ".join(f"{cuts[at - 1]:.1f}" for at in (50, 95, 99))
-
-
 def measure(
     pid: int, told: dict[str, Any], pipe: Connection, phase: Phase, first: int, seconds: float
-) -> bool:
-    """Runs one phase and prints it; gives whether nothing was lost."""
+) -> Iterator[Figure]:
+    """Runs one phase; gives what was found."""
     count = int(phase.rate * seconds)
     wanted = count * phase.hearers
     database = children(pid)
@@ -182,26 +163,26 @@ def measure(
     heard: Heard = pipe.recv()
     lost = wanted - len(heard.microseconds)
     doubled = sum(max(0, times - phase.hearers) for times in heard.counts.values())
-    milliseconds = [one / 1e3 for one in heard.microseconds]
-    p95 = statistics.quantiles(milliseconds, n=100)[94]
     own, postgres = (100 * (b - a) / took for a, b in zip(before, after, strict=True))
-    print(
-        f"\n{phase.name}: {count} broadcasts in {took:.1f} s, {wanted / took:,.0f} frames a second"
-    )
-    print(f"  lost {lost}, doubled {doubled}")
-    print(f"  to the client   {quantiles(milliseconds)} ms (p50 / p95 / p99)")
-    print(f"  to the writer   {quantiles(acknowledged)} ms: with the disk, and the statement")
-    verdict = "holds" if p95 <= phase.bar_ms else "is missed"
-    print(f"  the bar of p95 below {phase.bar_ms:.0f} ms {verdict}")
-    print(
-        f"  CPU of one core: server {own:.0f} %, PostgreSQL {postgres:.0f} %,"
-        f" listeners {100 * heard.cpu_seconds / took:.0f} %; server's memory {rss_mb(pid):.0f} MB"
-    )
-    return (lost, doubled) == (0, 0)
+    yield Figure(f"{phase.name}: frames", "a second", [wanted / took])
+    yield Figure("lost", "", [lost], at_most=0)
+    yield Figure("doubled", "", [doubled], at_most=0)
+    yield from _quantiles("to the client", [us / 1e3 for us in heard.microseconds], phase.bar_ms)
+    yield from _quantiles("to the writer, with the disk", acknowledged)
+    yield Figure("CPU of one core: server", "%", [own])
+    yield Figure("CPU of one core: PostgreSQL", "%", [postgres])
+    yield Figure("CPU of one core: listeners", "%", [100 * heard.cpu_seconds / took])
+    yield Figure("the server's memory", "MB", [resident_bytes(pid) / 2**20])
 
 
-def floor(sockets: int, rate: float, seconds: float) -> None:
-    """Prints what the listeners measure at a loop that only writes."""
+def _quantiles(what: str, ms: Sequence[float], bar: float | None = None) -> Iterator[Figure]:
+    cuts = statistics.quantiles(ms, n=100)
+    for at in (50, 95, 99):
+        yield Figure(f"{what}: p{at}", "ms", [cuts[at - 1]], at_most=bar if at == 95 else None)
+
+
+def floor(sockets: int, rate: float, seconds: float) -> Iterator[Figure]:
+    """Gives what the listeners measure at a loop that only writes."""
     with socket.create_server(("127.0.0.1", 0), backlog=sockets) as listener:
         order = Order(listener.getsockname()[1], None, [[]] * sockets, [""] * sockets)
         accepted: list[socket.socket] = []
@@ -226,32 +207,21 @@ def floor(sockets: int, rate: float, seconds: float) -> None:
         for one in accepted:
             one.close()
     took = time.perf_counter() - began
-    milliseconds = [one / 1e3 for one in heard.microseconds]
-    print(f"\nthe floor, a loop that only writes: {count * sockets / took:,.0f} frames a second")
-    print(f"  to the client   {quantiles(milliseconds)} ms (p50 / p95 / p99)")
-    print(
-        f"  writing took {100 * busy / took:.0f} % of the time,"
-        f" listeners {100 * heard.cpu_seconds / took:.0f} % of one core"
-    )
+    yield Figure("the floor, a loop that only writes: frames", "a second", [count * sockets / took])
+    yield from _quantiles("the floor, to the client", [us / 1e3 for us in heard.microseconds])
+    yield Figure("CPU of one core: the loop", "%", [100 * busy / took])
+    yield Figure("CPU of one core: listeners", "%", [100 * heard.cpu_seconds / took])
 
 
-def main() -> int:
-    """Runs all of it; 1 if something was lost."""
-    parser = argparse.ArgumentParser(description="Loads the local Realtime server.")
-    parser.add_argument("--sockets", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each phase")
-    parser.add_argument("--single-rate", type=float, default=200.0, help="broadcasts a second")
-    parser.add_argument("--common-rate", type=float, default=50.0, help="broadcasts a second")
-    chosen = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    single = [f"load:{number}" for number in range(chosen.sockets)]
+@benchmark("local_realtime")
+def local_realtime(scale: Scale) -> Iterator[Finding]:
+    """The local Supabase's Realtime, with a thousand clients of two private channels each."""
+    sockets, seconds = scale.pick((1000, 60.0), (1000, 10.0), (20, 1.0))
+    single = [f"load:{number}" for number in range(sockets)]
     phases = [
-        Phase("each its own topic", chosen.single_rate, single, 1, SINGLE_BAR_MS),
-        Phase("one topic for all", chosen.common_rate, [ALL], chosen.sockets, COMMON_BAR_MS),
+        Phase("200 a second, each its own topic", 200.0, single, 1, SINGLE_BAR_MS),
+        Phase("50 a second, one topic for all", 50.0, [ALL], sockets, COMMON_BAR_MS),
     ]
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    whole = True
     with tempfile.TemporaryDirectory(prefix="conv_rt_load-") as folder:
         Path(folder).chmod(0o755)
         with server(Path(folder)) as (pid, told):
@@ -267,18 +237,10 @@ def main() -> int:
                 ],
             )
             with listeners(order) as (pipe, (_, connecting, joining)):
-                print(
-                    f"{chosen.sockets} sockets connected in {connecting:.1f} s,"
-                    f" {2 * chosen.sockets} private channels joined in {joining:.1f} s"
-                )
+                yield Figure(f"{sockets} sockets connect", "s", [connecting])
+                yield Figure(f"{2 * sockets} private channels are joined", "s", [joining])
                 first = 0
                 for phase in phases:
-                    whole &= measure(pid, told, pipe, phase, first, chosen.seconds)
-                    first += int(phase.rate * chosen.seconds)
-    floor(chosen.sockets, chosen.common_rate, min(chosen.seconds, 10.0))
-    print(f"\nload average {os.getloadavg()[0]:.1f}")
-    return 0 if whole else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                    yield from measure(pid, told, pipe, phase, first, seconds)
+                    first += int(phase.rate * seconds)
+    yield from floor(sockets, 50.0, min(seconds, 10.0))

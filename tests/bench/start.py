@@ -1,7 +1,5 @@
 """How long until all is known again after a restart, beside a bare walk over the folders.
 
-    python -m tests.bench.start [--folders 5000] [--files 20000] [--rounds 5]
-
 Transcripts that were sent before and did not change since. In turns: a walk that looks at every
 file with `os.scandir` and nothing else, the library's backfill, and its watching until every file
 was judged. The store answers at once, so that what is measured is ours.
@@ -9,19 +7,18 @@ was judged. The store answers at once, so that what is measured is ours.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 from conv_realtime import Ingest, Settings, testing
 from conv_realtime.edges.heap import collect_rarely
+from tests.bench.harness import Figure, Finding, Scale, benchmark, ratios
 
 OWNER = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 READY_SECONDS = 120.0
@@ -84,8 +81,8 @@ async def watch(folder: Path, state: Path, store: Any, files: int) -> float:
     return took
 
 
-async def measure(folders: int, files: int, rounds: int) -> dict[str, Any]:
-    """Gives the medians of some rounds, in seconds."""
+async def measure(folders: int, files: int, rounds: int) -> dict[str, list[float]]:
+    """Gives the seconds of each round."""
     found: dict[str, list[float]] = {"bare walk": [], "backfill": [], "watching": []}
     with tempfile.TemporaryDirectory() as root, tempfile.TemporaryDirectory() as state:
         write_transcripts(Path(root), folders, files)
@@ -97,25 +94,16 @@ async def measure(folders: int, files: int, rounds: int) -> dict[str, Any]:
             found["bare walk"].append(time.perf_counter() - begun)
             found["backfill"].append(await backfill(Path(root), Path(state), store))
             found["watching"].append(await watch(Path(root), Path(state), store, files))
-    walk = statistics.median(found["bare walk"])
-    return {
-        name: (round(statistics.median(took), 3), round(statistics.median(took) / walk, 1))
-        for name, took in found.items()
-    }
+    return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints one line a way: seconds, and how many walks that is."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--folders", type=int, default=5000)
-    parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args(arguments)
+@benchmark("start")
+def start(scale: Scale) -> Iterator[Finding]:
+    """Until all files are known again after a restart, beside a bare walk over them."""
     collect_rarely()  # as the command line does
-    found = asyncio.run(measure(options.folders, options.files, options.rounds))
-    for name, (seconds, walks) in found.items():
-        print(f"{name:12}{seconds:>10} s{walks:>8} x the bare walk")
-
-
-if __name__ == "__main__":
-    main()
+    folders, files, rounds = scale.pick((5000, 20_000, 5), (500, 2_000, 3), (3, 5, 1))
+    found = asyncio.run(measure(folders, files, rounds))
+    for name, took in found.items():
+        yield Figure(f"{files:,} files in {folders:,} folders: {name}", "s", took)
+    for name in ("backfill", "watching"):
+        yield Figure(f"{name} / bare walk", "x", ratios(found[name], found["bare walk"]))

@@ -2,7 +2,7 @@
 
 A real server, real sockets and, where transcripts are concerned, real files. The last ones
 measure: they count work, or CPU, and compare within one run, so that a busy machine says the same
-as an idle one. Their long form is `python -m tests.bench.relay_load --full`.
+as an idle one. Their long form is `python -m tests.bench`.
 """
 
 from __future__ import annotations

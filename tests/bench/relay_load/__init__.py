@@ -1,4 +1,4 @@
-"""What clients of `/ws` cost: the programs behind `python -m tests.bench.relay_load`.
+"""What clients of `/ws` cost beside the fan-out; `suite.py` adds it to the benchmarks.
 
 * `leaks`: what thousands of connections leave behind in a server of its own process.
 * `latency`: from a change to the last client.

@@ -9,7 +9,6 @@ The store is one in memory, so that nothing hides what clients add.
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
 import tempfile
 import time
@@ -24,7 +23,8 @@ from starlette.applications import Starlette
 
 from conv_realtime import Bridge, testing
 from conv_realtime.relay.hub import Hub
-from tests.bench.relay_load.figures import QUIET, TEXT, Figure, at_most, paired
+from tests.bench.harness import Figure, ratios
+from tests.bench.relay_load.figures import QUIET, TEXT
 from tests.bench.sinks import distant_sinks
 from tests.relay.serving import eventually, serve
 
@@ -69,18 +69,16 @@ class IngestWork:
         alone = [spent.us for spent in self.alone[COUNTED_ROUNDS:]]
         beside = [spent.us for spent in self.beside[COUNTED_ROUNDS:]]
         fan_out = [spent.fan_out_us for spent in self.beside[COUNTED_ROUNDS:]]
-        calls = f"{self.calls_without:,.0f} and {self.calls_with:,.0f}"
-        cpu = f"{statistics.median(alone):.0f} and {statistics.median(beside):.0f}"
-        each = statistics.median(fan_out) / self.clients
-        with_writes = [own + more for own, more in zip(beside, fan_out, strict=True)]
+        all_of_it = [own + more for own, more in zip(beside, fan_out, strict=True)]
         return [
-            Figure(f"function calls a line, alone and beside {self.clients} clients", calls),
-            at_most("ingest beside clients against alone, by calls", self.ratio, 1.1),
-            Figure("CPU a line, alone and beside, µs", cpu),
-            Figure("ingest beside clients against alone, by CPU", f"{paired(beside, alone):.2f}"),
-            Figure("the fan-out of a line, µs", f"{statistics.median(fan_out):.0f}"),
-            Figure("of that for each client", f"{each:.1f}"),
-            Figure("all of it against ingest alone", f"{paired(with_writes, alone):.2f}"),
+            Figure("function calls a line, alone", "", [self.calls_without]),
+            Figure(f"beside {self.clients} clients, but the fan-out", "", [self.calls_with]),
+            Figure("calls beside clients / alone", "x", [self.ratio], at_most=1.1),
+            Figure("CPU a line, alone", "µs", alone),
+            Figure("beside clients, but the fan-out", "µs", beside),
+            Figure("the fan-out", "µs", fan_out),
+            Figure("CPU beside clients / alone, but the fan-out", "x", ratios(beside, alone)),
+            Figure("CPU beside clients / alone", "x", ratios(all_of_it, alone)),
         ]
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.relay_load.figures import QUIET, TEXT, Figure, at_most
+from tests.bench.harness import Figure
+from tests.bench.relay_load.figures import QUIET, TEXT
 from tests.bench.sinks import all_have, sinks
 from tests.relay.rows import created, message
 from tests.relay.serving import Served
@@ -28,9 +29,9 @@ class Latency:
         """Return its lines."""
         to = f"a change to the last of {self.clients} clients"
         return [
-            Figure(f"{to}, p50 in ms", f"{self.p50_ms:.2f}"),
-            at_most(f"{to}, p95 in ms", self.p95_ms, 50, "{:.2f}"),
-            Figure(f"{to}, p95 by the clock", f"{self.clock_p95_ms:.2f}"),
+            Figure(f"{to}, p50", "ms", [self.p50_ms]),
+            Figure(f"{to}, p95", "ms", [self.p95_ms], at_most=50),
+            Figure(f"{to}, p95 by the clock", "ms", [self.clock_p95_ms]),
         ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.bench.relay_load.figures import Figure, at_most
+from tests.bench.harness import Figure
 from tests.bench.relay_load.server import Child, Held
 from tests.bench.sinks import Sink
 
@@ -30,15 +30,16 @@ class Leaks:
     def figures(self) -> Sequence[Figure]:
         """Return its lines."""
         first, last = self.held[0], self.held[-1]
-        grown = " ".join(f"{held.rss_kb / 1024:.1f}" for held in self.held)
+        more = {
+            name: getattr(last, name) - getattr(first, name) for name in ("descriptors", "tasks")
+        }
         return [
-            Figure("came and went, politely or not", f"{self.connections:,} connections"),
-            at_most("objects left behind by each", self.each("objects"), 0.5, "{:.2f}"),
-            at_most("blocks of memory left behind by each", self.each("blocks"), 1.0, "{:.2f}"),
-            at_most("file descriptors more", last.descriptors - first.descriptors, 0, "{:.0f}"),
-            at_most("tasks more", last.tasks - first.tasks, 0, "{:.0f}"),
-            Figure(f"memory (RSS) in MB, at {LOOKS + 1} times", grown),
-            at_most("memory (RSS) more, KB", last.rss_kb - first.rss_kb, 2048, "{:,.0f}"),
+            Figure("connections, politely or not", "", [self.connections]),
+            Figure("objects left behind by each", "", [self.each("objects")], at_most=0.5),
+            Figure("blocks of memory left behind by each", "", [self.each("blocks")], at_most=1.0),
+            *(Figure(f"{name} more", "", [count], at_most=0) for name, count in more.items()),
+            Figure("memory meanwhile", "MB", [held.rss_kb / 1024 for held in self.held]),
+            Figure("memory more", "KB", [last.rss_kb - first.rss_kb], at_most=2048),
         ]
 
 

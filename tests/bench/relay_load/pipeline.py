@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -28,8 +27,9 @@ from uuid import uuid4
 import httpx
 
 from conv_realtime.testing import claude_line
+from tests.bench.harness import Figure, ratios
 from tests.bench.local_realtime import server as local_supabase
-from tests.bench.relay_load.figures import QUIET, TEXT, Figure, at_most, paired, process_cpu
+from tests.bench.relay_load.figures import QUIET, TEXT, process_cpu
 from tests.bench.relay_load.ingest import real_folder
 from tests.bench.sinks import distant_sinks
 from tests.relay.rows import changed, conversation, created, message
@@ -58,19 +58,14 @@ class Pipeline:
             for beside, alone in zip(self.relay_beside, self.relay_alone, strict=True)
         ]
         ingest = [beside - more for beside, more in zip(self.beside, fan_out, strict=True)]
-        cpu = f"{statistics.median(self.alone):.2f} and {statistics.median(self.beside):.2f}"
-        writes = statistics.median(fan_out)
         return [
-            Figure(f"CPU of `up` a line at {self.rate:.0f} a second, alone and beside, ms", cpu),
-            Figure(
-                f"the fan-out of a line to {self.clients} clients, in a relay alone, ms",
-                f"{writes:.2f}",
-            ),
-            at_most("ingest beside clients against alone", paired(ingest, self.alone), 1.1),
-            at_most(
-                "all of `up` beside clients against alone", paired(self.beside, self.alone), 1.1
-            ),
-        ]
+            Figure(f"CPU of `up` a line at {self.rate:.0f} a second, alone", "ms", self.alone),
+            Figure(f"beside {self.clients} clients", "ms", self.beside),
+            Figure("the fan-out of a line, in a relay alone", "ms", fan_out),
+            Figure("ingest beside clients / alone", "x", ratios(ingest, self.alone), at_most=1.1),
+            Figure("all of `up` beside clients / alone", "x", ratios(self.beside, self.alone),
+                at_most=1.1),
+        ]  # fmt: skip
 
 
 async def measure_pipeline(

@@ -18,7 +18,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.relay_load.figures import QUIET, TEXT, Figure, at_least, at_most
+from tests.bench.harness import Figure
+from tests.bench.relay_load.figures import QUIET, TEXT
 from tests.bench.sinks import distant_sinks
 from tests.relay.rows import created, message
 from tests.relay.serving import Served, eventually
@@ -43,12 +44,13 @@ class Steadiness:
 
     def figures(self) -> Sequence[Figure]:
         """Return its lines."""
-        calls = f"{self.first_calls:.2f} and {self.last_calls:.2f}"
         return [
-            Figure(f"function calls a delivery, first and last of {self.deliveries:,}", calls),
-            at_least("deliveries for the same work, last against first", self.ratio, 0.95),
-            at_most("bytes left behind by each broadcast", self.bytes_each, 4, "{:.2f}"),
-        ]
+            Figure(f"{self.deliveries:,} deliveries: function calls each, at first", "",
+                [self.first_calls]),
+            Figure("at last", "", [self.last_calls]),
+            Figure("deliveries for the same work, last / first", "x", [self.ratio], at_least=0.95),
+            Figure("bytes left behind by each broadcast", "", [self.bytes_each], at_most=4),
+        ]  # fmt: skip
 
 
 async def measure_steadiness(clients: int, broadcasts: int = 500, windows: int = 3) -> Steadiness:
@@ -92,18 +94,17 @@ class Throughput:
 
     def figures(self) -> Sequence[Figure]:
         """Return its lines."""
-        clock = f"{self.first:,.0f} and {self.last:,.0f}"
-        cpu = f"{self.first_cpu:,.0f} and {self.last_cpu:,.0f}"
         return [
-            Figure(
-                f"deliveries to {self.clients} clients in {self.seconds:.0f} s",
-                f"{self.deliveries:,}",
-            ),
-            Figure("a second, first and last minute", clock),
-            Figure("a second of the server's CPU, first and last minute", cpu),
-            at_least("last minute against first, by the clock", self.last / self.first, 0.95),
-            at_least("last minute against first, by CPU", self.last_cpu / self.first_cpu, 0.95),
-        ]
+            Figure(f"deliveries to {self.clients} clients in {self.seconds:.0f} s", "",
+                [self.deliveries]),
+            Figure("first minute", "a second", [self.first]),
+            Figure("last minute", "a second", [self.last]),
+            Figure("first minute, of CPU", "a second", [self.first_cpu]),
+            Figure("last minute, of CPU", "a second", [self.last_cpu]),
+            Figure("last / first minute", "x", [self.last / self.first], at_least=0.95),
+            Figure("last / first minute, of CPU", "x", [self.last_cpu / self.first_cpu],
+                at_least=0.95),
+        ]  # fmt: skip
 
 
 async def measure_throughput(clients: int, seconds: float) -> Throughput:
