@@ -52,13 +52,13 @@ GUARDS = (
         f"{_CODEX}what_was_copied_from_the_parent_is_not_counted_again",
     ),
     Guard(
-        "core/formats/codex_lineage.py",
+        "core/formats/codex_tokens.py",
         "            return last if continued else total\n",
         "            return total\n",
         f"{_CODEX}a_fork_that_copies_nothing_has_all_of_its_lines",
     ),
     Guard(
-        "core/formats/codex_lineage.py",
+        "core/formats/codex_tokens.py",
         "            return last\n        return {",
         "            return total\n        return {",
         f"{_CODEX}a_total_that_is_set_anew_takes_nothing_back",

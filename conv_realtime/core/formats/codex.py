@@ -23,8 +23,9 @@ from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import count, mapping, text
 from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import codex_records as rollout
-from conv_realtime.core.formats.codex_lineage import Lineage, TokenCounter
+from conv_realtime.core.formats.codex_lineage import Lineage
 from conv_realtime.core.formats.codex_records import RolloutLine
+from conv_realtime.core.formats.codex_tokens import TokenCounter
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
