@@ -19,7 +19,7 @@ from conv_realtime.core.format import Claim
 from conv_realtime.core.framing import Line
 from conv_realtime.core.json_lines import JsonLinesTranscript
 from conv_realtime.core.records import Record, Torn
-from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.core.sanitize import Sanitizer, storable
 from conv_realtime.edges.formats import GROUP, known_formats
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -116,6 +116,15 @@ class _Unclean(_Own):
             }
 
 
+class _Telling(_Own):
+    class kind(JsonLinesTranscript):
+        def message_fields(
+            self, entry: Entry, records: Sequence[Mapping[str, Any]]
+        ) -> dict[str, Any]:
+            stated = super().message_fields(entry, records)
+            return stated | {"metadata": {"said": storable(str(records[-1].get("says")))}}
+
+
 class _Fragile(_Own):
     class kind(JsonLinesTranscript):
         def add(self, record: Record) -> None:
@@ -166,6 +175,7 @@ class TestParrot(testing.FormatContract):
         (_Counting(), r"title is '\d+ hi', read at once '\d+ hi'"),
         (_Silent(), "states no message"),
         (_Unclean(), "it holds a NUL|it is no row"),
+        (_Telling(), r"its rows hold the secret behind b"),
         (_Fragile(), r"one\.parrot where .*Error\("),
         (_Forgetful(), r"what is no record at \d+ is not told of"),
         (_Spendthrift(), "output_tokens is 4, and its messages' usage adds up to 0"),

@@ -24,13 +24,20 @@ from conv_realtime.core.formats.recognise import recognise
 from conv_realtime.models import Conversation, Message
 from conv_realtime.testing.formats.examples import Example, Given, built_in, examples_of
 from conv_realtime.testing.formats.reading import Reading, Stated, folder
-from conv_realtime.testing.formats.spoiling import cuts, spoiled, with_noise
+from conv_realtime.testing.formats.spoiling import (
+    SECRET_LETTERS,
+    cuts,
+    spoiled,
+    with_noise,
+    with_secrets,
+)
 from conv_realtime.testing.formats.well_formed import faults, odd_blocks
 
 SEED = 5
 """What is cut and spoiled follows from this: a failure is there again in the next run."""
 
 SPOILED = 48
+SECRETS = 16
 
 _SOURCE = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _MACHINES = (
@@ -192,6 +199,17 @@ class FormatContract:
                               for skip in stated.skips)  # fmt: skip
                 if not skipped and _texts(stated) == texts:
                     self._fail(f"{example.name}: what is no record at {place} is not told of")
+
+    def test_no_secret_leaves_a_file(self) -> None:
+        """Wherever one stands, in a name, a title, a command, in what a tool gave back: no part of
+        it is in a row."""
+        for example in self._examples:
+            for place, data in with_secrets(example.whole, Random(SEED), SECRETS):
+                stated = _stated(self.format, example, [data])
+                rows = (*stated.conversations.values(), *stated.messages.values())
+                if SECRET_LETTERS.decode() in "".join(row.model_dump_json() for row in rows):
+                    behind = example.whole[max(0, place - 40) : place]
+                    self._fail(f"{example.name}: its rows hold the secret behind {behind!r}")
 
     # Steps ---------------------------------------------------------------------------------------
 

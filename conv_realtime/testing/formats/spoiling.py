@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
 NOISE = b"\x00not a record: \xff\xfe }{ \xed\xa0\x80\n"
+
+SECRET_LETTERS = b"a1B2c3D4"
+"""What no secret in a transcript may leave in a row: it is part of every one."""
+
+_SECRET = b"gh" + b"p_" + SECRET_LETTERS * 5
+_ENDS = re.compile(rb'(?<=[^\\\[{:,\s])"|(?<=[a-z])[ \n]')  # of a string, or of a word
 
 _ODD: tuple[Any, ...] = (
     None, True, -1, 3.7, 1e308, 10**400, "", "a\x00b", "\ud800", "x" * 100_001, [], {}, [[]],
@@ -38,6 +45,13 @@ def with_noise(data: bytes, random: Random, most: int = 6) -> Iterator[tuple[int
     lines = [0] + [place + 1 for place, byte in enumerate(data) if byte == 10]
     for place in sorted(random.sample(lines, min(len(lines), most))):
         yield place, data[:place] + NOISE + data[place:]
+
+
+def with_secrets(data: bytes, random: Random, most: int) -> Iterator[tuple[int, bytes]]:
+    """Yield `data` with a token behind one of its strings or words, and where that is."""
+    ends = [found.start() for found in _ENDS.finditer(data)]
+    for place in sorted(random.sample(ends, min(len(ends), most))):
+        yield place, b"%b %b%b" % (data[:place], _SECRET, data[place:])
 
 
 def _flipped(data: bytes, random: Random) -> tuple[str, bytes]:
