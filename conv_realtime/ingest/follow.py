@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
@@ -25,7 +26,9 @@ from conv_realtime.core.records import Torn
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript, Transcript
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.errors import SourceError
 from conv_realtime.ingest.batches import Batch, Mark, Reader, make_batch
+from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.rows import Identity, LogRows, RewrittenError, Rows
 from conv_realtime.models import Message, Skipped
 
@@ -140,7 +143,8 @@ class Following(abc.ABC):
         """
         if not self.has_news(reader):
             return None
-        return make_batch(self.rows, reader, self.end, file, count, size)
+        with blaming(self.path):
+            return make_batch(self.rows, reader, self.end, file, count, size)
 
     def advance(self, reader: Reader, batch: Batch) -> None:
         """Note that `reader` has taken `batch`."""
@@ -174,7 +178,8 @@ class Following(abc.ABC):
             return []
         entries = sorted(fold.standing, key=lambda entry: entry.seq)
         rows = self.rows
-        return rows.messages(fold, rows.conversation(fold), entries[-count:], file)
+        with blaming(self.path):
+            return rows.messages(fold, rows.conversation(fold), entries[-count:], file)
 
 
 class Follower(Following):
@@ -268,8 +273,7 @@ class Follower(Following):
         now = file.stat()
         data = file.read(self.buffer.end, wanted)
         self._glance = (self._glance + data)[-_GLANCE:]
-        for line in self.buffer.push(data):
-            self._fold(line)
+        self._fold(self.buffer.push(data))
         if behind and (len(data) < wanted or self.buffer.end == goal):
             if self.buffer.crc_at_end != self.checkpoint.crc:
                 self.start_over(self.checkpoint)  # nothing folded so far was known before
@@ -287,14 +291,23 @@ class Follower(Following):
         before = self.end
         self.buffer.take_rest()
         self._rest = (before, self.buffer.position)
-        self._fold(rest)
+        self._fold([rest])
 
     def unread_rest(self) -> Skipped | None:
         """Return the torn last line, if there is one, as something to tell the user."""
         rest = self.buffer.rest()
         return Skipped(self.path, "incomplete last line", rest.start) if rest else None
 
-    def _fold(self, line: Line) -> None:
+    def _fold(self, lines: Iterable[Line]) -> None:
+        try:
+            with blaming(self.path):
+                for line in lines:
+                    self._fold_line(line)
+        except SourceError:
+            self.start_over(self.checkpoint)  # what was folded of the record is unknown
+            raise
+
+    def _fold_line(self, line: Line) -> None:
         self.lines += 1
         for found in self.transcript.split(line):
             if isinstance(found, Torn):

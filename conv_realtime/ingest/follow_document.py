@@ -35,6 +35,7 @@ from conv_realtime.core.said import Said
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.batches import Batch, Mark, Reader
+from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
 from conv_realtime.ingest.follow import READ_BYTES, Following
 from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
@@ -205,7 +206,8 @@ class DocumentFollower(Following):
         return None if self._whole else Skipped(self.path, "incomplete JSON")
 
     def _fold(self, data: bytes) -> bool:
-        statements = self._statements(data)
+        with blaming(self.path):
+            statements = self._statements(data)
         if statements is None:
             return False
         transcript = self.transcript

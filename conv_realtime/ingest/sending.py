@@ -171,7 +171,7 @@ async def _next(desk: Desk, book: Book, follower: Following) -> tuple[Batch | No
             batch = None  # the next look finds out what happened
         except SourceError as error:
             logger.warning("%s", error)
-            batch = None
+            book.fault, batch = error.reason, None
         return batch, book.generation
 
 

@@ -17,6 +17,7 @@ from conv_realtime.core.ownership import Candidate, choose_owner
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
 from conv_realtime.ingest.follow import Following
 
@@ -191,7 +192,8 @@ class Shelf:
             data = file.read(0, some)
             whole = not file.read(len(data), 1)
             head = Head(data, whole=whole, resting=resting)
-            found = recognise(self._asked(file.path), PurePath(file.path), head)
+            with blaming(file.path):
+                found = recognise(self._asked(file.path), PurePath(file.path), head)
             if found is not None or whole:
                 break
         return found

@@ -130,9 +130,9 @@ class FormatContract:
         """Roles, tokens, states, times and texts are what the database takes and readers know."""
         for example in self._examples:
             stated = _stated(self.format, example, example.states)
+            self._check(example, "read at once", stated)
             if not stated.live.messages:
                 self._fail(f"{example.name}: states no message")
-            self._check(example, "read at once", stated)
             odd = next(odd_blocks(stated), None)
             if odd is not None:
                 self._fail(f"{example.name}: {odd}")
@@ -179,10 +179,7 @@ class FormatContract:
         every row can be stored."""
         for example in self._examples:
             for how, data in spoiled(example.whole, Random(SEED), SPOILED):
-                try:
-                    stated = _stated(self.format, example, [data])
-                except Exception as error:
-                    _fail(self.format, f"{example.name} where {how}: {_first(error)!r}", error)
+                stated = _stated(self.format, example, [data])
                 # What is spoilt enough may be another's.
                 source = next((row.source for row in stated.conversations.values()), None)
                 self._check(example, f"where {how}", stated, source)
@@ -254,6 +251,8 @@ class FormatContract:
         return claim
 
     def _check(self, example: Example, how: str, stated: Stated, source: str | None = None) -> None:
+        if stated.raised is not None:
+            _fail(self.format, f"{example.name} {how}: {stated.raised!r}", stated.raised)
         wrong = next(faults(source or self.format.source, stated), None)
         if wrong is not None:
             self._fail(f"{example.name} {how}: {wrong}")
@@ -267,12 +266,6 @@ CHECKS = [name for name in vars(FormatContract) if name.startswith("test_")]
 
 def _fail(form: Format, what: str, cause: BaseException | None = None) -> None:
     raise AssertionError(f"{form.source}: {what}") from cause
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _path(example: Example) -> PurePath:

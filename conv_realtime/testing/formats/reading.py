@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from uuid import UUID, uuid5
 
 from conv_realtime.core.format import Format
 from conv_realtime.core.formats import BUILT_IN
-from conv_realtime.ingest import Ingest
+from conv_realtime.ingest import Ingest, blame
 from conv_realtime.models import NAMESPACE, Conversation, Message, Skipped
 from conv_realtime.settings import Settings
 from conv_realtime.testing.memory_store import MemoryStore
@@ -35,12 +36,14 @@ class Stated:
     Attributes:
         skips: what was skipped when it was read last.
         written: how many rows the last read wrote.
+        raised: what the format raised, of which ingest made an error of the file.
     """
 
     conversations: dict[UUID, Conversation] = field(default_factory=dict)
     messages: dict[UUID, Message] = field(default_factory=dict)
     skips: Sequence[Skipped] = ()
     written: int = 0
+    raised: BaseException | None = None
 
     @property
     def live(self) -> Stated:
@@ -62,6 +65,32 @@ def folder() -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place)
+
+
+class _Kept(logging.Handler):
+    """Keeps the exceptions that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self.errors.append(record.exc_info[1])
+
+
+@contextmanager
+def _raised() -> Iterator[list[BaseException]]:
+    """Give what formats raise within the block, as it is raised."""
+    handler = _Kept()
+    level = blame.logger.level
+    blame.logger.setLevel(logging.DEBUG)
+    blame.logger.addHandler(handler)
+    try:
+        yield handler.errors
+    finally:
+        blame.logger.removeHandler(handler)
+        blame.logger.setLevel(level)
 
 
 @cache
@@ -95,18 +124,20 @@ class Reading:
         """
         last = Stated()
         runs = [[data] for data in states] if restart else [list(states)]
-        for run in runs:
-            async with Ingest(
-                store=self.store, formats=self._forms, settings=self._settings
-            ) as ingest:
-                for data in run:
-                    self._write(data)
-                    summary = await ingest.backfill()
-                    last = Stated(skips=summary.skips, written=summary.changed)
+        with _raised() as raised:
+            for run in runs:
+                async with Ingest(
+                    store=self.store, formats=self._forms, settings=self._settings
+                ) as ingest:
+                    for data in run:
+                        self._write(data)
+                        summary = await ingest.backfill()
+                        last = Stated(skips=summary.skips, written=summary.changed)
         last.conversations, last.messages = (
             dict(self.store.conversations),
             dict(self.store.messages),
         )
+        last.raised = next(iter(raised), None)
         return last
 
     def _write(self, data: bytes) -> None:
