@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conv_realtime.core.redaction import PatternError, Redactor, redactor, replacing
+from conv_realtime.core.redaction import PatternError, Redactor, linear, redactor, replacing
 from conv_realtime.core.redaction.kinds import DEFAULT
 from conv_realtime.core.redaction.linear import Choice
 from conv_realtime.core.sanitize import Sanitizer
@@ -224,6 +224,29 @@ def test_a_pattern_that_cannot_be_used_is_told_without_saying_it(pattern: str, w
     with pytest.raises(PatternError) as caught:
         redactor("default", ("fine", pattern))
     assert str(caught.value) == why and "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kilobytes", [8, 32, 64, 128, 192, 256, 320])
+def test_patterns_that_leave_no_room_are_refused(
+    monkeypatch: pytest.MonkeyPatch, kilobytes: int
+) -> None:
+    """A set without room would find nothing at all, and not say so."""
+    monkeypatch.setattr(linear, "_MEMORY", kilobytes * 1024)
+    sources = ["[a-z]{10}x", "hunter2[a-z]{200}", "gh" + "p_[a-z]{100}"]
+    try:
+        known = Choice(sources)
+    except PatternError as error:
+        assert "too large" in str(error) and "hunter2" not in str(error)
+    else:
+        assert list(known.among(b"hunter2" + b"a" * 300)) == [1]
+        assert list(known.among(b"gh" + b"p_" + b"a" * 300)) == [2]
+
+
+def test_a_pattern_that_splits_a_letter_breaks_nothing() -> None:
+    """RE2 knows single bytes."""
+    own = redactor("off", (r"x\C",))
+    assert own is not None
+    assert own.redact("axé")[0].startswith("a[redacted:custom]")
 
 
 def test_a_pattern_that_stalls_others_is_as_fast_as_any() -> None:

@@ -13,6 +13,8 @@ import re2
 
 Span = tuple[int, int]
 
+_PROBE = b"\x00probe\x00"  # of a text, NUL is taken out before
+_TOO_LARGE = "the patterns are too large to be searched for"
 _MEMORY = 64 * 2**20  # bytes of states kept; some hundred kB are used for ordinary text
 
 
@@ -46,15 +48,25 @@ class Pattern:
 
 
 class Choice:
-    """Tells which of several expressions are found in a text, in one pass."""
+    """Tells which of several expressions are found in a text, in one pass.
+
+    Raises:
+        PatternError: together they are too large.
+    """
 
     __slots__ = ("_set",)
 
     def __init__(self, sources: Sequence[str]) -> None:
         self._set: Any = re2.Set.SearchSet(_options())
-        for source in sources:
-            self._set.Add(source.encode())
-        self._set.Compile()
+        try:
+            for source in (*sources, _PROBE.decode()):
+                self._set.Add(source.encode())
+            self._set.Compile()
+        except re2.error:  # it quotes the pattern
+            raise PatternError(_TOO_LARGE) from None
+        # A set without room for its automaton finds nothing, and says so on stderr alone.
+        if not self._set.Match(_PROBE):
+            raise PatternError(_TOO_LARGE)
 
     def among(self, text: bytes) -> Sequence[int]:
         """Return the places of those that are."""

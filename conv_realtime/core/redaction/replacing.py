@@ -77,7 +77,7 @@ class Redactor:
             found.append(Found(kind, hash(data[start:end])))
             done = end
         parts.append(data[done:])
-        return b"".join(parts).decode(), found
+        return b"".join(parts).decode(errors="replace"), found  # a pattern may split a letter
 
     def _places(self, data: bytes, ranks: Sequence[int]) -> Iterator[tuple[str, int, int]]:
         """Yield the kind and the place of each secret in order, those that overlap as one."""
@@ -98,7 +98,9 @@ class Redactor:
             if count >= _MOST:
                 yield _Secret(spans[0][0], rank, len(data), _TOO_MANY)
                 return
-            texts = (data[start:end].decode() for start, end in spans[1:] if start >= 0)
+            texts = (
+                data[start:end].decode(errors="replace") for start, end in spans[1:] if start >= 0
+            )
             if kind.doubtful is not None and kind.doubtful(list(texts)):
                 continue
             for group in pattern.replaced:
