@@ -46,7 +46,8 @@ class Batch:
 
     `stubs` are conversations that begin here, at revision 0, so that messages have something
     to hang under; `totals` are the conversations as they stand behind the batch. `created`
-    are the ids that were in no earlier batch, `newest` is the time of the newest record.
+    are the ids that were in no earlier batch, `newest` is the time of the newest record. `ended`
+    is how far the totals go, by thread.
     """
 
     projects: Sequence[Project]
@@ -57,6 +58,7 @@ class Batch:
     created: frozenset[UUID]
     mark: Mark
     newest: datetime | None
+    ended: Mapping[str | None, int] = field(default_factory=dict)
 
     def without(
         self, conversations: Collection[UUID], messages: Mapping[UUID, int] | None = None
@@ -129,6 +131,7 @@ def make_batch(
         created=frozenset(created),
         mark=mark,
         newest=_newest(messages, involved),
+        ended={fold.thread: fold.end for fold in ended},
     )
 
 

@@ -11,9 +11,11 @@ from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.document import DocumentFormat
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
-from conv_realtime.ingest.desk import INLINE_BYTES, Desk
+from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
 from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.shelf import Book
+
+_INLINE_ROWS = 20
 
 logger = logging.getLogger("conv_realtime.ingest")
 
@@ -54,7 +56,7 @@ async def settle(desk: Desk, book: Book, follower: DocumentFollower) -> None:
     if asked := follower.unknown():
         known = await desk.ask(lambda: desk.store.known(asked.values()))
         async with book.lock:
-            follower.adopt(asked, known)
+            await apart(len(asked) > _INLINE_ROWS, lambda: follower.adopt(asked, known))
 
 
 async def survey(desk: Desk, paths: Collection[str]) -> None:

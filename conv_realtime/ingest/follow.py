@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import PurePath
@@ -30,7 +30,7 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.batches import Batch, Mark, Reader, make_batch
 from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.rows import Identity, LogRows, RewrittenError, Rows
-from conv_realtime.models import Message, Skipped
+from conv_realtime.models import Conversation, Message, Skipped
 
 _GLANCE = 64  # bytes before the position that are compared when a file has grown
 READ_BYTES = 2**20
@@ -114,6 +114,10 @@ class Following(abc.ABC):
     def acknowledge(self, batch: Batch) -> None:
         """Move the checkpoint: the database has `batch` and everything before it."""
 
+    def unkept_rows(self) -> Sequence[Conversation]:
+        """Return the conversations to be kept when the file is done: all that it states."""
+        return [self.rows.conversation(fold) for _, fold in self.rows.conversations()]
+
     @abc.abstractmethod
     def send_again(self) -> None:
         """Begin to send at the start again, because the database lost what it had."""
@@ -149,9 +153,7 @@ class Following(abc.ABC):
     def advance(self, reader: Reader, batch: Batch) -> None:
         """Note that `reader` has taken `batch`."""
         reader.position = batch.mark[0]
-        for fold in self.transcript.conversations.values():
-            if fold.end <= batch.mark[0]:
-                reader.totals[fold.thread] = fold.end
+        reader.totals.update(batch.ended)
 
     def finish(self, now: FileStat | None) -> None:
         """Note that everything in the file, as it is `now`, has been judged and acknowledged.

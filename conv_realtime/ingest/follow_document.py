@@ -39,7 +39,7 @@ from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
 from conv_realtime.ingest.follow import READ_BYTES, Following
 from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
-from conv_realtime.models import Skipped, message_id
+from conv_realtime.models import Conversation, Skipped, message_id
 from conv_realtime.ports import KnownConversation
 
 MAX_BYTES = 256 * 2**20
@@ -148,6 +148,7 @@ class DocumentFollower(Following):
         self._whole = True  # the file, as far as is known, is a state that was folded
         self._ranks: dict[str | None, Rank] = {}
         self._ids: dict[str | None, UUID] = {}
+        self._threads: dict[UUID, str | None] = {}
         self._asked: set[str | None] = set()
         self._unkept: set[str | None] = set()
         self._unsent: set[str | None] = set()
@@ -212,6 +213,7 @@ class DocumentFollower(Following):
             return False
         transcript = self.transcript
         self._ids = {thread: self.rows.conversation_id(s.fold) for thread, s in statements.items()}
+        self._threads = {id: thread for thread, id in self._ids.items()}
         new = [id for thread, id in self._ids.items() if thread not in transcript.conversations]
         memories = self._memories.recall(new)
         held: dict[str, None] = {}
@@ -319,8 +321,9 @@ class DocumentFollower(Following):
         leaving.update(row.conversation_id for row in batch.messages)
         leaving.update(one.conversation_id for one in batch.gone)
         memories: dict[UUID, Memory] = {}
-        for thread in list(self._unkept):
-            if (id := self._ids.get(thread)) in leaving and (memory := self.memory(thread)):
+        for id in leaving & self._threads.keys():
+            thread = self._threads[id]
+            if thread in self._unkept and (memory := self.memory(thread)):
                 memories[id] = memory
                 self._unkept.discard(thread)
         if memories:
@@ -332,14 +335,18 @@ class DocumentFollower(Following):
         folds = self.transcript.conversations
         done = {
             thread
-            for thread in self._unsent
-            if thread not in folds or folds[thread].end <= self.sent.position
+            for thread in batch.ended.keys() & self._unsent
+            if thread in folds and folds[thread].end <= self.sent.position
         }
         self._unsent -= done
-        self._memories.sent([self._ids[thread] for thread in done if thread in self._ids])
+        self._memories.sent([self._ids[thread] for thread in done])
         if not self.has_news(self.sent):
             self._parses.drop(self.path)
         self.checkpoint = replace(self.checkpoint, stat=None)
+
+    def unkept_rows(self) -> Sequence[Conversation]:
+        """Return none: each was kept with its totals, and there may be thousands."""
+        return ()
 
     def finish(self, now: FileStat | None) -> None:
         """Note that everything in the file, as it is `now`, has been judged and acknowledged."""

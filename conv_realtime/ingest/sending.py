@@ -188,6 +188,4 @@ async def finish(desk: Desk, book: Book) -> None:
             return
         racy = time.time_ns() - stat.mtime_ns < _RACY_NS
         follower.finish(None if racy else stat)
-        rows = follower.rows
-        stated = (rows.conversation(fold) for _, fold in rows.conversations())
-        desk.save(book.path, follower.checkpoint, stated)
+        desk.save(book.path, follower.checkpoint, follower.unkept_rows())
