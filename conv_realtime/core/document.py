@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from conv_realtime.core.format import Claim, Format, Head, Recognised
 from conv_realtime.core.said import Noted, Said
@@ -141,6 +141,36 @@ class Export(DocumentFormat):
                 at = _skip(text, _expect(text, at, ","))
         if _skip(text, at + 1) != len(text):
             raise ValueError("something follows the list")
+
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The rows of one session, by the name of the query that gave them."""
+
+_SQLITE = b"SQLite format 3\x00"
+
+
+class DatabaseFormat(Format):
+    """A format whose sessions are rows of an SQLite database.
+
+    Attributes:
+        changes: a query that gives every session: its id, and columns that are others whenever
+            anything is said of it.
+        queries: by name, what gives the rows of one session; its id is the parameter.
+    """
+
+    changes: ClassVar[str]
+    queries: ClassVar[Mapping[str, str]]
+
+    def claim(self, path: PurePath, head: Head) -> Claim:
+        """Return whether the file, by its name one of this format, is a database."""
+        begin = head.data[: len(_SQLITE)]
+        if begin == _SQLITE:
+            return Recognised(self.source, str(path))
+        return "unsure" if _SQLITE.startswith(begin) else None
+
+    @abc.abstractmethod
+    def conversation(self, rows: Rows) -> StatedConversation | None:
+        """Return what the rows of a session state, None where it is none."""
 
 
 def _nothing(_: list[tuple[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint
-from conv_realtime.core.document import DocumentFormat
+from conv_realtime.core.document import DatabaseFormat, DocumentFormat
 from conv_realtime.core.format import LogFormat, Recognised
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
@@ -18,6 +18,7 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
 from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow_database import DatabaseFollower
 from conv_realtime.ingest.follow_document import DocumentFollower, Parses
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
@@ -69,8 +70,9 @@ class Desk:
         """
         form = self.shelf.form(path)
         sanitizer = self.sanitizer()
-        if isinstance(form, DocumentFormat):
-            return DocumentFollower(
+        if isinstance(form, DocumentFormat | DatabaseFormat):
+            kind = DocumentFollower if isinstance(form, DocumentFormat) else DatabaseFollower
+            return kind(
                 path,
                 form,
                 self.identity,

@@ -29,7 +29,7 @@ async def take(
         RewrittenError: it changed meanwhile.
         SourceError: it cannot be read.
     """
-    if follower.stands_at(stat) and not resting:
+    if follower.is_read(stat) and not resting:
         return
     with disk.open_file(book.path) as file:
         await desk.read_on(follower, file, large=follower.unread(stat) > INLINE_BYTES)
@@ -38,7 +38,7 @@ async def take(
             _let_go(desk, former)
             logger.info("%s goes on where %s ended", book.path, former)
         follower.taken_from.clear()
-        if follower.has_news(follower.sent):
+        if follower.keeps_open and follower.has_news(follower.sent):
             desk.holder.keep(file)
     if resting and (torn := follower.unread_rest()) is not None:
         logger.warning("%s is not read: %s", book.path, torn.reason)

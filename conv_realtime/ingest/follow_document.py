@@ -11,7 +11,7 @@ before the first row that it speaks of leaves. Without it, the database is asked
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from threading import Lock
@@ -22,7 +22,7 @@ from zlib import crc32
 from conv_realtime.core import records
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import ConversationFold, Entry, Span
-from conv_realtime.core.document import DocumentFormat
+from conv_realtime.core.document import DatabaseFormat, DocumentFormat, StatedConversation
 from conv_realtime.core.document_fold import (
     FIRST_TICK,
     DocumentTranscript,
@@ -116,11 +116,13 @@ class DocumentFollower(Following):
     """
 
     transcript: DocumentTranscript
+    keeps_open = True
+    _form: DocumentFormat | DatabaseFormat
 
     def __init__(
         self,
         path: str,
-        form: DocumentFormat,
+        form: DocumentFormat | DatabaseFormat,
         identity: Identity,
         sanitizer: Sanitizer,
         memories: Memories,
@@ -158,6 +160,10 @@ class DocumentFollower(Following):
     def unread(self, now: FileStat) -> int:
         """Return how many bytes a look reads: all of them."""
         return now.size
+
+    def is_read(self, now: FileStat) -> bool:
+        """Return whether nothing can have changed since it was read."""
+        return self.stands_at(now)
 
     def stands_at(self, now: FileStat) -> bool:
         """Return whether the file is as it was when it was read."""
@@ -211,31 +217,37 @@ class DocumentFollower(Following):
             statements = self._statements(data)
         if statements is None:
             return False
+        for thread in self.transcript.conversations.keys() - statements.keys():
+            self.transcript.drop(thread)  # its rows stay; what was not sent is gone with it
+        self._take_all(statements)
+        return True
+
+    def _take_all(self, statements: Mapping[str | None, Statement]) -> None:
+        """Take the states of conversations, but of those that another file states better."""
         transcript = self.transcript
-        self._ids = {thread: self.rows.conversation_id(s.fold) for thread, s in statements.items()}
-        self._threads = {id: thread for thread, id in self._ids.items()}
-        new = [id for thread, id in self._ids.items() if thread not in transcript.conversations]
+        ids = {thread: self.rows.conversation_id(s.fold) for thread, s in statements.items()}
+        self._ids.update(ids)
+        self._threads.update({id: thread for thread, id in ids.items()})
+        new = [id for thread, id in ids.items() if thread not in transcript.conversations]
         memories = self._memories.recall(new)
         held: dict[str, None] = {}
         for thread, statement in statements.items():
-            holder = self._take(statement, memories.get(self._ids[thread]))
+            holder = self._take(statement, memories.get(ids[thread]))
             if holder is not None:
                 held[holder] = None
                 transcript.drop(thread)
-        for thread in transcript.conversations.keys() - statements.keys():
-            transcript.drop(thread)  # its rows stay; what was not sent is gone with it
         transcript.compact()
         self.copy_of = next(iter(held), None) if not transcript.conversations else None
-        return True
 
     def _statements(self, data: bytes) -> dict[str | None, Statement] | None:
         """Return what the file states, by thread; None where it is not whole."""
         skipped: list[Skipped] = []
         found: dict[str | None, Statement] = {}
         path = PurePath(self.path)
+        assert isinstance(self._form, DocumentFormat)
         try:
             parts = list(self._form.parts(data))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         for start, end in parts:
             part = data[start:end]
@@ -243,7 +255,7 @@ class DocumentFollower(Following):
             if value is None and len(parts) == 1:
                 return None
             span = start, end, crc32(part)
-            for stated in self._form.conversations(value, path):
+            for stated in self._stated(value):
                 named = stated.session == path.stem
                 statement = self.transcript.statement(stated, span, named=named)
                 known = found.get(statement.fold.thread)
@@ -300,20 +312,29 @@ class DocumentFollower(Following):
         return DocumentRows(self.identity, self.transcript, 0, 0, self._read_again)
 
     def _read_again(self, file: OpenFile, span: Span, thread: str) -> Sequence[Said | None]:
-        def read() -> Sequence[Said | None]:
-            start, end, crc = span
-            data = file.read(start, end - start)
-            if crc32(data) != crc:
-                self._whole = False
-                raise RewrittenError(self.path)
-            value = records.load(data)
-            for stated in self._form.conversations(value, PurePath(self.path)):
-                clean = self.transcript.id
-                if thread_of(clean(stated.session), stated.agent and clean(stated.agent)) == thread:
-                    return stated.messages
-            raise RewrittenError(self.path)
+        key = self.path, span, thread
+        return self._parses.get(key, lambda: self._read_part(file, span, thread))
 
-        return self._parses.get((self.path, span, thread), read)
+    def _read_part(self, file: OpenFile, span: Span, thread: str) -> Sequence[Said | None]:
+        """Return the messages of a conversation as they were folded.
+
+        Raises:
+            RewrittenError: it is another one by now.
+        """
+        start, end, crc = span
+        data = file.read(start, end - start)
+        if crc32(data) != crc:
+            self._whole = False
+            raise RewrittenError(self.path)
+        clean = self.transcript.id
+        for stated in self._stated(records.load(data)):
+            if thread_of(clean(stated.session), stated.agent and clean(stated.agent)) == thread:
+                return stated.messages
+        raise RewrittenError(self.path)
+
+    def _stated(self, value: Any) -> Iterable[StatedConversation]:
+        assert isinstance(self._form, DocumentFormat)
+        return self._form.conversations(value, PurePath(self.path))
 
     def prepare(self, batch: Batch) -> None:
         """Keep what the batch is about to say, so that the next process knows of it."""

@@ -10,12 +10,13 @@ from pathlib import PurePath
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.document import DocumentFormat, Export
+from conv_realtime.core.document import DatabaseFormat, DocumentFormat, Export
 from conv_realtime.core.format import GLANCE_BYTES, HEAD_BYTES, Format, Head, LogFormat, Recognised
 from conv_realtime.core.formats.recognise import recognise
 from conv_realtime.core.ownership import Candidate, choose_owner
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk
+from conv_realtime.edges.sqlite import LOG_SUFFIX
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
@@ -112,6 +113,15 @@ class Shelf:
     def is_named(self, path: str) -> bool:
         """Return whether a file of this path can be a transcript of any format."""
         return any(form.is_named(path) for form in self.formats)
+
+    def subject(self, path: str) -> str:
+        """Return the file that a change of `path` is one of: a database has a log beside it."""
+        whole = path.removesuffix(LOG_SUFFIX)
+        if whole != path and any(
+            isinstance(form, DatabaseFormat) and form.is_named(whole) for form in self.formats
+        ):
+            return whole
+        return path
 
     def form(self, path: str) -> Format:
         """Return the format of a file that was recognised once.

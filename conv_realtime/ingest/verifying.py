@@ -19,7 +19,7 @@ from uuid import UUID
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.digest import digest, text_sha256
-from conv_realtime.core.document import DocumentFormat
+from conv_realtime.core.document import DatabaseFormat, DocumentFormat
 from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
@@ -269,7 +269,7 @@ async def repair(desk: Desk, tender: Tender, found: Collection[Verified]) -> Map
 def _prepare(desk: Desk, path: str, group: Sequence[Verified]) -> str:
     book, checkpoint = desk.shelf.book(path), desk.checkpoints.load_one(path)
     book.follower = None
-    if isinstance(book.form, DocumentFormat):
+    if isinstance(book.form, DocumentFormat | DatabaseFormat):
         return _lift(desk, path, group)
     extra = [
         revision

@@ -99,7 +99,7 @@ class Waker:
             with contextlib.suppress(SourceError):  # it is gone again
                 wakeup.files.update((await self._walk([Path(folder)])).stats)
         self._misses.told(wakeup.files)
-        for path in wakeup.files:
+        for path in map(self._desk.shelf.subject, wakeup.files):
             if path in self._desk.shelf.books or self._desk.shelf.is_named(path):
                 self._tender.look_soon(path, tell=True)
 

@@ -16,6 +16,7 @@ from conv_realtime.core.formats.gemini_json import GeminiJson
 from conv_realtime.core.formats.gemini_log import GeminiLog
 from conv_realtime.core.formats.gptme import Gptme
 from conv_realtime.core.formats.kimi_cli import KimiCli
+from conv_realtime.core.formats.opencode import OpenCode
 from conv_realtime.core.formats.pi import Pi
 from conv_realtime.core.formats.qwen_code import QwenCode
 from conv_realtime.core.formats.vibe import Vibe
@@ -38,6 +39,7 @@ BUILT_IN: tuple[Format, ...] = (
     GeminiJson(),
     ChatGpt(),
     ClaudeAi(),
+    OpenCode(),
     ChatLog(),
     ChatDataset(),
 )

@@ -1,0 +1,167 @@
+"""OpenCode's database, read while it writes: what changed in it is sent, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from conv_realtime.ingest import Ingest, Summary
+from conv_realtime.models import conversation_id
+from conv_realtime.testing import MemoryStore
+from tests.ingest.folding import IDENTITY
+from tests.ingest.running import Heard, running, until
+from tests.opencode import Writer, converse
+
+
+def _ingest(folder: Path, store: Any, sink: Any = None, **settings: Any) -> Ingest:
+    values: dict[str, Any] = {
+        "state_dir": folder / "state", "owner_id": IDENTITY.owner_id, "machine": "m",
+        "paths": [folder / "opencode" / "opencode.db"], "rest_seconds": 0.05, **settings,
+    }  # fmt: skip
+    return Ingest(store=store, sink=sink, **values)
+
+
+async def _read(folder: Path, store: MemoryStore) -> Summary:
+    async with _ingest(folder, store) as river:
+        return await river.backfill()
+
+
+def _writer(folder: Path) -> Writer:
+    return Writer(folder / "opencode" / "opencode.db")
+
+
+def _live(store: MemoryStore) -> list[tuple[str, str]]:
+    rows = [row for row in store.messages.values() if row.deleted_at is None]
+    return [(row.role, row.text) for row in sorted(rows, key=lambda row: row.seq)]
+
+
+async def test_a_session_has_what_its_rows_say(tmp_path: Path) -> None:
+    """Title, place, model, tokens and cost; a response with its calls and their results."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer)
+        summary = await _read(tmp_path, store)
+    (row,) = store.conversations.values()
+    assert (row.source, row.session_id, row.title) == ("opencode", "ses_1", "Roses")
+    assert (row.cwd, row.project_name, row.model) == ("/work/garden", "garden", "gpt-test")
+    assert (row.message_count, row.tool_usage_count, row.activity) == (2, 1, "waiting")
+    assert (row.input_tokens, row.cache_read_tokens, row.reasoning_tokens) == (100, 50, 5)
+    assert row.metadata == {"cost": 0.0125}
+    assert _live(store) == [("user", "Which roses are dry?"), ("assistant", "Those in bed 3.")]
+    answer = next(m for m in store.messages.values() if m.role == "assistant")
+    assert [b["type"] for b in answer.content] == ["thinking", "tool_use", "tool_result", "text"]
+    assert (summary.messages, summary.skipped) == (2, 0)
+
+
+async def test_any_growth_ends_in_the_rows_of_one_read(tmp_path: Path) -> None:
+    """Also by a new process for each step; read again, nothing changes."""
+    once = MemoryStore()
+    with _writer(tmp_path / "once") as writer:
+        converse(writer)
+        await _read(tmp_path / "once", once)
+    grown = MemoryStore()
+    with _writer(tmp_path) as writer:
+        for step in range(1, 5):
+            converse(writer, step=step)
+            await _read(tmp_path, grown)
+        assert (await _read(tmp_path, grown)).changed == 0
+    assert _live(grown) == _live(once)
+    (one,), (other,) = grown.conversations.values(), once.conversations.values()
+    left = {"revision", "updated_at", "created_at", "started_at"}
+    assert one.model_dump(exclude=left) == other.model_dump(exclude=left)
+
+
+async def test_what_is_reverted_or_deleted_is_taken_back(tmp_path: Path) -> None:
+    """An undone revert brings it back; a deleted session stays."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer)
+        await _read(tmp_path, store)
+        writer.session("ses_1", revert=json.dumps({"messageID": "msg_ses_1_2"}))
+        await _read(tmp_path, store)
+        assert _live(store) == [("user", "Which roses are dry?")]
+        writer.session("ses_1", revert=None)
+        await _read(tmp_path, store)
+        assert len(_live(store)) == 2
+        writer.delete("message", "msg_ses_1_2")
+        await _read(tmp_path, store)
+        assert _live(store) == [("user", "Which roses are dry?")]
+        writer.delete("session", "ses_1")
+        await _read(tmp_path, store)
+    assert _live(store) == [("user", "Which roses are dry?")]
+
+
+async def test_a_subagents_session_names_its_parent(tmp_path: Path) -> None:
+    """It is a conversation of its own below that one."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer)
+        converse(writer, "ses_2")
+        writer.session("ses_2", parent_id="ses_1")
+        await _read(tmp_path, store)
+    rows = {row.session_id: row for row in store.conversations.values()}
+    expected = conversation_id(IDENTITY.owner_id, "opencode", "m", "ses_1")
+    assert rows["ses_2"].parent_id == rows["ses_1"].id == expected
+
+
+async def test_changes_are_told_as_they_are_written(tmp_path: Path) -> None:
+    """They lie in the log beside the database, whose own file does not change."""
+    store, heard = MemoryStore(), Heard()
+    with _writer(tmp_path) as writer:
+        converse(writer, step=1)
+        async with running(_ingest(tmp_path, store, heard, sweep_seconds=600)):
+            await until(lambda: len(_live(store)) == 1)
+            before = os.stat(tmp_path / "opencode" / "opencode.db").st_mtime_ns
+            for step in (2, 3, 4):
+                converse(writer, step=step)
+            await until(lambda: ("assistant", "Those in bed 3.") in _live(store))
+            assert os.stat(tmp_path / "opencode" / "opencode.db").st_mtime_ns == before
+            converse(writer, "ses_2", step=1)
+            await until(lambda: len(store.conversations) == 2)
+    assert [row for row in heard.texts() if row][-1] == "Which roses are dry?"
+
+
+async def test_only_sessions_that_changed_are_read(tmp_path: Path) -> None:
+    """However many others there are."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        for number in range(20):
+            converse(writer, f"ses_{number}")
+        async with _ingest(tmp_path, store) as river:
+            await river.backfill()
+            book = river._desk.shelf.book(str(tmp_path / "opencode" / "opencode.db"))  # type: ignore[union-attr]
+            folds = dict(book.follower.transcript.conversations)  # type: ignore[union-attr]
+            converse(writer, "ses_7")
+            await river.backfill()
+            now = book.follower.transcript.conversations  # type: ignore[union-attr]
+    assert [name for name in folds if now[name] is not folds[name]] == ["ses_7"]
+
+
+async def test_nothing_is_left_beside_a_database_that_nobody_has_open(tmp_path: Path) -> None:
+    """Reading it makes no file; and one that is no database is told."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer)
+    await _read(tmp_path, store)
+    assert len(_live(store)) == 2
+    assert os.listdir(tmp_path / "opencode") == ["opencode.db"]
+    path = tmp_path / "opencode" / "opencode.db"
+    path.write_bytes(path.read_bytes()[:3000])
+    summary = await _read(tmp_path, store)
+    assert (summary.skipped, summary.changed) == (1, 0)
+    assert len(_live(store)) == 2
+
+
+async def test_without_a_state_directory_equal_rows_are_silent(tmp_path: Path) -> None:
+    """As with every other format."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer, step=2)
+        await _read(tmp_path, store)
+        converse(writer)
+        await _read(tmp_path, store)
+        async with _ingest(tmp_path, store, state_dir=tmp_path / "new") as river:
+            assert (await river.backfill()).changed == 0
+            assert [one.state async for one in river.verify()] == ["equal"]
