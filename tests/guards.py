@@ -32,6 +32,7 @@ class Guard:
 _FAULTS = "tests/relay/test_feed_faults.py::test_"
 _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
+_WS = "tests/relay/test_ws.py::test_"
 _LETTERS = "tests/ingest/test_dead_letters.py::test_"
 _WATCHING = "tests/ingest/test_watching.py::test_"
 _CODEX = "tests/ingest/test_codex.py::test_"
@@ -39,6 +40,36 @@ _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
 
 GUARDS = (
+    Guard(
+        "ports.py",
+        "self.places[number] if self.places else before",
+        "before",
+        f"{_WS}who_never_stays_for_a_page_gets_through_it",
+    ),
+    Guard(
+        "core/log.py",
+        "                    entry.erase()\n",
+        "                    pass\n",
+        f"{_WS}who_comes_back_hears_nothing_of_what_was_forgotten_meanwhile",
+    ),
+    Guard(
+        "core/selection.py",
+        "return subject.project is None and subject.type in DELETIONS",
+        "return False",
+        f"{_WS}who_follows_a_project_hears_of_what_has_lost_its_project",
+    ),
+    Guard(
+        "edges/live/client.py",
+        "self._returns.after(code, lived,",
+        "self._returns.after(None, lived,",
+        "tests/shipped/test_python.py::test_who_is_sent_away_again_and_again_comes_ever_more_rarely",
+    ),
+    Guard(
+        "edges/live/client.py",
+        "    await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0.0))",
+        "    await asyncio.sleep(0.2)",
+        "tests/shipped/test_python.py::test_who_gives_up_waiting_comes_back_in_time_all_the_same",
+    ),
     Guard(
         "core/formats/codex.py",
         "        elif self._lineage.is_copy(line):\n",

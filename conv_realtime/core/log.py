@@ -7,6 +7,7 @@ Readers hold an index and read on from it; the log knows none of them. Its rules
   the page carry the cursor before it: who goes on from there hears some twice and misses none.
 * A gap in the stream drops all marks: no cursor from before it leads anywhere.
 * An update of a conversation is superseded by a newer one, and by its deletion.
+* What was said of a conversation is erased by its deletion: who comes back hears nothing of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.envelope import encode, event_of, with_timestamp
-from conv_realtime.core.selection import Selection, Subject
+from conv_realtime.core.selection import DELETIONS, Selection, Subject
 from conv_realtime.events import Event
 from conv_realtime.models import Change, Message
 
@@ -40,11 +41,12 @@ class Entry:
         subject: what it is about; None if it is for every client.
         cursor: the place in the stream that who has read it may go on from.
         superseded: whether the log has something newer of the same conversation.
+        erased: whether nothing is left of it, because its conversation is gone.
         weight: its size in bytes, about.
     """
 
-    __slots__ = ("_at_ms", "_change", "_event", "_payload", "_stamped", "cursor", "subject",
-                 "superseded", "weight")  # fmt: skip
+    __slots__ = ("_at_ms", "_change", "_event", "_payload", "_stamped", "cursor", "erased",
+                 "subject", "superseded", "weight")  # fmt: skip
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Entry:
     ) -> None:
         self.subject = subject
         self.cursor = cursor
-        self.superseded = False
+        self.superseded = self.erased = False
         self.weight = weight_of(change) if change is not None else 1024
         self._at_ms = at_ms
         self._change = change
@@ -90,7 +92,14 @@ class Entry:
 
     def is_for(self, selection: Selection) -> bool:
         """Return whether a client with `selection` gets this event."""
+        if self.erased:
+            return False
         return self.subject is None or selection.wants(self.subject)
+
+    def erase(self) -> None:
+        """Forget what it says; nobody gets it any more."""
+        self.erased = True
+        self._change = self._event = self._payload = self._stamped = None
 
 
 _GONE = Entry(None, "", 0)
@@ -132,6 +141,8 @@ class Log:
         self._bytes += entry.weight
         if entry.subject is not None and entry.subject.type in _SUPERSEDING:
             self._supersede(entry.subject, entry)
+        if entry.subject is not None and entry.subject.type == "conversation_deleted":
+            self._erase(entry)
         self._trim()
 
     def mark(self, cursor: str) -> None:
@@ -176,6 +187,14 @@ class Log:
             older.superseded = True
         if subject.type == "conversation_update":
             self._updates[subject.conversation] = entry
+
+    def _erase(self, deletion: Entry) -> None:
+        assert deletion.subject is not None
+        for entry in self.read(self._first, self.head):
+            subject = entry.subject
+            if subject is not None and subject.conversation == deletion.subject.conversation:
+                if subject.type not in DELETIONS:
+                    entry.erase()
 
     def _trim(self) -> None:
         while self.head - self._first > self.max_entries or (

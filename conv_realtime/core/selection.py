@@ -25,7 +25,8 @@ MAX_EXCLUDED = 10_000
 
 _NONE: frozenset[UUID] = frozenset()
 
-_DELETIONS = frozenset({"conversation_deleted", "message_deleted"})
+DELETIONS = frozenset({"conversation_deleted", "message_deleted"})
+"""Events that say what is gone, and nothing of what it was."""
 
 
 class UnknownType(ValueError):
@@ -69,7 +70,7 @@ class Selection:
         if self.conversations is not None and subject.conversation not in self.conversations:
             return False
         if self.projects is not None and subject.project not in self.projects:
-            return subject.project is None and subject.type in _DELETIONS
+            return subject.project is None and subject.type in DELETIONS
         return (
             subject.conversation not in self.without_conversations
             and subject.project not in self.without_projects

@@ -108,6 +108,8 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event
             for entry in hub.log.read(index, min(index + _STEP, hub.log.head)):
                 index += 1
                 cursor = entry.cursor
+                if entry.erased:
+                    continue
                 if entry.subject is not None or isinstance(entry.event, Resync):
                     yield entry.event
                     if index < hub.log.first:

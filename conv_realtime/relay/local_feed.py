@@ -21,7 +21,7 @@ from conv_realtime.core import log
 from conv_realtime.core.cursor import Cursor, parse_cursor
 from conv_realtime.core.log import weight_of
 from conv_realtime.events import FileData
-from conv_realtime.models import Change, Conversation
+from conv_realtime.models import Change, Conversation, Message
 from conv_realtime.ports import FeedHealth, Page, PageHandler, SnapshotPart, Transcripts
 from conv_realtime.settings import Settings
 
@@ -120,12 +120,21 @@ class LocalFeed:
         return FeedHealth("local", "live", self._last_at)
 
     def _keep(self, change: Change) -> None:
+        if isinstance(change.row, Conversation) and change.row.deleted_at is not None:
+            self._erase(change)
         self._changes.append(change)
         self._bytes += weight_of(change)
         while len(self._changes) > self._most or (
             self._bytes > log.MAX_BYTES and len(self._changes) > 1
         ):
             self._bytes -= weight_of(self._changes.popleft())
+
+    def _erase(self, gone: Change) -> None:
+        """Put a deletion in the place of all that was said of its conversation."""
+        self._changes = deque(
+            gone if _conversation_of(change) == gone.row.id else change for change in self._changes
+        )
+        self._bytes = sum(map(weight_of, self._changes))
 
     def _cursor(self, position: int | None = None) -> str:
         return str(Cursor(self._stream, (self._position if position is None else position,)))
@@ -137,6 +146,12 @@ class LocalFeed:
             except Exception:
                 # Ingest must not fail because somebody listens.
                 logger.exception("a listener of the local feed failed")
+
+
+def _conversation_of(change: Change) -> UUID | None:
+    if isinstance(change.row, Message):
+        return change.row.conversation_id
+    return change.row.id if isinstance(change.row, Conversation) else None
 
 
 def _is_chosen(

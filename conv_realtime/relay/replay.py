@@ -110,7 +110,7 @@ async def snapshot(hub: Hub, feed: Feed | None, client: Client, messages: int) -
 
 def _send_entries(hub: Hub, client: Client, entries: Sequence[Entry]) -> None:
     for entry in entries:
-        if entry.subject is not None and client.selection.wants(entry.subject):
+        if entry.subject is not None and entry.is_for(client.selection):
             hub.send_text(client, entry.payload(client.stamped))
 
 

@@ -438,6 +438,19 @@ async def test_who_came_before_the_stream_began_is_told_of_the_gap() -> None:
     await manager.shutdown()
 
 
+async def test_iterating_passes_over_what_was_forgotten() -> None:
+    """Whoever begins before it hears that it is gone, and nothing of what it said."""
+    talk = conversation()
+    gone = talk.model_copy(update={"revision": 9, "deleted_at": talk.updated_at})
+    feed = LocalFeed(settings())
+    async with Relay(feed=feed, settings=settings()) as relay:
+        start = feed._cursor()
+        feed.publish([*created(talk, message("a secret", of=talk)), *changed(gone)])
+        async for event in relay.events(start):
+            assert event.type == "conversation_deleted"
+            break
+
+
 async def test_a_local_page_can_be_gone_on_from_anywhere() -> None:
     """Each of its places gives what is behind it."""
     feed = LocalFeed(settings())

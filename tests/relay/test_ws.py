@@ -92,6 +92,28 @@ async def test_a_conversation_that_is_gone_is_conversation_deleted() -> None:
             assert await client.sync() == []
 
 
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_who_comes_back_hears_nothing_of_what_was_forgotten_meanwhile(forgets: bool) -> None:
+    """Neither from the relay's memory nor from the feed's: it is gone, and others are there."""
+    talk, other = conversation(title="a secret"), conversation("two")
+    async with Served.run() as served:
+        hub = served.relay.manager.hub
+        start = hub.log.cursor
+        served.feed.publish(created(talk, other, message("a secret", of=talk)))
+        served.feed.publish(created(message("harmless", of=other)))
+        gone = talk.model_copy(update={"revision": 9, "deleted_at": talk.updated_at})
+        served.feed.publish(changed(gone))
+        if forgets:
+            hub.log.forget_marks()
+        async with served.client() as client:
+            await client.say("subscribe", {"since": start})
+            await client.got("subscribed")
+            frames = await client.sync()
+    told = {frame["type"] for frame in frames}
+    assert told == {"new_conversation", "new_message", "conversation_deleted"}
+    assert "secret" not in json.dumps(frames) and "harmless" in json.dumps(frames)
+
+
 async def test_who_follows_a_project_hears_of_what_has_lost_its_project() -> None:
     """A forgotten row says no more where it was; a relay that never knew tells whoever may see."""
     gone = conversation(revision=2, project_id=None, deleted_at="2026-01-02T03:04:05Z")
