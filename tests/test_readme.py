@@ -135,8 +135,13 @@ def test_the_service_is_one(tmp_path: Path) -> None:
         file = tmp_path / "conv-realtime.service"
         file.write_text(block.replace(program, sys.executable))
         done = subprocess.run(
-            [analyze, "verify", "--user", str(file)], capture_output=True, text=True, timeout=60
+            [analyze, "verify", "--user", str(file)],
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
+        assert done.returncode == 0, done.stderr
         assert file.name not in done.stderr, done.stderr
 
 
