@@ -294,6 +294,9 @@ def test_keys_that_do_not_do(
         assert says in found["key"]["says"], key[:8]
         assert (found["key"]["state"], found["rights"]["state"]) == ("failed", "skipped")
         assert doctor.code == 1
+    body = {"message": "Invalid API key", "hint": "Double check your API key."}
+    with supabase_local.faults.answer(401, body=body):  # as the hosted gateway says it
+        assert "(Invalid API key)" in doctor.failing()["key"]["says"]
     assert (
         "conv-realtime login"
         in doctor.failing(SUPABASE_SECRET_KEY=supabase_local.publishable_key)["key"]["remedy"]
