@@ -226,12 +226,17 @@ class SnapshotPart:
 
 @dataclass(frozen=True, slots=True)
 class FeedHealth:
-    """What `/healthz` says of a feed; `error` is what somebody has to put right."""
+    """What `/healthz` says of a feed.
+
+    `error` is what somebody has to put right, `unreadable` the number of rows that are left out
+    because this version cannot read them.
+    """
 
     kind: Literal["local", "supabase"]
     state: FeedState
     last_event_at: datetime | None
     error: str | None = None
+    unreadable: int = 0
 
 
 class PageHandler(Protocol):

@@ -143,6 +143,8 @@ class Relay:
         }
         if feed.error is not None:
             body["feed"]["last_error"] = feed.error
+        if feed.unreadable:
+            body["feed"]["unreadable"] = feed.unreadable
         ingest = self._ingest_health() if self._ingest_health is not None else None
         if ingest is not None:
             body["ingest"] = dict(ingest)
@@ -152,7 +154,8 @@ class Relay:
             for name in ("handled", "failed", "dropped")
         }
         if state == "live":
-            body["status"] = "degraded" if _in_trouble(ingest or {}) else "ok"
+            well = not (feed.unreadable or _in_trouble(ingest or {}))
+            body["status"] = "ok" if well else "degraded"
         elif state in ("polling", "connecting"):
             body["status"] = "degraded"
         return (503 if body["status"] == "down" else 200), body

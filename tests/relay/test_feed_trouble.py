@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 import respx
 from pydantic import SecretStr
@@ -18,10 +19,12 @@ from supabase import AsyncClientOptions, acreate_client
 from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.edges.feed import SupabaseFeed, wakeups
 from conv_realtime.errors import StoreError
+from conv_realtime.relay import Relay
+from conv_realtime.testing.supabase import SupabaseLocal
 from tests.relay.proxy import Proxy
 from tests.relay.rows import conversation, message, project
 from tests.relay.serving import eventually, settings
-from tests.relay.test_supabase_feed import Reader, client_of, messages_of, write
+from tests.relay.test_supabase_feed import Reader, client_of, feed_of, messages_of, write
 
 
 @asynccontextmanager
@@ -117,7 +120,7 @@ def feed_at(url: str) -> SupabaseFeed:
         (httpx.Response(403, json={"code": "42501", "message": "no"}), "42501", False),
         (httpx.Response(500, json={"code": "54001", "message": "deep"}), "54001", False),
         (httpx.Response(502, text="<html>bad gateway</html>"), "502", True),
-        (httpx.Response(200, json={"changes": [{"table": "x"}]}), "KeyError", False),
+        (httpx.Response(200, json={"changes": [{"row": {}}]}), "KeyError", False),
         (httpx.Response(200, json=None), "TypeError", False),
         (httpx.Response(200, text="<html>sign in</html>"), "200", True),
         (httpx.Response(429, json={"message": "slow down"}), "unknown", True),
@@ -170,3 +173,54 @@ def test_pauses_double_to_a_bound() -> None:
     pauses = pauses_between_attempts(1.0, 8.0)
     for expected in (1, 2, 4, 8, 8):
         assert expected * 0.75 <= next(pauses) <= expected * 1.25
+
+
+async def test_a_row_that_this_version_cannot_read_is_left_out_and_told(
+    supabase_local: SupabaseLocal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes behind it arrives; health counts it and the log names it until it can be read."""
+    me = UUID(supabase_local.owner_id)
+    talk = conversation(owner=me)
+    odd = message("odd words", 2, of=talk)
+    async with client_of(supabase_local, supabase_local.secret_key) as client:
+        await write(client, project(owner=me), talk, message("1", 1, of=talk), odd)
+        feed = feed_of(supabase_local)
+        async with Reader.run(feed) as reader, Relay(feed=feed) as relay:
+            with psycopg.connect(supabase_local.db_url) as newer:
+                newer.execute("alter table public.messages drop constraint messages_role_check")
+                newer.execute("update public.messages set role = 'critic' where seq = 2")
+            await write(client, message("3", 3, of=talk))
+            await eventually(lambda: messages_of(reader, me), "the message behind it arrives")
+            assert [row.text for row in messages_of(reader, me)] == ["3"]
+            assert feed.health().state == "live"
+            code, body = relay.health()
+            assert (code, body["status"], body["feed"]["unreadable"]) == (200, "degraded", 1)
+            wanted: dict[str, Any] = {"owner": me, "conversations": None, "projects": None}
+            parts = [part async for part in feed.snapshot(**wanted, messages=9)]
+            assert [row.text for part in parts for row in part.messages] == ["1", "3"]
+            told = [record.getMessage() for record in caplog.records if "left out" in record.msg]
+            assert len(told) == 1 and str(odd.id) in told[0] and "critic" not in told[0]
+
+            await write(client, odd)
+            await eventually(lambda: len(messages_of(reader, me)) == 2, "it can be read")
+            assert [row.text for row in messages_of(reader, me)] == ["3", "odd words"]
+            assert feed.health().unreadable == 0
+            await eventually(lambda: relay.health()[1]["status"] == "ok", "and all is well")
+
+
+async def test_a_snapshot_that_breaks_off_among_messages_is_a_store_error(
+    supabase_local: SupabaseLocal,
+) -> None:
+    """Several conversations are read at once; what one of them meets is told as ever."""
+    me = UUID(supabase_local.owner_id)
+    talks = [conversation(session, owner=me) for session in "ab"]
+    async with client_of(supabase_local, supabase_local.secret_key) as client:
+        await write(client, project(owner=me), *talks, *(message("x", of=talk) for talk in talks))
+    feed = feed_of(supabase_local)
+    wanted: dict[str, Any] = {"owner": me, "conversations": None, "projects": None, "messages": 9}
+    async with Reader.run(feed):
+        with supabase_local.faults.disconnect(path="/rest/v1/messages"):
+            with pytest.raises(StoreError) as told:
+                async for _ in feed.snapshot(**wanted):
+                    pass
+    assert told.value.retryable

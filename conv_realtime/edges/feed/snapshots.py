@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from conv_realtime.edges.feed.unreadable import Unreadable
 from conv_realtime.models import Conversation, ConversationSummary, Message
 from conv_realtime.ports import SnapshotPart
 
@@ -29,30 +31,37 @@ async def read_snapshot(
     conversations: Collection[UUID] | None,
     projects: Collection[UUID] | None,
     messages: int,
+    unreadable: Unreadable,
 ) -> AsyncIterator[SnapshotPart]:
     """Yield a part for each selected conversation, oldest first, all at `cursor`."""
     yield SnapshotPart((), (), cursor)
     rows = await _conversations(client, owner, conversations, projects)
     names = await _project_names(client, {row["project_id"] for row in rows} - {None}, owner)
-    chosen = [
-        Conversation.model_validate(
-            {**row, "project_name": names.get((row["project_id"], row["owner_id"]))}
+    read = (
+        unreadable.read(
+            Conversation, row, project_name=names.get((row["project_id"], row["owner_id"]))
         )
         for row in rows
-    ]
+    )
+    chosen = [row for row in read if row is not None]
     chosen.sort(key=lambda row: (row.updated_at is not None, row.updated_at, row.id))
     for start in range(0, len(chosen), _AT_ONCE):
         group = chosen[start : start + _AT_ONCE]
         if not messages:
             yield SnapshotPart(group, (), cursor)
             continue
-        async with asyncio.TaskGroup() as turn:
+        async with _first_error(), asyncio.TaskGroup() as turn:
             reads = [
-                (row, turn.create_task(_last_messages(client, row, messages), name="snapshot"))
+                (
+                    row,
+                    turn.create_task(
+                        _last_messages(client, row, messages, unreadable), name="snapshot"
+                    ),
+                )
                 for row in group
             ]
-        for row, read in reads:
-            yield SnapshotPart((row,), read.result(), cursor)
+        for row, last in reads:
+            yield SnapshotPart((row,), last.result(), cursor)
 
 
 async def _conversations(
@@ -86,17 +95,16 @@ async def _project_names(
     return names
 
 
-async def _last_messages(client: AsyncClient, row: Conversation, count: int) -> list[Message]:
+async def _last_messages(
+    client: AsyncClient, row: Conversation, count: int, unreadable: Unreadable
+) -> list[Message]:
     query = client.table("messages").select("*").eq("conversation_id", str(row.id))
     query = query.eq("owner_id", str(row.owner_id)).is_("deleted_at", "null")
     found: Any = (await query.order("seq", desc=True).limit(min(count, _PAGE)).execute()).data
     summary = ConversationSummary.of(row)
-    return [
-        Message.model_validate(item).model_copy(
-            update={"conversation": summary, "project_id": row.project_id}
-        )
-        for item in reversed(found)
-    ]
+    read = (unreadable.read(Message, item) for item in reversed(found))
+    shown = {"conversation": summary, "project_id": row.project_id}
+    return [message.model_copy(update=shown) for message in read if message is not None]
 
 
 async def _select(
@@ -128,3 +136,12 @@ def _groups(column: str, ids: Collection[UUID | str]) -> list[tuple[str, list[st
         (column, ordered[start : start + _IDS_A_REQUEST])
         for start in range(0, len(ordered), _IDS_A_REQUEST)
     ]
+
+
+@asynccontextmanager
+async def _first_error() -> AsyncIterator[None]:
+    """Raise what a task of a group has raised as itself: who maps errors looks at one."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group

@@ -22,9 +22,10 @@ from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.pauses import asked_to_wait, pauses_between_attempts
 from conv_realtime.edges.feed.access import mapped, new_client, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
+from conv_realtime.edges.feed.unreadable import Unreadable
 from conv_realtime.edges.feed.wakeups import WakeUps
 from conv_realtime.errors import SessionError, StoreError
-from conv_realtime.models import ROW_TYPES, Change
+from conv_realtime.models import ROW_TYPES, Change, Row
 from conv_realtime.ports import (
     FeedHealth,
     FeedState,
@@ -82,6 +83,7 @@ class SupabaseFeed:
         self._error: str | None = None
         self._last_at: datetime | None = None
         self._not_before = 0.0
+        self._unreadable = Unreadable()
 
     async def run(self, on_page: PageHandler) -> None:
         """Call `on_page` with every change from the head on, until cancelled.
@@ -123,8 +125,12 @@ class SupabaseFeed:
             page = answer.data
             if isinstance(page, str):  # supabase-py takes any text for data
                 raise StoreError("changes_since", "200", "the answer is no JSON", retryable=True)
-            changes = [_change(item) for item in page["changes"]]
-            places = [str(item["cursor"]) for item in page["changes"]]
+            told = [
+                (Change(row, bool(item["created"])), str(item["cursor"]))
+                for item in page["changes"]
+                if (row := self._row(item)) is not None
+            ]
+        changes, places = [change for change, _ in told], [place for _, place in told]
         return Page(changes, page["cursor"], page["more"], page["resync"], places=places)
 
     async def snapshot(
@@ -151,6 +157,7 @@ class SupabaseFeed:
                 conversations=conversations,
                 projects=projects,
                 messages=messages,
+                unreadable=self._unreadable,
             ):
                 yield part
 
@@ -160,7 +167,13 @@ class SupabaseFeed:
         if state == "live" and (self._wakeups is None or self._wakeups.state != "joined"):
             waiting = self._wakeups is not None and self._wakeups.state == "connecting"
             state = "connecting" if waiting else "polling"
-        return FeedHealth("supabase", state, self._last_at, self._error)
+        left_out = len(self._unreadable)
+        return FeedHealth("supabase", state, self._last_at, self._error, left_out)
+
+    def _row(self, item: Any) -> Row | None:
+        kind: Any = ROW_TYPES.get(item["table"])  # a newer version may have more tables
+        row: Row | None = self._unreadable.read(kind, item["row"]) if kind else None
+        return row
 
     @cached_property
     def _settings(self) -> Settings:
@@ -306,10 +319,6 @@ class SupabaseFeed:
         except Exception as error:
             # An auth server that is away must not stop the reading.
             logger.info("the token could not be renewed: %s", type(error).__name__)
-
-
-def _change(item: Any) -> Change:
-    return Change(ROW_TYPES[item["table"]].model_validate(item["row"]), bool(item["created"]))
 
 
 def _further(known: str | None, told: str) -> str | None:
