@@ -152,7 +152,7 @@ class Day:
             paths=[self._folder / "projects"],
             rest_seconds=0.05,
             sweep_seconds=0.4,
-            request_timeout=0.7,
+            request_timeout=3.0,
             reconcile_interval=0.3,
             batch_rows=5,
             client_queue_events=200,
