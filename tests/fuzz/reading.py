@@ -1,0 +1,94 @@
+"""Any bytes, read as a transcript of one format, and what has to hold whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+from conv_realtime.core.document import DocumentFormat
+from conv_realtime.core.document_fold import Memory
+from conv_realtime.core.format import HEAD_BYTES, Format, Head, LogFormat, Recognised
+from conv_realtime.core.formats import BUILT_IN
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.rows import Identity
+from conv_realtime.testing.formats.examples import built_in
+from conv_realtime.testing.formats.reading import MACHINE, OWNER, Stated
+from conv_realtime.testing.formats.well_formed import faults
+
+FORMATS: Mapping[str, Format] = {form.source: form for form in BUILT_IN}
+CASES = Path(__file__).parent / "cases"
+"""What a fuzzer found once, by format."""
+
+_IDENTITY = Identity(OWNER, MACHINE)
+_ALL = 10**9
+
+
+class _NoMemories:
+    """The state directory of a first run."""
+
+    def recall(self, ids: Collection[UUID]) -> Mapping[UUID, Memory]:
+        return {}
+
+    def keep(self, memories: Mapping[UUID, Memory]) -> None:
+        pass
+
+    def sent(self, ids: Collection[UUID]) -> None:
+        pass
+
+
+def read(source: str, data: bytes, folder: Path) -> None:
+    """Reads bytes as a file of a format, in one piece and, where files grow, in two.
+
+    Nothing, where they are none of its own.
+
+    Raises:
+        AssertionError: a row is one that the database or a reader would refuse, or the pieces
+            make another one than the whole.
+    """
+    form = FORMATS[source]
+    path = folder / Path(built_in(source)[0].name).name
+    head = Head(data[:HEAD_BYTES], whole=len(data) <= HEAD_BYTES, resting=True)
+    if not isinstance(form.claim(path, head), Recognised):
+        return
+    whole = _read(form, path, [data])
+    wrong = next(faults(source, whole), None)
+    assert wrong is None, wrong
+    if isinstance(form, LogFormat) and data:
+        pieces = _read(form, path, [data[: crc32(data) % len(data)], data])
+        assert _rows(pieces) == _rows(whole)
+
+
+def _read(form: Format, path: Path, states: list[bytes]) -> Stated:
+    path.write_bytes(b"")
+    with OpenFile(str(path)) as file:
+        follower = _follower(form, path)
+        for state in states:
+            path.write_bytes(state)
+            while follower.read(file):
+                pass
+        follower.take_rest()
+        stated = Stated()
+        for _, fold in follower.rows.conversations():
+            row = follower.rows.conversation(fold)
+            stated.conversations[row.id] = row
+            for message in follower.last_messages(fold, file, _ALL):
+                stated.messages[message.id] = message
+    return stated
+
+
+def _follower(form: Format, path: Path) -> Following:
+    if isinstance(form, DocumentFormat):
+        return DocumentFollower(str(path), form, _IDENTITY, Sanitizer(), _NoMemories())
+    assert isinstance(form, LogFormat)
+    return Follower(str(path), form, _IDENTITY, Sanitizer(), max_line_bytes=2**20)
+
+
+def _rows(stated: Stated) -> list[dict[str, Any]]:
+    rows = [*stated.conversations.values(), *stated.messages.values()]
+    return [row.to_row() for row in rows]
