@@ -39,7 +39,34 @@ _CODEX = "tests/ingest/test_codex.py::test_"
 _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
 
+_SANITIZE = "tests/core/test_sanitize.py::test_"
+_SECRETS = "tests/core/test_redaction.py::test_"
+
 GUARDS = (
+    Guard(
+        "core/sanitize.py",
+        "        text, found = self._redactor.redact(text)\n",
+        "        _, found = self._redactor.redact(text)\n",
+        f"{_SANITIZE}secrets_go_from_keys_and_values_alike",
+    ),
+    Guard(
+        "core/sanitize.py",
+        "        return self.text(text)[:MAX_NAME]\n",
+        "        return self.text(text[:MAX_NAME])\n",
+        f"{_SANITIZE}a_secret_across_the_end_of_what_is_kept_leaves_no_half",
+    ),
+    Guard(
+        "core/redaction/replacing.py",
+        "            if count >= _MOST:\n",
+        "            if False:\n",
+        f"{_SECRETS}a_text_of_nothing_but_secrets_ends",
+    ),
+    Guard(
+        "edges/checkpoints/kept.py",
+        '"update checkpoints set position = 0, crc = 0, size = null, device = null,"',
+        '"update checkpoints set size = size, device = device,"',
+        "tests/ingest/test_redaction.py::test_settings_say_which_secrets_go",
+    ),
     Guard(
         "ports.py",
         "self.places[number] if self.places else before",

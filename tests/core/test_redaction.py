@@ -226,7 +226,7 @@ def test_a_pattern_that_cannot_be_used_is_told_without_saying_it(pattern: str, w
     assert str(caught.value) == why and "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kilobytes", [8, 32, 64, 128, 192, 256, 320])
+@pytest.mark.parametrize("kilobytes", [8, 36, 38, 64, 256])
 def test_patterns_that_leave_no_room_are_refused(
     monkeypatch: pytest.MonkeyPatch, kilobytes: int
 ) -> None:
