@@ -29,6 +29,7 @@ async def take(
         RewrittenError: it changed meanwhile.
         SourceError: it cannot be read.
     """
+    book.owner = follower.copy_of
     if follower.is_read(stat) and not resting:
         return
     with disk.open_file(book.path) as file:

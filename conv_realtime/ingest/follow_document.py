@@ -198,7 +198,8 @@ class DocumentFollower(Following):
         size = file.stat().size
         if size > self._max_bytes:
             return
-        statements = self._statements(file.read(0, size)) or {}
+        with blaming(self.path):
+            statements = self._statements(file.read(0, size)) or {}
         ids = {thread: self.rows.conversation_id(s.fold) for thread, s in statements.items()}
         memories = self._memories.recall(ids.values())
         for thread, id in ids.items():

@@ -126,6 +126,8 @@ class Waker:
         for path, stat in stats.items():
             book = shelf.books.get(path)
             checkpoint = shelf.checkpoints.get(path)
+            if book is not None and isinstance(book.recognised, str) and book.looked_at == stat:
+                continue  # nobody's, and as it was
             followed = book is not None and book.follower is not None
             if followed or checkpoint is None or checkpoint.stat != stat:
                 self._tender.look_soon(path)

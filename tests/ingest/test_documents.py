@@ -17,6 +17,7 @@ from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
 from tests.ingest.notes import DAY, chat, data, note, notes_ingest, put, read, says
 from tests.ingest.running import Heard, running, until
+from tests.ingest.test_dead_letters import Strict
 
 
 def _texts(store: MemoryStore) -> list[tuple[int, str]]:
@@ -90,40 +91,6 @@ async def test_a_change_of_the_row_alone_raises_its_revision(tmp_path: Path) -> 
     summary = await read(tmp_path, store)
     (row,) = store.conversations.values()
     assert (row.title, row.revision, summary.changed) == ("New", 2, 1)
-
-
-_notes = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 2)), max_size=6)
-
-
-@settings(max_examples=40, deadline=None)
-@given(states=st.lists(_notes, min_size=1, max_size=5), restart=st.booleans())
-def test_any_states_end_in_what_the_last_one_says(
-    states: list[list[tuple[str, int]]], restart: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Whatever comes, changes, moves and goes; an empty state takes nothing back."""
-    folder = tmp_path_factory.mktemp("states")
-    store = MemoryStore()
-
-    async def follow() -> None:
-        river = await notes_ingest(folder, store).__aenter__()
-        for state in states:
-            unique = dict(state)
-            put(folder, chat(*(note(id, f"{id}{n}", tokens=n) for id, n in unique.items())))
-            if restart:
-                await river.__aexit__(None, None, None)
-                river = await notes_ingest(folder, store).__aenter__()
-            highest = {id: row.revision for id, row in store.messages.items()}
-            await river.backfill()
-            assert (await river.backfill()).changed == 0
-            assert all(store.messages[id].revision >= n for id, n in highest.items())
-        await river.__aexit__(None, None, None)
-
-    asyncio.run(follow())
-    last = next((dict(state) for state in reversed(states) if state), {})
-    assert _texts(store) == [(place, f"{id}{n}") for place, (id, n) in enumerate(last.items())]
-    for row in store.conversations.values():
-        assert row.message_count == len(last)
-        assert row.output_tokens == sum(last.values())
 
 
 async def test_a_list_that_only_grows_has_the_rows_of_one_read(tmp_path: Path) -> None:
@@ -208,6 +175,50 @@ class _Mortal(MemoryStore):
         if self.lives == 0:
             raise _Killed  # written, but nobody has heard of it
         return done
+
+
+_notes = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 2)), max_size=6)
+_step = st.tuples(_notes, st.none() | st.integers(0, 5), st.booleans())
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(_step, min_size=1, max_size=5))
+def test_any_states_end_in_what_the_last_one_says(
+    steps: list[tuple[list[tuple[str, int]], int | None, bool]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Whatever comes, changes, moves and goes, by whichever process, killed after any request.
+
+    An empty state takes nothing back.
+    """
+    folder, store = tmp_path_factory.mktemp("states"), _Mortal()
+
+    async def follow() -> None:
+        river = await notes_ingest(folder, store, batch_rows=2).__aenter__()
+        for state, lives, restart in steps:
+            unique = dict(state)
+            put(folder, chat(*(note(id, f"{id}{n}", tokens=n) for id, n in unique.items())))
+            store.lives = lives
+            highest = {id: row.revision for id, row in store.messages.items()}
+            try:
+                await river.backfill()
+            except* _Killed:
+                restart = True
+            store.lives = None
+            if restart:
+                await river.__aexit__(None, None, None)
+                river = await notes_ingest(folder, store, batch_rows=2).__aenter__()
+            await river.backfill()
+            assert (await river.backfill()).changed == 0
+            assert all(store.messages[id].revision >= n for id, n in highest.items())
+        await river.__aexit__(None, None, None)
+
+    asyncio.run(follow())
+    last = next((dict(state) for state, _, _ in reversed(steps) if state), {})
+    assert _texts(store) == [(place, f"{id}{n}") for place, (id, n) in enumerate(last.items())]
+    for row in store.conversations.values():
+        assert row.message_count == len(last)
+        assert row.output_tokens == sum(last.values())
 
 
 @pytest.mark.parametrize("lives", range(8))
@@ -384,6 +395,39 @@ async def test_each_state_is_told_as_it_comes(tmp_path: Path) -> None:
     assert sorted(told[2:]) == [
         ("", False, 2, True), ("1", False, 2, False), ("three", True, 1, False),
     ]  # fmt: skip
+
+
+async def test_a_newer_export_takes_over_while_it_is_watched(tmp_path: Path) -> None:
+    """And the older one again, when it states something newer still; each change once."""
+    store, heard = MemoryStore(), Heard()
+    put(tmp_path, [chat(note("a", "old"), note("b", "two"), written=DAY + "01Z")], "a.json")
+    async with running(notes_ingest(tmp_path, store, heard)):
+        await until(lambda: _texts(store) == [(0, "old"), (1, "two")])
+        put(tmp_path, [chat(note("a", "new"), written=DAY + "02Z")], "b.json")
+        await until(lambda: _texts(store) == [(0, "new")])
+        put(tmp_path, [chat(note("a", "newest"), written=DAY + "03Z")], "a.json")
+        await until(lambda: _texts(store) == [(0, "newest")])
+        put(tmp_path, [chat(note("a", "late"), written=DAY + "02Z")], "b.json")
+        put(tmp_path, [chat(note("x", "else"), session="c9")], "c.json")
+        await until(lambda: "else" in _by_text(store))
+    assert _by_text(store)["newest"].revision == 3
+    assert _by_text(store)["two"].deleted_at is not None
+    assert [t for t in heard.texts() if t] == ["old", "two", "new", "newest", "else"]
+
+
+async def test_a_message_that_is_refused_holds_up_nothing(tmp_path: Path) -> None:
+    """It is a dead letter until it changes to something that the database takes."""
+    store = Strict(lambda row: isinstance(row, Message) and row.text == "poison")
+    put(tmp_path, chat(note("a", "one"), note("b", "poison"), note("c", "three")))
+    async with notes_ingest(tmp_path, store) as river:
+        await river.backfill()
+        assert [letter.table for letter in river.dead_letters] == ["messages"]
+        assert _texts(store) == [(0, "one"), (2, "three")]
+        assert (await river.backfill()).changed == 0
+        put(tmp_path, chat(note("a", "one"), note("b", "medicine"), note("c", "three")))
+        await river.backfill()
+        assert river.dead_letters == []
+    assert _texts(store) == [(0, "one"), (1, "medicine"), (2, "three")]
 
 
 async def test_a_file_written_in_pieces_is_read_when_it_is_whole(tmp_path: Path) -> None:

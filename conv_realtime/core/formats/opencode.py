@@ -59,11 +59,9 @@ class OpenCode(DatabaseFormat):
 
     def places(self, machine: Machine) -> Sequence[PurePath]:
         """Return the database, wherever its folder is said to be."""
-        if stated := text(machine.environ.get("OPENCODE_DB")):
-            return [machine.home / stated]
-        home = machine.home / ".local" / "share"
-        folder = machine.home / (text(machine.environ.get("XDG_DATA_HOME")) or home)
-        return [folder / "opencode" / "opencode.db"]
+        usual = machine.home / ".local" / "share"
+        folder = machine.home / (text(machine.environ.get("XDG_DATA_HOME")) or usual)
+        return [folder / "opencode" / (text(machine.environ.get("OPENCODE_DB")) or "opencode.db")]
 
     def is_named(self, path: str) -> bool:
         """Return whether the file is called like a database of OpenCode, of any channel."""
