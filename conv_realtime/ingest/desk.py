@@ -17,9 +17,10 @@ from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
+from conv_realtime.ingest.document_rows import Parses
 from conv_realtime.ingest.follow import Follower, Following
 from conv_realtime.ingest.follow_database import DatabaseFollower
-from conv_realtime.ingest.follow_document import DocumentFollower, Parses
+from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets

@@ -10,18 +10,16 @@ before the first row that it speaks of leaves. Without it, the database is asked
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
-from threading import Lock
 from typing import Any, Protocol
 from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core import records
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.conversation_fold import ConversationFold, Entry, Span
+from conv_realtime.core.conversation_fold import Span
 from conv_realtime.core.document import DatabaseFormat, DocumentFormat, StatedConversation
 from conv_realtime.core.document_fold import (
     FIRST_TICK,
@@ -37,13 +35,13 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.batches import Batch, Mark, Reader
 from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
+from conv_realtime.ingest.document_rows import DocumentRows, Parses
 from conv_realtime.ingest.follow import READ_BYTES, Following
-from conv_realtime.ingest.rows import Identity, RewrittenError, Rows
+from conv_realtime.ingest.rows import Identity, RewrittenError
 from conv_realtime.models import Conversation, Skipped, message_id
 from conv_realtime.ports import KnownConversation
 
 MAX_BYTES = 256 * 2**20
-_PARSES = 4
 
 
 class Memories(Protocol):
@@ -60,51 +58,6 @@ class Memories(Protocol):
     def sent(self, ids: Collection[UUID]) -> None:
         """Note that the database has all of these conversations."""
         ...
-
-
-class Parses:
-    """The last few conversations that were read again: batches of one follow each other."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, Span, str], Sequence[Said | None]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(
-        self, key: tuple[str, Span, str], read: Callable[[], Sequence[Said | None]]
-    ) -> Sequence[Said | None]:
-        """Return what was read under this key, read now where it was not."""
-        with self._lock:
-            found = self._kept.get(key)
-        if found is None:
-            found = read()
-        with self._lock:
-            self._kept[key] = found
-            self._kept.move_to_end(key)
-            while len(self._kept) > _PARSES:
-                self._kept.popitem(last=False)
-        return found
-
-    def drop(self, path: str) -> None:
-        """Forget what was read from a file."""
-        with self._lock:
-            for key in [key for key in self._kept if key[0] == path]:
-                del self._kept[key]
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentRows(Rows):
-    """The rows of a document: `read` gives a conversation's messages as the file states them."""
-
-    transcript: DocumentTranscript
-    read: Callable[[OpenFile, Span, str], Sequence[Said | None]]
-
-    def _fields(
-        self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
-    ) -> Iterator[Mapping[str, Any]]:
-        for entry in entries:
-            said = self.read(file, entry.spans[0], fold.thread or "")[entry.seq]
-            assert said is not None  # the bytes are those that were folded
-            yield self._with_secrets(self.transcript.message_fields(entry, said))
 
 
 class DocumentFollower(Following):
