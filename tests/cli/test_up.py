@@ -259,7 +259,7 @@ def test_backfill_uses_the_running_instance(up: Up, tmp_path: Path) -> None:
     assert first.process.returncode == 0, first.stderr()
     assert set(summary) == {
         *("event", "files", "conversations", "messages"),
-        *("changed", "skipped", "bytes", "seconds"),
+        *("changed", "skipped", "bytes", "seconds", "redacted"),
     }
     counts = {name: summary[name] for name in ("files", "conversations", "messages", "skipped")}
     assert counts == {"files": 1, "conversations": 1, "messages": 2, "skipped": 1}
