@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -86,7 +87,7 @@ def _odd_values(data: bytes, random: Random) -> tuple[str, bytes]:
         value = _load(piece)
         for _ in range(1 if whole is None else 5):
             if isinstance(value, dict | list):
-                odd = random.choice(_ODD)
+                odd = deepcopy(random.choice(_ODD))
                 told.append(f"{_replace(value, odd, random)} = {str(odd)[:20]!r}")
                 pieces[place] = json.dumps(value).encode() + b"\n"
     return ", ".join(told) or "nothing is changed", b"".join(pieces)
