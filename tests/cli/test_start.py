@@ -54,6 +54,7 @@ def test_the_commands_are_those_of_the_design() -> None:
         *("up", "serve", "demo", "backfill", "tail"),
         *("local", "token", "migrations"),
         *("verify", "forget", "status", "retry"),
+        *("sources", "login", "doctor"),
     }
 
 
