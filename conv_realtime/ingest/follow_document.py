@@ -20,7 +20,7 @@ from zlib import crc32
 from conv_realtime.core import records
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import Span
-from conv_realtime.core.document import DatabaseFormat, DocumentFormat, StatedConversation
+from conv_realtime.core.document import DatabaseFormat, DocumentFormat, Export, StatedConversation
 from conv_realtime.core.document_fold import (
     FIRST_TICK,
     DocumentTranscript,
@@ -326,7 +326,9 @@ class DocumentFollower(Following):
     def finish(self, now: FileStat | None) -> None:
         """Note that everything in the file, as it is `now`, has been judged and acknowledged."""
         if self._whole and not (now is not None and now.size > self._max_bytes):
-            super().finish(now)
+            # A copy is judged at each start, to name what it is one of; an export is too large.
+            copy = self.copy_of is not None and not isinstance(self._form, Export)
+            super().finish(None if copy else now)
 
     def send_again(self) -> None:
         """Begin to send with everything that the file states."""
