@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from conv_realtime.core.ownership import FORKED
 from conv_realtime.core.redaction import Found
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
 
@@ -111,6 +112,11 @@ class ConversationFold:
     revision: int | None = None
     recalled: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def fork(self, origin: str) -> None:
+        """Note that the conversation was forked from session `origin`."""
+        self.parent = origin
+        self.metadata = {**self.metadata, FORKED: origin}
 
     @property
     def title(self) -> str | None:

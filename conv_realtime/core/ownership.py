@@ -7,8 +7,12 @@ of files, never on the order in which they were found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+FORKED = "forked_from"
+"""The key of a conversation's metadata that names the session it was forked from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,13 @@ def choose_owner(
     return owner
 
 
-def is_subagent(agent_id: str | None) -> bool:
-    """Return whether a child is part of its parent, by its agent's name.
+def is_subagent(agent_id: str | None, metadata: Mapping[str, Any]) -> bool:
+    """Return whether a child is part of its parent, by its agent's name and its metadata.
 
-    A file that was rewritten with something else goes on as a child, too, `<agent>@<part>`: that
-    is another conversation.
+    A file that was rewritten with something else goes on as a child, too, `<agent>@<part>`, and so
+    does what a person forked: these are other conversations.
     """
+    if FORKED in metadata:
+        return False
     _, _, part = (agent_id or "").partition("@")
     return not part.isdigit()

@@ -89,7 +89,7 @@ class Batch:
         return {
             row.id
             for row in (*self.stubs, *self.totals)
-            if row.parent_id in conversations and is_subagent(row.agent_id)
+            if row.parent_id in conversations and is_subagent(row.agent_id, row.metadata)
         }
 
 

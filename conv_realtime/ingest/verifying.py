@@ -152,7 +152,7 @@ async def _fit(desk: Desk, follower: Following) -> None:
 
 def _is_forgotten(row: Conversation, stored: Mapping[UUID, Digest]) -> bool:
     """Return whether a conversation was erased for good, or what it is a subagent of."""
-    above = {row.parent_id} if is_subagent(row.agent_id) else set()
+    above = {row.parent_id} if is_subagent(row.agent_id, row.metadata) else set()
     found = (stored.get(id) for id in (row.id, *above) if id is not None)
     return any(one is not None and one.forgotten for one in found)
 

@@ -123,11 +123,11 @@ $$;
 -- every machine, or one message, for good: the row stays as an empty marker that drops whatever a transcript says later.
 -- Its revision rises by one, so that readers who keep the higher one keep this.
 
--- A file that was rewritten with something else goes on as a child, too: <agent>@<part>. That is
--- another conversation and no subagent.
-create function conv_realtime.is_subagent(agent text) returns boolean
+-- A file that was rewritten with something else goes on as a child, too, <agent>@<part>, and so does
+-- what a person forked. These are other conversations and no subagents.
+create function conv_realtime.is_subagent(agent text, metadata jsonb) returns boolean
 language sql immutable set search_path = '' as $$
-  select agent is null or agent !~ '@\d+$'
+  select metadata -> 'forked_from' is null and (agent is null or agent !~ '@\d+$')
 $$;
 
 create function conv_realtime.forget_conversation() returns trigger
@@ -194,7 +194,7 @@ begin
   if exists (
     select from public.conversations c
     where c.id = new.parent_id and c.owner_id = new.owner_id and c.change_forgotten
-      and conv_realtime.is_subagent(new.agent_id)
+      and conv_realtime.is_subagent(new.agent_id, new.metadata)
   ) or exists (
     select from public.conversations c
     where c.owner_id = new.owner_id and c.session_id = new.session_id and c.change_forgotten
@@ -217,7 +217,7 @@ language plpgsql set search_path = '' as $$
 begin
   update public.conversations s set metadata = '{"forgotten": true}'
   where s.owner_id = owner and not s.change_forgotten and s.parent_id = erased
-    and conv_realtime.is_subagent(s.agent_id);
+    and conv_realtime.is_subagent(s.agent_id, s.metadata);
   update public.conversations s set metadata = '{"forgotten": true}'
   where s.owner_id = owner and not s.change_forgotten and s.session_id = session
     and length(session) >= 32 and s.source = origin and s.agent_id is not distinct from agent;
@@ -335,7 +335,7 @@ revoke all on function
   conv_realtime.forget_conversation(),
   conv_realtime.forget_message(),
   conv_realtime.drop_forgotten(),
-  conv_realtime.is_subagent(text),
+  conv_realtime.is_subagent(text, jsonb),
   conv_realtime.forget_relative(),
   conv_realtime.forget_kin(uuid, uuid, text, text, text),
   conv_realtime.forget_below(),

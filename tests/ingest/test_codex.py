@@ -343,6 +343,7 @@ def test_a_copy_ends_at_the_line_that_the_header_names(tmp_path: Path) -> None:
     )
     assert [m.text for m in messages] == ["its own", "yes"]
     assert row.parent_id == _id(thread(9))
+    assert row.metadata == {}  # a subagent, not a fork
 
 
 def test_a_line_that_names_another_thread_is_not_this_ones(tmp_path: Path) -> None:
@@ -371,6 +372,7 @@ def test_a_fork_that_copies_nothing_has_all_of_its_lines(tmp_path: Path) -> None
     assert [m.text for m in messages] == ["own", "yes"]
     assert (row.input_tokens, row.output_tokens) == (40, 4)
     assert row.parent_id == _id(thread(9))
+    assert row.metadata == {"forked_from": thread(9)}
 
 
 def test_a_header_that_is_written_again_copies_nothing(tmp_path: Path) -> None:

@@ -141,16 +141,18 @@ def titles(db: Database, owner: str) -> dict[str, str | None]:
 def test_subagents_go_with_their_conversation(
     db: Database, alice: str, talk: dict[str, Any], broadcasts: Recorder
 ) -> None:
-    """At any depth, with their messages. What a rewritten file says instead is no subagent."""
+    """At any depth, with their messages. A fork, and what a rewritten file says instead, stay."""
     child = subagent(talk, "a")
     below = subagent(talk, "b") | {"parent_id": child["id"]}
     later = subagent(talk, "@1")
+    fork = subagent(talk, "f") | {"metadata": {"forked_from": talk["session_id"]}}
     with db.user(alice) as request:
-        request.upsert("conversations", [child, below, later])
+        request.upsert("conversations", [child, below, later, fork])
         request.upsert("messages", [message(below, 1, text="secret")])
     with broadcasts() as sent, db.user(alice) as request:
         request.rows(FORGET, talk["id"])
-    assert titles(db, alice) == {"": None, "a": None, "b": None, "@1": later["title"]}
+    stays = {"@1": later["title"], "f": fork["title"]}
+    assert titles(db, alice) == {"": None, "a": None, "b": None, **stays}
     with db.user(alice) as request:
         assert request.value("select count(*) from public.messages where text <> ''") == 0
     assert [one["event"] for one in sent].count("message_deleted") == 4

@@ -212,7 +212,8 @@ class ClaudeTranscript(LogTranscript):
             fold.git_branch = self.name(branch)
         if fold.parent is None and "forkedFrom" in fields and fold.agent is None:
             origin = text(mapping(fields["forkedFrom"]).get("sessionId"))
-            fold.parent = self.id(origin) if origin else None
+            if origin:
+                fold.fork(self.id(origin))
 
     # Titles --------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ class IFlowTranscript(ClaudeTranscript):
         stated = text(record.fields.get("sessionId"))
         fold = self.fold()
         if stated and fold.parent is None and self.id(stated) != self.session:
-            fold.parent = self.id(stated)
+            fold.fork(self.id(stated))
 
     def blocks(self, fields: Mapping[str, Any]) -> list[Block]:
         """Return what a record says, what tools gave back unwrapped."""

@@ -167,8 +167,10 @@ class CodexTranscript(LogTranscript):
         forked = text(meta.get("forked_from_id"))
         self._is_subagent = bool(subagent or parent) or meta.get("thread_source") == "subagent"
         self._came_from_another = bool(forked or mapping(meta.get("history_base")))
-        if self.agent is None and (parent or forked):
-            fold.parent = self.id(parent or forked or "")
+        if self.agent is None and parent:
+            fold.parent = self.id(parent)
+        elif self.agent is None and forked:
+            fold.fork(self.id(forked))
         self._note_place(fold, meta)
 
     def _note_place(self, fold: ConversationFold, stated: Mapping[str, Any]) -> None:

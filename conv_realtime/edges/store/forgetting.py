@@ -52,7 +52,8 @@ async def family(
         StoreError: the database cannot be asked.
     """
     columns = (
-        "id,owner_id,parent_id,source,session_id,agent_id,title,message_count,change_forgotten"
+        "id,owner_id,parent_id,source,session_id,agent_id,title,message_count,metadata,"
+        "change_forgotten"
     )
     equal = {"id": str(conversation)} | ({"owner_id": str(owner)} if owner else {})
     own = [row async for row in rows(client, "conversations", columns, equal=equal)]
@@ -70,7 +71,8 @@ async def family(
         children: set[UUID] = set()
         for ids in chunks(new):
             async for row in rows(client, "conversations", columns, within=("parent_id", ids)):
-                mine = row["owner_id"] == first["owner_id"] and is_subagent(row["agent_id"])
+                below = is_subagent(row["agent_id"], row["metadata"] or {})
+                mine = below and row["owner_id"] == first["owner_id"]
                 if mine and UUID(row["id"]) not in found:
                     found[UUID(row["id"])] = row
                     children.add(UUID(row["id"]))
