@@ -79,7 +79,8 @@ def split_frames(data: bytes) -> tuple[list[Any], bytes]:
 async def test_fifty_clients_hear_everything_beside_one_that_does_not_read() -> None:
     """A client that never reads costs the others nothing, and is dropped in the end."""
     total = 1500
-    async with Served.run(uvicorn_options={"ws_ping_interval": None}) as served:
+    quiet = {"ws_ping_interval": None}
+    async with Served.run(quiet, heartbeat_seconds=3600.0) as served:  # however long it takes
         stalled = await stalled_socket(served.server.port)
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(served.client()) for _ in range(50)]
