@@ -33,7 +33,7 @@ def append_to_last(scale: Scale) -> Iterator[Finding]:
         transcripts = Path(folder, "projects", "-bench").resolve()
         transcripts.mkdir(parents=True)
         with running(transcripts, Path(folder, "state")) as port:
-            for count in scale.pick((50, 500, 2000), (50, 500), (3,)):
+            for count in scale.pick((50, 500, 2000), (50, 500, 2000), (3,)):
                 with Clients.run(port, count) as clients:
                     numbers = itertools.count()
                     rounds = [
