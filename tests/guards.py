@@ -34,6 +34,9 @@ _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
 _WS = "tests/relay/test_ws.py::test_"
 _LETTERS = "tests/ingest/test_dead_letters.py::test_"
+_INGEST = "tests/ingest/test_ingest.py::test_"
+_ATTACKS = "tests/relay/test_attacks.py::test_"
+_DAYS = "tests/simulator/test_days.py::test_a_day_"
 _WATCHING = "tests/ingest/test_watching.py::test_"
 _CODEX = "tests/ingest/test_codex.py::test_"
 _PACKED = "tests/ingest/test_packed.py::test_"
@@ -264,6 +267,132 @@ GUARDS = (
         "client.unanswered >= 2 and",
         "client.unanswered < 0 and",
         f"{_FANOUT}a_silent_client_is_aborted_after_two_heartbeats",
+    ),
+    Guard(
+        "ingest/sending.py",
+        "desk.save(book.path, follower.checkpoint, batch.totals)",
+        "desk.save(book.path, follower.checkpoint)",
+        f"{_INGEST}what_was_acknowledged_just_before_a_crash_is_in_the_snapshot",
+    ),
+    Guard(
+        "ingest/rewriting.py",
+        "        desk.announcer.take_back(told)\n",
+        "        pass\n",
+        f"{_INGEST}a_later_part_that_was_told_as_the_first_is_taken_back",
+    ),
+    Guard(
+        "ingest/rewriting.py",
+        "    if gone := missing | told:",
+        "    if gone := missing:",
+        f"{_INGEST}what_only_listeners_had_is_taken_back_too",
+    ),
+    Guard(
+        "ingest/stated.py",
+        "            book.retell = True  # should it be there again\n",
+        "",
+        f"{_INGEST}what_a_snapshot_went_without_is_told_when_it_is_there_again",
+    ),
+    Guard(
+        "ingest/rewriting.py",
+        "    if missing:\n",
+        "    if missing and not missing:\n",
+        f"{_INGEST}a_rewritten_file_takes_its_messages_back",
+    ),
+    Guard(
+        "ingest/river.py",
+        "                    raise DatabaseReplacedError\n",
+        "                    pass\n",
+        f"{_INGEST}a_database_replaced_while_running_gets_everything",
+    ),
+    Guard(
+        "ingest/sender.py",
+        "                if refusal is Refusal.PARENT:\n",
+        "                if refusal is Refusal.PARENT and not rows:\n",
+        f"{_INGEST}rows_that_the_database_lost_are_sent_again",
+    ),
+    Guard(
+        "ingest/looking.py",
+        "            desk.holder.keep(file)\n",
+        "            pass\n",
+        f"{_WATCHING}a_file_that_vanished_is_sent_from_what_was_open",
+    ),
+    Guard(
+        "ingest/waking.py",
+        "self.missing = missed or (",
+        "self.missing = bool(self._quiet < 0) or (",
+        f"{_WATCHING}writes_without_events_are_found_and_sweeps_quicken",
+    ),
+    Guard(
+        "ingest/sending.py",
+        "outcome = await desk.sender.write(",
+        "follower.acknowledge(batch); outcome = await desk.sender.write(",
+        f"{_DAYS}ends_in_what_the_files_say",
+    ),
+    Guard(
+        "edges/checkpoints/kept.py",
+        '    " where (excluded.part, excluded.base) >= (checkpoints.part, checkpoints.base)"\n',
+        "",
+        "tests/ingest/test_state_directory.py::test_a_higher_base_of_another_process_stands",
+    ),
+    Guard(
+        "edges/checkpoints/file.py",
+        "        self._put_aside()\n",
+        "",
+        "tests/ingest/test_state_directory.py::test_a_spoilt_state_file_costs_a_silent_re_read",
+    ),
+    Guard(
+        "edges/store/supabase.py",
+        "    if answer.count is None:\n        raise stranger(what)\n    return int(answer.count)",
+        "    return int(answer.count or 0)",
+        "tests/ingest/test_store.py::test_a_login_page_acknowledges_nothing",
+    ),
+    Guard(
+        "edges/feed/snapshots.py",
+        "async with _first_error(), asyncio.TaskGroup() as turn:",
+        "async with asyncio.TaskGroup() as turn:",
+        f"{_TROUBLE}a_snapshot_that_breaks_off_among_messages_is_a_store_error",
+    ),
+    Guard(
+        "edges/feed/unreadable.py",
+        "        except ValidationError as error:\n",
+        "        except ZeroDivisionError as error:\n",
+        f"{_TROUBLE}a_row_that_this_version_cannot_read_is_left_out_and_told",
+    ),
+    Guard(
+        "relay/hub.py",
+        "client.answer_bytes > ANSWER_BYTES:",
+        "client.answer_bytes < 0:",
+        f"{_ATTACKS}who_asks_and_never_reads_the_answers_is_not_asked_further",
+    ),
+    Guard(
+        "core/allowance.py",
+        "        if self._left < 1:\n            return False\n",
+        "",
+        f"{_ATTACKS}a_flood_of_pings_ends_with_1008",
+    ),
+    Guard(
+        "relay/local_feed.py",
+        "            or place.stream != self._stream\n",
+        "",
+        f"{_WS}a_cursor_that_is_not_covered_gets_resync",
+    ),
+    Guard(
+        "sql/20260101000200_conv_realtime_silence.sql",
+        "if new.revision < old.revision or",
+        "if",
+        "tests/sql/test_silence.py::test_a_lower_revision_is_dropped",
+    ),
+    Guard(
+        "sql/20260101000200_conv_realtime_silence.sql",
+        "  if new is not distinct from old then\n    return null;\n  end if;\n",
+        "",
+        "tests/sql/test_silence.py::test_a_repeated_row_writes_and_sends_nothing",
+    ),
+    Guard(
+        "sql/20260101000300_conv_realtime_changes.sql",
+        "pg_snapshot_xmin(pg_current_snapshot())",
+        "pg_snapshot_xmax(pg_current_snapshot())",
+        "tests/sql/test_changes.py::test_an_older_open_transaction_is_waited_for",
     ),
 )
 
