@@ -84,13 +84,15 @@ async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
 
 
 async def settle(desk: Desk, book: Book, follower: Follower) -> None:
-    """Ask the database what it has of a file that no clean checkpoint speaks for.
+    """Ask the database, once, what it has of a file that has something to be sent.
+
+    Also where a clean checkpoint speaks for it: that may come from a backup.
 
     Raises:
         RewrittenError: the file was rewritten meanwhile.
         SourceError: it cannot be read any more.
     """
-    if follower.settled and (follower.checkpoint.stat is not None or follower.confirmed):
+    if follower.settled and follower.confirmed:
         return
     while True:
         generation = book.generation
@@ -106,8 +108,11 @@ async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> N
     follower.confirmed = True
     if not follower.settled:
         await _adopt(desk, book, follower, known)
-    elif orphans := _orphans(follower, known):
-        # An acknowledgement was lost, and then the file shrank: the database decides.
+        return
+    orphans = _orphans(follower, known)
+    if orphans or _is_behind(follower, known):
+        # An acknowledgement was lost, and then the file shrank, or the checkpoint is an old one
+        # from before the file was rewritten: the database decides.
         highest = max(row.highest for row in known.values())
         checkpoint = Checkpoint(base=highest, part=follower.checkpoint.part, rewritten=True)
         earlier = orphans | follower.rows.all_told()
@@ -126,6 +131,19 @@ def _orphans(follower: Follower, known: Known) -> dict[UUID, UUID]:
         for id, revision in row.live.items()
         if revision > ahead and id not in stated
     }
+
+
+def _is_behind(follower: Follower, known: Known) -> bool:
+    """Return whether the database has rows above what the file states: ours would be dropped."""
+    if follower.checkpoint.foreign:  # it is an older copy, and the rows are a larger one's
+        return False
+    stated = {
+        id: revision
+        for _, fold in follower.rows.conversations()
+        for id, revision in follower.rows.revisions(fold).items()
+    }
+    live = (pair for row in known.values() for pair in row.live.items())
+    return any(revision > stated.get(id, revision) for id, revision in live)
 
 
 async def fit(desk: Desk, follower: Follower, known: Known) -> None:

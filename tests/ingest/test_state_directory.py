@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -284,6 +285,31 @@ def test_a_higher_base_of_another_process_stands(tmp_path: Path) -> None:
         assert one.load_one("/a") == Checkpoint(base=20, position=1)
         assert one.save("/a", Checkpoint(base=0, part=1))
         assert not other.save("/a", Checkpoint(base=30))
+
+
+async def test_a_state_file_of_before_a_rewrite_costs_nothing(tmp_path: Path) -> None:
+    """From a backup: it counts revisions from below what the database has, which would drop all."""
+    store = MemoryStore()
+    known = user("q") + assistant("a", "m")
+    path = transcript(tmp_path, known)
+    os.utime(path, ns=(0, 0))
+
+    async def read() -> None:
+        async with ingest(tmp_path, store) as river:
+            await river.backfill()
+
+    await read()
+    shutil.copytree(tmp_path / "state", tmp_path / "backup")
+    for later in (user("rewound"), user("r") + user("s")):
+        path.write_bytes(known + later)
+        await read()
+    shutil.rmtree(tmp_path / "state")
+    (tmp_path / "backup").rename(tmp_path / "state")
+    path.write_bytes(known + user("r") + user("s") + assistant("b", "m"))
+    await read()
+    (row,) = store.conversations.values()
+    assert row.message_count == 4
+    assert texts(store) == ["prompt q", "answer a\n\nanswer b", "prompt r", "prompt s"]
 
 
 async def test_two_on_one_state_directory_end_in_what_the_files_say(tmp_path: Path) -> None:
