@@ -326,7 +326,7 @@ GUARDS = (
         "ingest/sending.py",
         "outcome = await desk.sender.write(",
         "follower.acknowledge(batch); outcome = await desk.sender.write(",
-        f"{_DAYS}ends_in_what_the_files_say",
+        f"{_DAYS}ends_in_what_the_files_say[1]",
     ),
     Guard(
         "edges/checkpoints/kept.py",
