@@ -341,11 +341,14 @@ class DocumentFollower(Following):
     # What the database has -------------------------------------------------------------------
 
     def unknown(self) -> dict[str | None, UUID]:
-        """Return the conversations to be sent of which nobody remembers what was sent."""
+        """Return the conversations to be sent that the database was not asked about yet.
+
+        Also those that are remembered: the memory may come from a backup.
+        """
         return {
             thread: self._ids[thread]
             for thread, fold in self.transcript.conversations.items()
-            if not fold.recalled and thread not in self._asked and fold.end > self.sent.position
+            if thread not in self._asked and fold.end > self.sent.position
         }
 
     def adopt(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,21 @@ async def test_without_a_state_directory_equal_rows_are_silent(tmp_path: Path) -
     put(tmp_path, chat(note("a", "uno"), note("b", "two")))
     await read(tmp_path, store, state_dir=tmp_path / "newer")
     assert _by_text(store)["uno"].revision == 3
+
+
+async def test_a_state_directory_from_a_backup_ends_in_what_the_file_says(tmp_path: Path) -> None:
+    """What it remembers is older than what the database has: no change is dropped as older."""
+    store = MemoryStore()
+    put(tmp_path, chat(note("a", "one"), note("b", "two")))
+    await read(tmp_path, store)
+    shutil.copytree(tmp_path / "state", tmp_path / "backup")
+    for text in ("uno", "eins", "un"):
+        put(tmp_path, chat(note("a", text), note("b", "two")))
+        await read(tmp_path, store)
+    put(tmp_path, chat(note("a", "ichi"), title="New"))
+    await read(tmp_path, store, state_dir=tmp_path / "backup")
+    assert _texts(store) == [(0, "ichi")]
+    assert [row.title for row in store.conversations.values()] == ["New"]
 
 
 async def test_a_state_directory_of_the_last_version_goes_on(tmp_path: Path) -> None:
