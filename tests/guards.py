@@ -374,7 +374,7 @@ GUARDS = (
         "relay/local_feed.py",
         "            or place.stream != self._stream\n",
         "",
-        f"{_WS}a_cursor_that_is_not_covered_gets_resync",
+        f"{_DAYS}ends_in_what_the_files_say[1]",
     ),
     Guard(
         "sql/20260101000200_conv_realtime_silence.sql",
