@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -23,7 +23,7 @@ from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.ingest.shelf import Book
+from conv_realtime.ingest.shelf import Book, Unmarked
 from conv_realtime.ports import KnownConversation
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -53,6 +53,8 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
         book.replaced = follower.has_news(follower.sent) and desk.holder.holds_another(file)
         if book.replaced:
             return
+        if before.rewritten and follower.folded:
+            _leave_unmarked(book, follower)
         checkpoint = Checkpoint(part=before.part + 1)
     else:
         checkpoint = Checkpoint(base=highest, part=before.part, rewritten=True)
@@ -63,24 +65,58 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
 
 async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
     """Mark what a rewritten file no longer states, now that it rests."""
+    while book.unmarked:
+        await _mark(desk, follower, book.unmarked[0])
+        book.unmarked.pop(0)
+    if not follower.checkpoint.rewritten:
+        return
     generation = book.generation
-    known = await desk.known(follower)
-    if book.generation != generation:
-        return  # it is judged again when it comes to rest
-    stated, base = follower.rows.all_told(), follower.checkpoint.base
-    times = (fold.last_time for _, fold in follower.rows.conversations())
-    at = max(filter(None, times), default=datetime.fromtimestamp(0, UTC))
-    missing = {id: of for of, row in known.items() for id in row.live if id not in stated}
-    if missing:
-        changed = await desk.sender.ask(lambda: desk.store.mark_deleted(list(missing), base, at))
-        desk.sender.changed += changed
-    # Also what the database never had: it was told as soon as it was read.
-    told = {id: of for id, of in book.told_earlier.items() if id not in stated}
-    if gone := missing | told:
-        desk.announcer.announce_deleted(follower, gone, base, at)
-    if book.generation == generation:
+    # Asked again when it comes to rest, if it is begun again meanwhile.
+    if await _mark(
+        desk, follower, _unmarked(book, follower), lambda: book.generation == generation
+    ):
         book.told_earlier.clear()
         follower.checkpoint = replace(follower.checkpoint, rewritten=False)
+
+
+def _leave_unmarked(book: Book, follower: Follower) -> None:
+    """Keep what a file has taken back for when its next content is at rest."""
+    book.unmarked.append(_unmarked(book, follower))
+    book.told_earlier.clear()
+
+
+def _unmarked(book: Book, follower: Follower) -> Unmarked:
+    conversations = dict(follower.rows.conversations())
+    times = (fold.last_time for fold in conversations.values())
+    return Unmarked(
+        conversations=list(conversations),
+        stated=frozenset(follower.rows.all_told()),
+        told=dict(book.told_earlier),
+        base=follower.checkpoint.base,
+        at=max(filter(None, times), default=datetime.fromtimestamp(0, UTC)),
+    )
+
+
+async def _mark(
+    desk: Desk,
+    follower: Follower,
+    what: Unmarked,
+    holds: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Mark what was taken back, for the database and for listeners; return whether `what` still
+    holds then."""
+    known = await desk.ask(lambda: desk.store.known(what.conversations))
+    if not holds():
+        return False
+    missing = {id: of for of, row in known.items() for id in row.live if id not in what.stated}
+    if missing:
+        ids, base, at = list(missing), what.base, what.at
+        desk.sender.changed += await desk.ask(lambda: desk.store.mark_deleted(ids, base, at))
+    # Also what the database never had: it was told as soon as it was read.
+    told = {id: of for id, of in what.told.items() if id not in what.stated}
+    if gone := missing | told:
+        desk.announcer.announce_deleted(follower, gone, what.base, what.at)
+    return holds()
 
 
 async def settle(desk: Desk, book: Book, follower: Follower) -> None:

@@ -181,7 +181,7 @@ async def finish(desk: Desk, book: Book) -> None:
     stat = disk.stat(book.path)
     if follower is None or stat is None or follower.has_news(follower.sent):
         return
-    if isinstance(follower, Follower) and follower.checkpoint.rewritten:
+    if isinstance(follower, Follower):
         await mark_deleted(desk, book, follower)
     async with book.lock:
         if book.follower is not follower or not follower.stands_at(stat):

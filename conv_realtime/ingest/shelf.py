@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import PurePath
 from uuid import UUID
 
@@ -29,6 +30,25 @@ ConversationKey = tuple[str, str, str | None]
 """Source, session and agent: files with the same key state the same conversation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unmarked:
+    """Conversations whose file was replaced before what it had taken back was marked.
+
+    Attributes:
+        conversations: which.
+        stated: the messages that the file stated at last.
+        told: those that it stated before, with their conversations.
+        base: the revision that marks.
+        at: the time of its newest record.
+    """
+
+    conversations: Collection[UUID]
+    stated: Collection[UUID]
+    told: Mapping[UUID, UUID]
+    base: int
+    at: datetime
+
+
 @dataclass(slots=True)
 class Book:
     """One file: what it is, and the work that is going on with it.
@@ -43,6 +63,7 @@ class Book:
         generation: rises whenever the file is begun from its start again.
         told_earlier: messages that it stated before it was rewritten, with their conversations:
             those that it states no more are taken back when it rests.
+        unmarked: what is still to be marked of conversations that it stated before these.
         retell: whether listeners are to be told all of it once more.
         replaced: whether an unrelated file waits at the path until the former one is sent.
     """
@@ -57,6 +78,7 @@ class Book:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     generation: int = 0
     told_earlier: dict[UUID, UUID] = field(default_factory=dict)
+    unmarked: list[Unmarked] = field(default_factory=list)
     retell: bool = False
     replaced: bool = False
     looking: bool = False

@@ -420,6 +420,25 @@ async def test_what_only_listeners_had_is_taken_back_too(tmp_path: Path) -> None
     assert _texts(store) == ["prompt q"]
 
 
+async def test_what_was_taken_back_just_before_another_file_came_is_gone_too(
+    tmp_path: Path,
+) -> None:
+    """From listeners and from the store, though the file never came to rest in between."""
+    path, store, sink = _file(tmp_path, user("q"), user("r")), Gate(), Heard()
+    async with _running(_ingest(tmp_path, store, sink)):
+        await _until(lambda: len(store.messages) == 2)
+        store.open.clear()
+        path.write_bytes(user("q") + user("r") + assistant("a", "m"))
+        await _until(lambda: "answer a" in sink.texts())
+        path.write_bytes(user("q"))
+        await _until(lambda: sink.texts().count("prompt q") == 2)
+        path.write_bytes(user("another"))
+        await _until(lambda: "prompt another" in sink.texts())
+        store.open.set()
+        await _until(lambda: len({c.row.id for c in sink.changes if _is_gone(c)}) == 2)
+    assert _texts(store) == ["prompt q", "prompt another"]
+
+
 def _is_gone(change: Change) -> bool:
     return isinstance(change.row, Message) and change.row.deleted_at is not None
 

@@ -218,9 +218,11 @@ async def test_a_snapshot_that_breaks_off_among_messages_is_a_store_error(
         await write(client, project(owner=me), *talks, *(message("x", of=talk) for talk in talks))
     feed = feed_of(supabase_local)
     wanted: dict[str, Any] = {"owner": me, "conversations": None, "projects": None, "messages": 9}
-    async with Reader.run(feed):
-        with supabase_local.faults.disconnect(path="/rest/v1/messages"):
-            with pytest.raises(StoreError) as told:
-                async for _ in feed.snapshot(**wanted):
-                    pass
-    assert told.value.retryable
+    faults = supabase_local.faults
+    for fault in (faults.disconnect, faults.captive_portal):
+        for table in ("conversations", "messages"):
+            async with Reader.run(feed):
+                with fault(path=f"/rest/v1/{table}"), pytest.raises(StoreError) as told:
+                    async for _ in feed.snapshot(**wanted):
+                        pass
+            assert told.value.retryable

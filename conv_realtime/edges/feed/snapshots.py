@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from conv_realtime.edges.feed.unreadable import Unreadable
+from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, ConversationSummary, Message
 from conv_realtime.ports import SnapshotPart
 
@@ -100,7 +101,8 @@ async def _last_messages(
 ) -> list[Message]:
     query = client.table("messages").select("*").eq("conversation_id", str(row.id))
     query = query.eq("owner_id", str(row.owner_id)).is_("deleted_at", "null")
-    found: Any = (await query.order("seq", desc=True).limit(min(count, _PAGE)).execute()).data
+    answer = await query.order("seq", desc=True).limit(min(count, _PAGE)).execute()
+    found = _rows("messages", answer.data)
     summary = ConversationSummary.of(row)
     read = (unreadable.read(Message, item) for item in reversed(found))
     shown = {"conversation": summary, "project_id": row.project_id}
@@ -124,10 +126,21 @@ async def _select(
             query = query.eq("owner_id", str(owner))
         if rows:
             query = query.gt("id", rows[-1]["id"])
-        page: Any = (await query.order("id").limit(_PAGE).execute()).data
+        page = _rows(table, (await query.order("id").limit(_PAGE).execute()).data)
         rows += page
         if len(page) < _PAGE:
             return rows
+
+
+def _rows(table: str, data: Any) -> list[dict[str, Any]]:
+    """Return the rows of an answer; supabase-py takes any text for data.
+
+    Raises:
+        StoreError: it is none of PostgREST's, such as a captive portal's page.
+    """
+    if not isinstance(data, list):
+        raise StoreError(table, "200", "the answer is no JSON", retryable=True)
+    return data
 
 
 def _groups(column: str, ids: Collection[UUID | str]) -> list[tuple[str, list[str]] | None]:
