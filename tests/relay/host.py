@@ -17,7 +17,8 @@ from tests.relay.rows import created, message
 from tests.relay.serving import settings
 
 TOKEN = "sesame"
-HEARTBEAT_SECONDS = 0.4
+HEARTBEAT_SECONDS = 1.5
+"""Twice as long a stall of the tests themselves looks like a client that answers nothing."""
 
 
 def _application() -> FastAPI:
