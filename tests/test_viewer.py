@@ -34,7 +34,6 @@ async def _viewed(**settings: Any) -> AsyncIterator[tuple[testing.TestBridge, Pa
         yield bridge, await open_page(connection, f"http://{server.address}/")
 
 
-SESSION_1 = "5e551011-0000-4000-8000-000000000001"
 LISTEN = """
     window.sockets = [];
     window.said = [];
@@ -49,6 +48,17 @@ LISTEN = """
 LIVE = "document.getElementById('state').textContent === 'live'"
 BUTTONS = "document.querySelectorAll('#conversations button')"
 TEXTS = "[...document.querySelectorAll('#messages .text')].map((e) => e.textContent).join('|')"
+
+
+async def _prompts(bridge: testing.TestBridge, count: int) -> None:
+    """Begins so many conversations, `prompt 1` and so on, one after the other."""
+    for number in range(1, count + 1):
+        bridge.append(testing.claude_line(f"prompt {number}", session=_session(number)))
+        await bridge.next("new_message")
+
+
+def _session(number: int) -> str:
+    return f"5e551011-0000-4000-8000-00000000000{number}"
 
 
 async def test_messages_show_up_live_and_as_text() -> None:
@@ -72,10 +82,7 @@ async def test_what_was_there_before_is_shown_and_chosen_by_a_click() -> None:
     """A snapshot fills the page; a click shows another conversation."""
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
-        for number in (1, 2):
-            session = f"5e551011-0000-4000-8000-00000000000{number}"
-            bridge.append(testing.claude_line(f"prompt {number}", session=session))
-            await bridge.next("new_message")
+        await _prompts(bridge, 2)
         await page.call("Page.reload")
         await page.until("document.querySelectorAll('#conversations button').length === 2")
         for number in (1, 2):
@@ -91,10 +98,7 @@ async def test_only_the_messages_that_are_looked_at_are_fetched() -> None:
     """The list asks for no messages; another connection follows those of one conversation."""
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
-        for number in (1, 2):
-            session = f"5e551011-0000-4000-8000-00000000000{number}"
-            bridge.append(testing.claude_line(f"prompt {number}", session=session))
-            await bridge.next("new_message")
+        await _prompts(bridge, 2)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=LISTEN)
         await page.call("Page.reload")
         await page.until(f"{TEXTS} === 'prompt 2'")
@@ -103,8 +107,8 @@ async def test_only_the_messages_that_are_looked_at_are_fetched() -> None:
         assert first == {"types": of_conversations, "snapshot": 0}
         assert (len(second["conversations"]), second["snapshot"]) == (1, 200)
         assert await page.value("window.sockets.length") == 2
-        bridge.append(testing.claude_line("elsewhere", "assistant", session=SESSION_1))
-        bridge.append(testing.claude_line("here", "assistant", session=session))
+        bridge.append(testing.claude_line("elsewhere", "assistant", session=_session(1)))
+        bridge.append(testing.claude_line("here", "assistant", session=_session(2)))
         await page.until(f"{TEXTS} === 'prompt 2|here'")
         assert page.complaints == []
 
@@ -113,10 +117,7 @@ async def test_of_two_quick_choices_the_last_is_shown() -> None:
     """A choice whose connection is not open yet is given up without a complaint."""
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
-        for number in (1, 2, 3):
-            session = f"5e551011-0000-4000-8000-00000000000{number}"
-            bridge.append(testing.claude_line(f"prompt {number}", session=session))
-            await bridge.next("new_message")
+        await _prompts(bridge, 3)
         await page.until("document.querySelectorAll('#conversations button').length === 3")
         clicks = "for (const b of document.querySelectorAll('#conversations button')) b.click()"
         await page.value(clicks)
@@ -132,7 +133,7 @@ async def test_a_forgotten_conversation_leaves_the_page() -> None:
     """The list, the messages and the title; others stay, and of the last one nothing does."""
     async with _viewed(sweep_seconds=0.1) as (bridge, page):
         await page.until(LIVE)
-        bridge.append(testing.claude_line("harmless", session=SESSION_1[:-1] + "2"))
+        bridge.append(testing.claude_line("harmless", session=_session(2)))
         bridge.append(testing.claude_line("my secret"))
         await page.until("document.querySelectorAll('#conversations button').length === 2")
         await page.until("document.body.textContent.includes('my secret')")
@@ -225,7 +226,7 @@ async def test_conversations_stand_under_their_project_and_subagents_under_their
     """The newest project first."""
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
-        second = SESSION_1[:-1] + "2"
+        second = _session(2)
         bridge.append(testing.claude_line("old", cwd="/old", timestamp="2026-01-01T00:00:00Z"))
         bridge.append(testing.claude_line("new", session=second, cwd="/new"))
         bridge.append(
@@ -261,10 +262,7 @@ async def test_it_can_be_used_by_the_keyboard_alone() -> None:
     """Arrows go through the list, Enter opens, a slash searches and Escape leaves the search."""
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
-        for number in (1, 2):
-            session = f"5e551011-0000-4000-8000-00000000000{number}"
-            bridge.append(testing.claude_line(f"prompt {number}", session=session))
-            await bridge.next("new_message")
+        await _prompts(bridge, 2)
         await page.until("document.querySelectorAll('#conversations button').length === 2")
         await page.value("document.querySelector('#conversations button').focus()")
         await _press(page, "ArrowDown")
@@ -298,7 +296,7 @@ async def test_ten_thousand_messages_are_shown_and_none_twice() -> None:
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
         lines = b"".join(testing.claude_line(f"line {number}") for number in range(10_000))
-        bridge.append(lines, session=SESSION_1)
+        bridge.append(lines, session=_session(1))
         await until(lambda: len(bridge.store.messages) == 10_000)
         await page.call("Page.reload")
         count = "document.querySelectorAll('#messages li').length"
