@@ -25,7 +25,7 @@ from tests.project import Owner, SupabaseProject
 
 _MACHINE = "killed"
 _FILES = 6
-_TURNS = 60
+_TURNS = 150
 _KILLS = 6
 
 
