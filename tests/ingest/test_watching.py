@@ -138,6 +138,34 @@ def test_links_that_lead_in_circles_find_nothing_twice(tmp_path: Path) -> None:
     assert sorted(found.stats) == sorted([str(path), str(Path(found.links[0]) / outside.name)])
 
 
+class _Untold:
+    """An entry of a file system that does not say what it is, and refuses to be asked."""
+
+    name = path = "untold"
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        raise PermissionError
+
+    def is_symlink(self) -> bool:
+        return False
+
+
+def test_an_entry_that_cannot_be_told_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands behind it in its folder is found all the same."""
+    path = new_session(tmp_path, "q")
+    scandir = os.scandir
+
+    @contextmanager
+    def odd(folder: str) -> Iterator[Iterator[object]]:
+        with scandir(folder) as entries:
+            yield iter([_Untold(), *entries])
+
+    monkeypatch.setattr(os, "scandir", odd)
+    assert list(disk.walk([tmp_path], ClaudeCode().is_named).stats) == [str(path)]
+
+
 async def test_names_of_one_file_are_one_conversation(tmp_path: Path) -> None:
     """Hard and symbolic links to a transcript: read once, whichever name it is written by."""
     store = MemoryStore()

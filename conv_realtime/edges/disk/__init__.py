@@ -73,7 +73,7 @@ def _walk(
         try:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    if _is_folder(entry):
                         waiting.append(entry.path)
                     elif entry.is_symlink() and os.path.isdir(entry.path):
                         linked.append(entry.path)
@@ -81,6 +81,14 @@ def _walk(
                         found[entry.path] = state
         except OSError:  # closed to us, or gone meanwhile
             continue
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder and no link; one that cannot be told hides no other."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _holds(folder: str, path: str) -> bool:
