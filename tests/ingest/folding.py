@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,6 +29,28 @@ def read_all(follower: Follower, path: Path, limit: int = 2**20) -> None:
     with OpenFile(str(path)) as file:
         while follower.read(file, limit):
             pass
+
+
+def read_in_pieces(follower: Follower, path: Path, data: bytes, cuts: Sequence[int]) -> None:
+    """Have a file grow to `data`, cut anywhere, and fold each piece when it is there."""
+    path.write_bytes(b"")
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    for start, end in pairwise(edges):
+        with path.open("ab") as file:
+            file.write(data[start:end])
+        read_all(follower, path)
+
+
+def stated_by(
+    follower: Follower, path: Path, lines: Iterable[bytes]
+) -> tuple[Conversation, list[Message]]:
+    """Return what a file of these lines states, which is one conversation."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(lines))
+    read_all(follower, path)
+    conversations, messages = rows(follower, path)
+    (row,) = conversations
+    return row, messages
 
 
 def rows(follower: Follower, path: Path) -> tuple[list[Conversation], list[Message]]:

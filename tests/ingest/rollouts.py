@@ -11,7 +11,7 @@ from conv_realtime.core.formats.codex import Codex
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import Conversation, Message
-from tests.ingest.folding import IDENTITY, read_all, rows
+from tests.ingest.folding import IDENTITY, stated_by
 
 START = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -90,9 +90,4 @@ def follow(path: Path) -> Follower:
 def stated(folder: Path, *lines: bytes, name: str = NAME) -> tuple[Conversation, list[Message]]:
     """Return what a rollout of these lines states."""
     path = folder / name
-    path.write_bytes(b"".join(lines))
-    follower = follow(path)
-    read_all(follower, path)
-    conversations, messages = rows(follower, path)
-    (row,) = conversations
-    return row, messages
+    return stated_by(follow(path), path, lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from conv_realtime.core.format import Head, Recognised
 from conv_realtime.core.formats.codex import Codex
 from conv_realtime.models import conversation_id
-from tests.ingest.folding import IDENTITY, read_all, state
+from tests.ingest.folding import IDENTITY, read_all, read_in_pieces, state
 from tests.ingest.rollouts import (
     NAME,
     THREAD,
@@ -528,13 +527,8 @@ def test_any_growth_of_the_file_ends_in_the_rows_of_one_read(
     grown, whole = folder / NAME, folder / "whole" / NAME
     whole.parent.mkdir(exist_ok=True)
     whole.write_bytes(data)
-    grown.write_bytes(b"")
     follower, once = follow(grown), follow(whole)
-    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in itertools.pairwise(edges):
-        with grown.open("ab") as file:
-            file.write(data[start:end])
-        read_all(follower, grown)
+    read_in_pieces(follower, grown, data, cuts)
     read_all(once, whole)
     assert state(follower, grown) == state(once, whole)
     read_all(follower, grown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import Conversation, Message, conversation_id
 from conv_realtime.testing import MemoryStore
-from tests.ingest.folding import IDENTITY, read_all, rows
+from tests.ingest.folding import IDENTITY, read_all, read_in_pieces, rows, stated_by
 from tests.ingest.running import Heard, ingest, running, texts, until
 from tests.project import Owner, SupabaseProject
 
@@ -75,13 +74,7 @@ def follow(path: Path) -> Follower:
 def stated(folder: Path, *lines: bytes, name: str = NAME) -> tuple[Conversation, list[Message]]:
     """Return what a log of these lines states."""
     path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(lines))
-    follower = follow(path)
-    read_all(follower, path)
-    conversations, messages = rows(follower, path)
-    (row,) = conversations
-    return row, messages
+    return stated_by(follow(path), path, lines)
 
 
 def _call(status: str, output: str = "a b") -> dict[str, Any]:
@@ -329,13 +322,8 @@ def test_any_growth_of_the_file_ends_in_the_rows_of_one_read(
     for path in (grown, whole):
         path.parent.mkdir(parents=True, exist_ok=True)
     whole.write_bytes(data)
-    grown.write_bytes(b"")
     follower, once = follow(grown), follow(whole)
-    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in itertools.pairwise(edges):
-        with grown.open("ab") as file:
-            file.write(data[start:end])
-        read_all(follower, grown)
+    read_in_pieces(follower, grown, data, cuts)
     read_all(once, whole)
     assert _all(follower, grown) == _all(once, whole)
     read_all(follower, grown)

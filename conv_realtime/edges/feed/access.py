@@ -39,6 +39,11 @@ def mapped(what: str) -> Iterator[None]:
         raise StoreError(what, type(error).__name__, reason, retryable=False) from error
 
 
+def no_json(what: str) -> StoreError:
+    """Return the error of a page in the place of an answer: supabase-py takes any text for data."""
+    return StoreError(what, "200", "the answer is no JSON", retryable=True)
+
+
 async def user_of(client: AsyncClient) -> UUID | None:
     """Return the signed-in user, or the one whose token is used as key.
 

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from conv_realtime.edges.feed.access import no_json
 from conv_realtime.edges.feed.unreadable import Unreadable
-from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, ConversationSummary, Message
 from conv_realtime.ports import SnapshotPart
 
@@ -133,13 +133,13 @@ async def _select(
 
 
 def _rows(table: str, data: Any) -> list[dict[str, Any]]:
-    """Return the rows of an answer; supabase-py takes any text for data.
+    """Return the rows of an answer.
 
     Raises:
         StoreError: it is none of PostgREST's, such as a captive portal's page.
     """
     if not isinstance(data, list):
-        raise StoreError(table, "200", "the answer is no JSON", retryable=True)
+        raise no_json(table)
     return data
 
 

@@ -20,7 +20,7 @@ import httpx
 
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.pauses import asked_to_wait, pauses_between_attempts
-from conv_realtime.edges.feed.access import mapped, new_client, user_of
+from conv_realtime.edges.feed.access import mapped, new_client, no_json, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
 from conv_realtime.edges.feed.unreadable import Unreadable
 from conv_realtime.edges.feed.wakeups import WakeUps
@@ -123,8 +123,8 @@ class SupabaseFeed:
             async with asyncio.timeout(self._settings.request_timeout):
                 answer: Any = await asked.execute()
             page = answer.data
-            if isinstance(page, str):  # supabase-py takes any text for data
-                raise StoreError("changes_since", "200", "the answer is no JSON", retryable=True)
+            if isinstance(page, str):
+                raise no_json("changes_since")
             told = [
                 (Change(row, bool(item["created"])), str(item["cursor"]))
                 for item in page["changes"]
