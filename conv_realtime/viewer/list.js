@@ -16,7 +16,7 @@ const lines = new Map(); // conversation id -> its element
 export function drawList(conversations, chosen, sought, choose) {
   const matching = [...conversations.values()].filter((row) => !sought || matches(row, sought));
   const families = familiesOf(matching.sort(newestFirst));
-  const projects = Map.groupBy ? Map.groupBy(families, ([top]) => projectOf(top)) : grouped(families);
+  const projects = byProject(families);
   arrange(
     list,
     [...projects].map(([project, members]) => {
@@ -66,7 +66,7 @@ function projectOf(row) {
   return row.project_name || row.cwd || "no project";
 }
 
-function grouped(families) {
+function byProject(families) {
   const projects = new Map();
   for (const family of families) {
     const project = projectOf(family[0]);
