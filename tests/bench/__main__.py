@@ -10,6 +10,7 @@ from tests.bench import (
     backfill,
     changes,
     clients,
+    detection,
     fanout,
     imports,
     local_realtime,
@@ -24,7 +25,8 @@ from tests.bench.rig import allow_many_files
 
 # Importing a module adds its benchmarks to the suite, in the order of the table.
 MODULES = (
-    pipeline, fanout, clients, suite, backfill, start, imports, local_realtime, changes, projects,
+    pipeline, fanout, clients, suite, backfill, start, detection, imports, local_realtime, changes,
+    projects,
 )  # fmt: skip
 
 

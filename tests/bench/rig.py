@@ -63,14 +63,14 @@ def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"tests.bench.servers.{name}", *arguments]
 
 
-def node(script: str) -> list[str]:
-    """Return the command of a script of `tests/js`.
+def node(script: str, package: str = "ws") -> list[str]:
+    """Return the command of a script of `tests/js` that needs a package.
 
     Raises:
         CannotRun: there is no Node.js, or its packages are not installed.
     """
     found, folder = shutil.which("node"), ROOT / "tests" / "js"
-    if found is None or not (folder / "node_modules" / "ws").is_dir():
+    if found is None or not (folder / "node_modules" / package).is_dir():
         raise CannotRun("Node.js, and `npm ci` in tests/js")
     return [found, str(folder / script)]
 
@@ -106,7 +106,7 @@ def stamp(number: int) -> str:
     return _STAMP.format(number=number, at=time.monotonic_ns())
 
 
-class _Process:
+class Child:
     """A child with lines of output, on some of the cores."""
 
     def __init__(self, command: Sequence[str], core: int) -> None:
@@ -162,6 +162,14 @@ class _Process:
             raise TimeoutError(f"{self._name} says nothing for {PATIENCE:.0f} s")
         return line
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU that its threads have used."""
+        return cpu_seconds(self.process.pid)
+
+    def resident_bytes(self) -> int:
+        """Return its memory."""
+        return resident_bytes(self.process.pid)
+
     def close_input(self) -> None:
         """Let it end."""
         with suppress(BrokenPipeError):
@@ -179,7 +187,7 @@ class _Process:
         self.process.stdout.close()
 
 
-class Server(_Process):
+class Server(Child):
     """A server that broadcasts its input, on the first core; see `servers`."""
 
     @classmethod
@@ -207,14 +215,6 @@ class Server(_Process):
 
     port: int
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU that its threads have used."""
-        return cpu_seconds(self.process.pid)
-
-    def resident_bytes(self) -> int:
-        """Return its memory."""
-        return resident_bytes(self.process.pid)
-
 
 @dataclass(frozen=True)
 class Report:
@@ -226,7 +226,7 @@ class Report:
     p99_ms: float
 
 
-class Clients(_Process):
+class Clients(Child):
     """So many WebSockets that read, on the second core; `native/reader.c`."""
 
     def __init__(self, port: int, count: int, path: str, nap_us: int) -> None:

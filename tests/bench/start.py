@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 from conv_realtime import Ingest, Settings, testing
 from conv_realtime.edges.heap import collect_rarely
+from conv_realtime.ports import Sink
 from tests.bench.harness import Figure, Finding, Scale, benchmark, ratios
 
 OWNER = UUID("aaaaaaaa-0000-4000-8000-000000000001")
@@ -53,10 +54,10 @@ def bare_walk(folder: str) -> int:
     return count
 
 
-def ingest_of(folder: Path, state: Path, store: Any) -> Ingest:
+def ingest_of(folder: Path, state: Path, store: Any, sink: Sink | None = None) -> Ingest:
     """Gives an ingest of the folder with its checkpoints in `state`."""
     settings = Settings.load(paths=[folder], state_dir=state, owner_id=OWNER, machine="bench")
-    return Ingest(store=store, settings=settings)
+    return Ingest(store=store, sink=sink, settings=settings)
 
 
 async def backfill(folder: Path, state: Path, store: Any) -> float:
