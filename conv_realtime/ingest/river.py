@@ -12,32 +12,27 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
-import jwt
-import orjson
-
 from conv_realtime.core.format import Format
-from conv_realtime.core.redaction import PatternError, redactor
-from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk, heap
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import all_places, known_formats, usual_paths
-from conv_realtime.edges.session import SignedIn, signed_in
-from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
+from conv_realtime.edges.session import signed_in
+from conv_realtime.edges.store import advised
 from conv_realtime.edges.watch import Watcher
-from conv_realtime.errors import (
-    ConfigError,
-    MigrationError,
-    SessionError,
-    StoreError,
-)
+from conv_realtime.errors import MigrationError, SessionError, StoreError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.announcing import Announcer
+from conv_realtime.ingest.by_settings import (
+    cleaning,
+    own_store,
+    owner_of,
+    sanitizers,
+    user_of_key,
+)
 from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.holding import Holder, room
@@ -113,14 +108,14 @@ class Ingest(Upkeep):
             StoreError: the database refuses us. One that is away is waited for later.
         """
         settings = self._given or Settings.load(**self._keywords)
-        sanitizer = _sanitizers(settings)
+        sanitizer = sanitizers(settings)
         formats = known_formats(self._formats)
         async with AsyncExitStack() as stack:
             session = None if self._lent else signed_in(settings)
-            store = self._lent or await _own_store(settings, session, stack)
-            user = session.user_id if session else _user_of_key(settings)
+            store = self._lent or await own_store(settings, session, stack)
+            user = session.user_id if session else user_of_key(settings)
             identity = Identity(
-                _owner(settings, user), settings.machine or machine_id(settings.state_dir)
+                owner_of(settings, user), settings.machine or machine_id(settings.state_dir)
             )
             address = getattr(store, "destination", type(store).__name__)
             whose = f"{identity.owner_id} {identity.machine}"
@@ -330,7 +325,7 @@ class Ingest(Upkeep):
     def _clean_as_set(self) -> None:
         """Send everything once more where it was sent under other settings of what must go."""
         desk, _ = self._opened
-        if desk.checkpoints.clean_as(_cleaning(desk.settings)):
+        if desk.checkpoints.clean_as(cleaning(desk.settings)):
             self._recall()
 
     def _know_letters(self) -> None:
@@ -395,70 +390,6 @@ class Ingest(Upkeep):
         return self._desk, self._tender
 
 
-def _sanitizers(settings: Settings) -> Callable[[], Sanitizer]:
-    """Return what gives sanitizers by the settings.
-
-    Raises:
-        ConfigError: a pattern cannot be used.
-    """
-    try:
-        found = redactor(settings.redaction, tuple(settings.redaction_patterns))
-    except PatternError as error:
-        raise ConfigError("redaction_patterns", str(error)) from None
-    return partial(
-        Sanitizer,
-        redacting=found is not None,
-        redactor=found,
-        images=settings.images,
-        max_text_bytes=settings.max_text_bytes,
-    )
-
-
-def _cleaning(settings: Settings) -> str:
-    """Return what tells rows that are cleaned by these settings from others."""
-    names = {"redaction", "redaction_patterns", "images", "max_text_bytes"}
-    stated = settings.model_dump(include=names, mode="json")
-    return sha256(orjson.dumps(stated, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-async def _own_store(
-    settings: Settings, session: SignedIn | None, stack: AsyncExitStack
-) -> SupabaseStore:
-    http = await stack.enter_async_context(http_client(settings.request_timeout, session))
-    return SupabaseStore(await connect(settings, http))
-
-
 def _in_short(error: StoreError) -> str:
     """Return an error for `/healthz`: what the database says may quote a row, what we say not."""
     return str(error) if isinstance(error, SessionError) else f"{error.table}: {error.code}"
-
-
-def _owner(settings: Settings, user: UUID | None) -> UUID:
-    """Return who owns the rows: the setting, else the user who is signed in.
-
-    Raises:
-        ConfigError: neither is there, or the one is not the other.
-    """
-    if settings.owner_id is not None and user not in (None, settings.owner_id):
-        raise ConfigError(
-            "CONV_REALTIME_OWNER_ID",
-            f"is {settings.owner_id}, but user {user} is signed in, who may only write rows of"
-            " their own; unset it, or take a secret key",
-        )
-    if owner := settings.owner_id or user:
-        return owner
-    raise ConfigError(
-        "CONV_REALTIME_OWNER_ID",
-        "is not set; it is the id of the user who owns the conversations, in the project's"
-        " dashboard under Authentication, Users; with a publishable key, sign in instead:"
-        " conv-realtime login",
-    )
-
-
-def _user_of_key(settings: Settings) -> UUID | None:
-    key = settings.supabase_key
-    with contextlib.suppress(jwt.InvalidTokenError, ValueError, KeyError):
-        token = key.get_secret_value() if key else ""
-        claims = jwt.decode(token, options={"verify_signature": False})
-        return UUID(claims["sub"]) if claims.get("role") != "service_role" else None
-    return None
