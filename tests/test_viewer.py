@@ -309,6 +309,32 @@ async def test_ten_thousand_messages_are_shown_and_none_twice() -> None:
         assert page.complaints == []
 
 
+async def test_the_place_that_is_read_stays_where_it_is() -> None:
+    """At the end the newest is in sight; what is read stands still when earlier ones come in."""
+    pane = "document.getElementById('scroll')"
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        for first in range(0, 450, 90):
+            lines = [
+                testing.claude_line(f"line {number}\n" * 3) for number in range(first, first + 90)
+            ]
+            bridge.append(b"".join(lines), session=_session(1))
+            await page.until(f"{TEXTS}.includes('line {first + 89}')")
+            await page.until(f"{pane}.scrollHeight - {pane}.scrollTop - {pane}.clientHeight < 80")
+        await page.call("Page.reload")
+        await page.until("document.querySelectorAll('#messages li').length === 200")
+        await page.value(f"{pane}.scrollTop = 0")
+        await page.value("window.read = document.querySelector('#messages li')")
+        place = f"read.getBoundingClientRect().top - {pane}.getBoundingClientRect().top"
+        was = await page.value(place)
+        await page.value("document.getElementById('earlier').click()")
+        await page.until("document.querySelectorAll('#messages li').length === 450")
+        assert abs(await page.value(place) - was) <= 2
+        bridge.append(testing.claude_line("one more", "assistant"), session=_session(1))
+        await page.until(f"{TEXTS}.endsWith('one more')")
+        assert abs(await page.value(place) - was) <= 2
+
+
 async def test_on_a_phone_the_list_and_the_messages_take_turns() -> None:
     """One at a time, and a way back."""
     async with _viewed() as (bridge, page):

@@ -1,5 +1,6 @@
 // One conversation. An element is kept as long as its row is shown, so that reading, selecting and
-// scrolling survive what comes in; what lies outside of the window costs no layout.
+// scrolling survive what comes in. Messages lie on sheets of a hundred: one that is outside of the
+// window costs no layout, whatever is on it.
 
 import { arrange, counted, element, folded, joined, set, when } from "./dom.js";
 import { sourceOf, titleOf } from "./list.js";
@@ -8,12 +9,14 @@ import { call, result } from "./tools.js";
 
 const LONG = 600; // characters of what the client or a system says, above which it is folded
 const NEAR = 80; // pixels from the end that count as being there
+const SHEET = 100; // messages
 
 const page = Object.fromEntries(
   ["title", "facts", "family", "scroll", "messages", "found"].map((id) => [id, document.getElementById(id)]),
 );
-const items = new Map(); // message id -> its element, of the conversation that is shown
+const items = new Map(); // message id -> { made, revision }: its element, and of which state it is
 let shown = null;
+let sifted = false; // whether messages may be hidden
 
 /** Draws what stands above the messages; `choose` goes to another conversation. */
 export function drawFacts(row, conversations, choose) {
@@ -57,24 +60,36 @@ export function drawMessages(conversation, messages, sought) {
   const other = conversation !== shown;
   if (other) (shown = conversation), items.clear();
   const { scrollTop, scrollHeight, clientHeight } = page.scroll;
-  const atEnd = other || page.messages.children.length === 0 || scrollHeight - scrollTop - clientHeight < NEAR;
+  const first = page.messages.firstChild?.firstChild;
+  const atEnd = other || !first || scrollHeight - scrollTop - clientHeight < NEAR;
+  const earlier = !atEnd && messages.length > 0 && items.get(messages[0].id)?.made !== first;
+  const top = earlier ? first.getBoundingClientRect().top : 0;
   const ids = new Set(messages.map(({ id }) => id));
   for (const id of items.keys()) if (!ids.has(id)) items.delete(id);
-  const above = page.messages.firstChild;
   page.scroll.ariaBusy = String(other); // all of another conversation is not read out
-  arrange(page.messages, messages.map(item));
+  lay(messages.map(item));
   if (atEnd) page.scroll.scrollTop = page.scroll.scrollHeight;
-  else if (above && above !== page.messages.firstChild) {
-    page.scroll.scrollTop = scrollTop + page.scroll.scrollHeight - scrollHeight; // earlier ones came in above
-  }
+  else if (earlier && first.isConnected) page.scroll.scrollTop += first.getBoundingClientRect().top - top;
   filter(messages, sought);
+}
+
+function lay(elements) {
+  const sheets = [];
+  for (let at = 0; at < elements.length; at += SHEET) {
+    const sheet = page.messages.children[sheets.length] ?? element("ol");
+    arrange(sheet, elements.slice(at, at + SHEET));
+    sheets.push(sheet);
+  }
+  arrange(page.messages, sheets);
 }
 
 /** Shows the messages alone that hold what is sought. */
 function filter(messages, sought) {
+  if (!sought && !sifted) return;
+  sifted = Boolean(sought);
   let count = 0;
   for (const { id } of messages) {
-    const made = items.get(id);
+    const { made } = items.get(id);
     const hit = !sought || made.textContent.toLowerCase().includes(sought);
     if (made.hidden === hit) made.hidden = !hit;
     count += hit;
@@ -83,14 +98,14 @@ function filter(messages, sought) {
 }
 
 function item(message) {
-  let made = items.get(message.id);
-  if (!made) items.set(message.id, (made = element("li")));
-  if (made.dataset.revision === String(message.revision)) return made;
+  const known = items.get(message.id);
+  if (known?.revision === message.revision) return known.made;
+  const made = known?.made ?? element("li");
+  items.set(message.id, { made, revision: message.revision });
   const open = new Set([...made.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
   const blocks = Array.isArray(message.content) ? message.content.filter((block) => block?.type) : [];
   const failed = blocks.some((block) => block.type === "tool_result" && block.is_error);
   made.className = message.role;
-  made.dataset.revision = message.revision;
   const written = message.usage?.output_tokens ?? 0;
   made.replaceChildren(
     element("p", "who", joined(message.role, when(message.created_at), counted(written, "token"))),

@@ -14,6 +14,7 @@ from tests.bench import (
     fanout,
     imports,
     local_realtime,
+    page,
     pipeline,
     projects,
     start,
@@ -26,7 +27,7 @@ from tests.bench.rig import allow_many_files
 # Importing a module adds its benchmarks to the suite, in the order of the table.
 MODULES = (
     pipeline, fanout, clients, suite, backfill, start, detection, imports, local_realtime, changes,
-    projects,
+    projects, page,
 )  # fmt: skip
 
 
