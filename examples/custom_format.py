@@ -1,4 +1,10 @@
-"""The format of Parrot, an assistant that appends an object a line to `~/.parrot/<chat>.parrot`."""
+"""The format of Parrot, an assistant that appends an object a line to `~/.parrot/<chat>.parrot`.
+
+    echo '{"by": "parrot", "says": "hi hi"}' > one.parrot
+    python examples/custom_format.py one.parrot
+
+You will see `assistant: hi hi`.
+"""
 
 import asyncio
 import sys

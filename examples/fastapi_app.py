@@ -4,8 +4,9 @@
     export SUPABASE_URL=... SUPABASE_SECRET_KEY=... CONV_REALTIME_OWNER_ID=...
     uvicorn --app-dir examples fastapi_app:app --ws websockets-sansio
 
-`/ws` and `/healthz` stand beside the application's own routes. With several workers one of them
-ingests and the others serve.
+`/ws` and `/healthz` stand beside the application's own routes. You will see the live events with
+`conv-realtime tail --url ws://127.0.0.1:8000/ws`, and on http://127.0.0.1:8000/stats how many
+messages of each role came. With several workers one of them ingests and the others serve.
 """
 
 from __future__ import annotations

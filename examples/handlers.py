@@ -1,12 +1,17 @@
-"""Handlers without a server: say when an assistant waits for you.
+"""Handlers in a program of yours: what assistants answer, as it comes.
 
-export SUPABASE_URL=... SUPABASE_SECRET_KEY=... CONV_REALTIME_OWNER_ID=...
-python examples/handlers.py
+    conv-realtime local                  # a Supabase on this machine; prints what to set
+    export SUPABASE_URL=... SUPABASE_SECRET_KEY=... CONV_REALTIME_OWNER_ID=...
+    python examples/handlers.py
+
+You will see the beginning of each answer behind the title of its conversation, and hear the
+terminal ring when an assistant waits for you. Nothing is served; rows go to Supabase as always.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from conv_realtime import Bridge, ConversationUpdate, NewMessage
 
@@ -17,13 +22,19 @@ bridge = Bridge()
 async def answered(event: NewMessage) -> None:
     """Show the beginning of each answer."""
     title = event.data.conversation.title if event.data.conversation else None
-    print(f"{title or event.data.conversation_id}: {event.data.text[:80]}")
+    show(f"{title or event.data.conversation_id}: {event.data.text[:80]}")
 
 
 @bridge.on("conversation_update", activity="waiting")
 async def waiting(event: ConversationUpdate) -> None:
-    """Ring once when it is your turn."""
-    print(f"\a{event.data.title or event.data.id} waits for you")
+    """Ring when it is your turn; `notify.py` waits until it is quiet, and rings once."""
+    print("\a", end="")
+    show(f"{event.data.title or event.data.id} waits for you")
+
+
+def show(line: str) -> None:
+    """Print what a transcript says without what could control a terminal."""
+    print("".join(filter(str.isprintable, line)))
 
 
 async def main() -> None:
@@ -33,4 +44,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,9 +18,15 @@ from typing import IO, Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
+from conv_realtime import testing
+from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
-from conv_realtime.testing import SESSION, claude_line
+from conv_realtime.testing import SESSION, SupabaseLocal, claude_line
+from tests.auth_server import auth_server
 from tests.cli.conftest import eventually
 from tests.conftest import Owner
 
@@ -60,6 +68,27 @@ def _running(arguments: list[str], environment: dict[str, str]) -> Iterator[list
         process.stdout.close()
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _uvicorn(name: str, port: int) -> list[str]:
+    """Return what serves the application of an example."""
+    served = ["--port", str(port), "--ws", "websockets-sansio"]
+    return ["-m", "uvicorn", "--app-dir", "examples", f"{name}:app", *served]
+
+
+def _get(port: int, path: str) -> dict[str, Any] | None:
+    """Return an answer as the object that it is; None while nobody answers."""
+    try:
+        answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}{path}").json()
+    except httpx.TransportError:
+        return None
+    return answer
+
+
 def _collect(stream: IO[str], lines: list[str]) -> None:
     for line in stream:
         lines.append(line)  # noqa: PERF402 - others look at the list meanwhile
@@ -69,21 +98,116 @@ def test_the_fastapi_application_counts_and_serves(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Its own route and the bridge's are in one application."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    uvicorn = ["-m", "uvicorn", "--app-dir", "examples", "fastapi_app:app", "--port", str(port)]
-
-    def get(path: str) -> dict[str, Any] | None:
-        try:
-            answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}{path}").json()
-        except httpx.TransportError:
-            return None
-        return answer
-
-    with _running([*uvicorn, "--ws", "websockets-sansio"], environment):
-        assert eventually(lambda: get("/healthz"))["status"] == "ok"
+    port = _free_port()
+    with _running(_uvicorn("fastapi_app", port), environment):
+        assert eventually(lambda: _get(port, "/healthz"))["status"] == "ok"
         (tmp_path / "projects" / f"{SESSION}.jsonl").write_bytes(claude_line("hello"))
-        eventually(lambda: (get("/stats") or {}).get("messages") == {"user": 1})
+        eventually(lambda: (_get(port, "/stats") or {}).get("messages") == {"user": 1})
+
+
+def test_one_machine_writes_and_another_serves(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Ingest and relay have nothing in common but Supabase; from afar it takes the token."""
+    here = {**environment, "CONV_REALTIME_MACHINE": "laptop"}
+    there = {
+        **{k: v for k, v in environment.items() if not k.startswith("CONV_REALTIME_")},
+        "CONV_REALTIME_STATE_DIR": str(tmp_path / "elsewhere"),
+        "CONV_REALTIME_WS_TOKEN": "a-long-random-string",
+    }
+    port = _free_port()
+    far = {"X-Forwarded-For": "203.0.113.7"}
+    file = tmp_path / "projects" / f"{SESSION}.jsonl"
+    with _running(_uvicorn("relay_only", port), there) as relayed:
+        eventually(lambda: (_get(port, "/healthz") or {}).get("status") == "ok")
+        url = f"ws://127.0.0.1:{port}/ws"
+        with pytest.raises(InvalidStatus, match="401"):
+            connect(url, additional_headers=far)
+        known = {**far, "Authorization": f"Bearer {there['CONV_REALTIME_WS_TOKEN']}"}
+        with connect(url, additional_headers=known) as follower:
+            with _running(["examples/ingest_only.py"], here) as said:
+                file.write_bytes(claude_line("hello") + claude_line("and more"))
+                texts: list[str] = []
+                while texts != ["hello", "and more"]:
+                    frame = json.loads(follower.recv(timeout=30))
+                    if frame["type"] == "new_message":
+                        texts.append(frame["data"]["text"])
+                everything = "transcripts: 1, rows written: [1-9], messages waiting: 0\n"
+                eventually(lambda: any(re.fullmatch(everything, line) for line in list(said)))
+            with _running(["examples/ingest_only.py"], here) as said:
+                again = "transcripts: 1, rows written: 0, messages waiting: 0\n"
+                eventually(lambda: again in list(said))
+        eventually(lambda: "laptop: hello\n" in list(relayed))
+
+
+@pytest.mark.parametrize("way", ["token", "password"])
+def test_supabase_py_shows_what_was_written_while_its_line_was_broken(
+    tmp_path: Path, supabase_local: SupabaseLocal, way: str
+) -> None:
+    """By a user's token or signed in, it hears of a message, and misses none."""
+    (tmp_path / "projects").mkdir()
+    file = tmp_path / "projects" / f"{SESSION}.jsonl"
+    project = {**os.environ, "PYTHONUNBUFFERED": "1", "SUPABASE_URL": supabase_local.url}
+    with auth_server(supabase_local) as auth:
+        user = auth.add_user("ada@example.com", "secret")
+        writer = {
+            **project,
+            "SUPABASE_SECRET_KEY": supabase_local.secret_key,
+            "CONV_REALTIME_OWNER_ID": user,
+            "CONV_REALTIME_STATE_DIR": str(tmp_path / "state"),
+            "CONV_REALTIME_PATHS": str(tmp_path / "projects"),
+        }
+        reader = {**project, "SUPABASE_PUBLISHABLE_KEY": supabase_local.publishable_key}
+        if way == "token":
+            reader["USER_TOKEN"] = supabase_local.token(sub=user)
+        else:
+            reader |= {"USER_EMAIL": "ada@example.com", "USER_PASSWORD": "secret"}
+        with (
+            _running(["examples/ingest_only.py"], writer),
+            _running(["examples/subscribe_supabase_py.py"], reader) as lines,
+        ):
+            eventually(lambda: list(lines) == [f"following what {user} owns\n"])
+            file.write_bytes(claude_line("It flickers."))
+            first = "[It flickers.] user: It flickers.\n"
+            eventually(lambda: list(lines)[1:] == [first])
+            with supabase_local.faults.lose_messages() as lost:
+                with file.open("ab") as appended:
+                    appended.write(claude_line("The contact is loose.", "assistant"))
+                eventually(lambda: lost.hits)
+            assert supabase_local.faults.drop_sockets(f"conv_realtime:owner:{user}") == 1
+            second = "[It flickers.] assistant: The contact is loose.\n"
+            eventually(lambda: list(lines)[1:] == [first, second])
+
+
+async def test_a_notification_tells_who_waits(tmp_path: Path) -> None:
+    """What an assistant says before it calls a tool is no answer; the answer is one."""
+    notes = tmp_path / "notes"
+    program = tmp_path / "notify-send"
+    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> {notes}\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": path}
+    tool = json.loads(claude_line("", "assistant"))
+    tool["message"]["content"] = [{"type": "tool_use", "id": "t", "name": "Bash", "input": {}}]
+    result = json.loads(claude_line(""))
+    result["message"]["content"] = [{"type": "tool_result", "tool_use_id": "t", "content": "lit"}]
+    async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
+        await server.start(Starlette(routes=bridge.bridge.routes))
+        url = f"ws://{server.address}/ws"
+        with _running(["examples/notify.py", url], environment) as lines:
+            await asyncio.to_thread(eventually, lambda: list(lines) == [f"listening to {url}\n"])
+            bridge.append(claude_line("Mend the lamp"))
+            bridge.append(claude_line("Let me look at it.", "assistant"))
+            await bridge.next("new_message", text="Let me look at it.")
+            bridge.append(json.dumps(tool) + "\n")
+            await bridge.next("conversation_update", activity="working")
+            await asyncio.sleep(3)  # longer than it waits for the quiet
+            assert not notes.exists()
+            bridge.append(json.dumps(result) + "\n")
+            bridge.append(claude_line("It is mended.", "assistant"))
+            told = "claude code waits for you: Mend the lamp\n"
+            await asyncio.to_thread(eventually, lambda: list(lines)[1:] == [f"\a{told}"])
+            await asyncio.to_thread(eventually, notes.exists)
+    wanted = "--app-name=conv_realtime|--|claude code waits for you|Mend the lamp|"
+    assert notes.read_text() == wanted
 
 
 def test_the_handlers_show_answers(tmp_path: Path, environment: dict[str, str]) -> None:
