@@ -1,7 +1,7 @@
 // The list of conversations: by project, subagents below the conversation that they belong to. An
 // element is kept as long as its row is shown, so that focus and scrolling survive what comes in.
 
-import { ago, arrange, element, joined, set } from "./dom.js";
+import { ago, arrange, element, joined } from "./dom.js";
 
 const IDLE_MS = 5 * 60_000; // an assistant that has been silent for so long is not at work
 const LEFT_MS = 24 * 3_600_000; // nobody is going to answer after so long
@@ -10,7 +10,7 @@ const WORDS = { left: "", working: "at work", waiting: "your turn", ended: "ende
 const list = document.getElementById("conversations");
 const none = document.getElementById("none");
 const groups = new Map(); // project -> its element
-const lines = new Map(); // conversation id -> its element
+const lines = new Map(); // conversation id -> { made, state }: its element, and what stands in it
 
 /** Draws the conversations that match what is sought; returns the newest of them. */
 export function drawList(conversations, chosen, sought, choose) {
@@ -88,24 +88,30 @@ function group(project, rows) {
 }
 
 function line(row, below, current, choose) {
-  let made = lines.get(row.id);
-  if (!made) {
-    made = element("li");
-    const button = element("button");
-    button.type = "button";
-    button.append(element("strong"), element("small"));
-    button.onclick = () => choose(row.id);
-    made.append(button);
-    lines.set(row.id, made);
-  }
-  const button = made.firstChild;
   const activity = activityOf(row);
-  set(button, "className", below ? "child" : "");
-  set(button, "ariaCurrent", String(current));
-  set(button, "title", titleOf(row));
-  if (button.dataset.activity !== activity) button.dataset.activity = activity;
-  set(button.firstChild, "textContent", titleOf(row));
-  set(button.lastChild, "textContent", joined(WORDS[activity], ago(row.updated_at), sourceOf(row)));
+  const facts = joined(WORDS[activity], ago(row.updated_at), sourceOf(row));
+  const state = [below, current, activity, facts, titleOf(row)].join("\n"); // reading it off elements is slow
+  const known = lines.get(row.id);
+  if (known?.state === state) return known.made;
+  const made = known?.made ?? newLine(row.id, choose);
+  const button = made.firstChild;
+  button.className = below ? "child" : "";
+  button.ariaCurrent = String(current);
+  button.title = titleOf(row);
+  button.dataset.activity = activity;
+  button.firstChild.textContent = titleOf(row);
+  button.lastChild.textContent = facts;
+  lines.set(row.id, { made, state });
+  return made;
+}
+
+function newLine(id, choose) {
+  const made = element("li");
+  const button = element("button");
+  button.type = "button";
+  button.append(element("strong"), element("small"));
+  button.onclick = () => choose(id);
+  made.append(button);
   return made;
 }
 
