@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from conv_realtime.core.framing import LineBuffer
 from conv_realtime.core.outline import Outline, outline
@@ -107,6 +107,16 @@ class Head:
         return [
             found for line in lines for found in read_records(line) if isinstance(found, Record)
         ]
+
+    @property
+    def begun(self) -> Mapping[str, Any]:
+        """The fields of a first line that goes on behind all that is looked at; else nothing.
+
+        The field that is cut off is None.
+        """
+        if len(self.data) < HEAD_BYTES or b"\n" in self.data or self.outline.listed:
+            return {}
+        return {**dict.fromkeys(self.outline.names), **self.outline.fields}
 
 
 Claim = Recognised | Literal["unsure"] | None

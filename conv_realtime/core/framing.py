@@ -54,6 +54,11 @@ class LineBuffer:
         return self.position + self._held_bytes
 
     @property
+    def overlong(self) -> bool:
+        """Whether what follows the last newline is above the limit, wherever it will end."""
+        return self._overlong
+
+    @property
     def crc_at_end(self) -> int:
         """CRC-32 of everything pushed so far."""
         return self._held_crc

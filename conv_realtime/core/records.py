@@ -19,6 +19,8 @@ from conv_realtime.core.framing import Line
 _FIRST_KEYS = ("parentUuid", "type", "uuid", "sessionId", "isSidechain", "timestamp", "cwd")
 _STARTS = tuple(f'{{"{key}"'.encode() for key in _FIRST_KEYS)
 _MAX_STARTS = 256  # candidates tried in one torn line
+_MAX_TRIED = 256 * 2**20  # bytes that may be gone through for them
+TOO_LONG = "line too long"
 
 
 class Record(NamedTuple):
@@ -45,7 +47,7 @@ class Torn(NamedTuple):
 def read_records(line: Line) -> Iterator[Record | Torn]:
     """Yield what is on a line, in order: nearly always one record."""
     if line.data is None:
-        yield Torn(line.start, line.end, "line too long")
+        yield Torn(line.start, line.end, TOO_LONG)
         return
     value = load(line.data)
     if isinstance(value, dict):
@@ -74,10 +76,13 @@ def load(data: bytes) -> Any:
 
 def _mend(line: Line, data: bytes) -> Iterator[Record | Torn]:
     """Yield the whole records within a line that is no JSON as it stands."""
-    start, begin = line.start, 0
+    start, begin, tried = line.start, 0, 0
     for at in _candidates(data):
         if at < begin:
             continue
+        tried += len(data) - at
+        if tried > _MAX_TRIED:
+            break
         end, value = _one_object(data, at)
         if value is None:
             continue

@@ -22,7 +22,7 @@ from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.format import LogFormat
 from conv_realtime.core.framing import Line, LineBuffer
-from conv_realtime.core.records import Torn
+from conv_realtime.core.records import TOO_LONG, Torn
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript, Transcript
 from conv_realtime.edges.disk import OpenFile
@@ -297,6 +297,8 @@ class Follower(Following):
 
     def unread_rest(self) -> Skipped | None:
         """Return the torn last line, if there is one, as something to tell the user."""
+        if self.buffer.overlong:
+            return Skipped(self.path, TOO_LONG, self.buffer.position)
         rest = self.buffer.rest()
         return Skipped(self.path, "incomplete last line", rest.start) if rest else None
 

@@ -206,10 +206,13 @@ class DocumentFollower(Following):
         for start, end in parts:
             part = data[start:end]
             value = records.load(part)
-            if value is None and len(parts) == 1:
+            if value is None and not isinstance(self._form, Export):
                 return None
             span = start, end, crc32(part)
-            for stated in self._stated(value):
+            several = list(self._stated(value))
+            if not several:
+                skipped.append(Skipped(self.path, "no conversation", start))
+            for stated in several:
                 named = stated.session == path.stem
                 statement = self.transcript.statement(stated, span, named=named)
                 known = found.get(statement.fold.thread)

@@ -71,19 +71,25 @@ def take_stock(formats: Sequence[Format], paths: Iterable[Path] | None = None) -
     usual = all_places(formats)
     shelf = Shelf(formats, Sanitizer(), [str(place) for place in usual])
     wanted = list(paths) if paths is not None else [at for at in usual if os.path.exists(at)]
-    stats = disk.walk(wanted, shelf.is_named).stats
+    found = disk.walk(wanted, shelf.is_named)
+    stats = found.stats
     faults = {path: fault for path in stats if (fault := _look(shelf, path)) is not None}
     nobody = Source(None, "nobody's")
     owners = {os.path.join(at, ""): one for one in sources.values() for at in one.places}
+
+    def skip(path: str, reason: str, mine: Source | None = None) -> None:
+        there = (one for place, one in owners.items() if path.startswith(place))
+        (mine or next(there, nobody)).skipped.append(Skipped(path, reason))
+
     for path, stat in stats.items():
         book = shelf.book(path)
         fault = faults.get(path) or _fault(shelf, book, stat)
         if fault is None and book.form is not None:
             sources[book.form.source].take(stat)
         else:
-            mine = book.form and sources[book.form.source]
-            there = (one for place, one in owners.items() if path.startswith(place))
-            (mine or next(there, nobody)).skipped.append(Skipped(path, fault or "not read"))
+            skip(path, fault or "not read", sources[book.form.source] if book.form else None)
+    for path, reason in found.odd.items():
+        skip(path, reason)
     return [*sources.values(), *([nobody] if nobody.skipped else [])]
 
 

@@ -43,7 +43,7 @@ from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.ingest.upkeep import Upkeep, plain_errors
 from conv_realtime.ingest.waking import Waker
-from conv_realtime.models import Conversation, Message
+from conv_realtime.models import Conversation, Message, Skipped
 from conv_realtime.ports import Meter, Sink, Store
 from conv_realtime.settings import Settings
 
@@ -227,6 +227,7 @@ class Ingest(Upkeep):
             async with tender.running():
                 await catch_up(desk, tender, found.stats, resting=True, done=done)
                 await self._send_again()
+        summary.skips += [Skipped(path, reason) for path, reason in found.odd.items()]
         summary.changed = desk.sender.changed - changed
         summary.seconds = round(time.monotonic() - begun, 3)
         return summary

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conv_realtime.core import records
 from conv_realtime.core.framing import LineBuffer
 from conv_realtime.core.records import Record, Torn, load, read_records
 
@@ -72,3 +73,14 @@ def test_no_bytes_are_fatal(data: bytes) -> None:
     for found in _read(data + b"\n"):
         if isinstance(found, Record):
             assert load(data[found.start : found.end]) == found.fields
+
+
+def test_a_torn_line_is_gone_through_so_often_and_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of one that is long enough only the first places are tried where a record may begin."""
+    torn = b'{"type":"user",' * 20
+    whole = b'{"type":"user","n":1}'
+    assert _fields(torn + whole + b"\n") == ["torn record", json.loads(whole)]
+    monkeypatch.setattr(records, "_MAX_TRIED", 5 * len(torn))
+    assert _fields(torn + whole + b"\n") == ["not JSON"]

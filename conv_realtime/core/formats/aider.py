@@ -25,7 +25,7 @@ from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import amount, count, time
 from conv_realtime.core.format import Claim, Head, LogFormat, Recognised
 from conv_realtime.core.framing import Line
-from conv_realtime.core.records import Record, Torn
+from conv_realtime.core.records import TOO_LONG, Record, Torn
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
 from conv_realtime.models import Role
@@ -77,7 +77,7 @@ class AiderTranscript(LogTranscript):
     def split(self, line: Line) -> Iterator[Record | Torn]:
         """Yield the line, with its indentation."""
         if line.data is None:
-            yield Torn(line.start, line.end, "line too long")
+            yield Torn(line.start, line.end, TOO_LONG)
             return
         end, raw = line.mark[0], line.raw
         yield Record(end - len(raw), end, crc32(raw), line.mark, self.load(raw))

@@ -77,7 +77,10 @@ def belongs(record: Mapping[str, Any]) -> bool | None:
     if not isinstance(kind, str):
         return False
     if kind in ("user", "assistant"):
-        return "message" in record
+        if "message" not in record:
+            return False
+        # One that is cut off does not tell whose it is; others write such lines as well.
+        return True if record["message"] is not None or "isSidechain" in record else None
     if kind in ("summary", "system", "attachment", "file-history-snapshot", "queue-operation"):
         return True
     return True if "sessionId" in record and "parentUuid" in record else None
@@ -106,14 +109,15 @@ class ClaudeCode(LogFormat):
         """Return which session the file is of."""
         name = FileName(path)
         session, ours = name.session, False
-        for record in head.records:
+        begun = [head.begun] if head.begun else []  # a pasted image fills a first line
+        for fields in begun or (record.fields for record in head.records):
             if not ours:
-                verdict = belongs(record.fields)
+                verdict = belongs(fields)
                 if verdict is False:
                     return None
                 ours = verdict is True
-            session = session or text(record.fields.get("sessionId"))
-            if ours and session is None and claude.makes_message(record.fields):
+            session = session or text(fields.get("sessionId"))
+            if ours and session is None and claude.makes_message(fields):
                 session = name.fallback_session
             if ours and session is not None:
                 return Recognised(self.source, session, name.agent, name.session == session)

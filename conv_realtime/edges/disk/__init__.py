@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conv_realtime.core.checkpoint import FileStat
+from conv_realtime.edges.disk.opened import IRREGULAR
 from conv_realtime.edges.disk.opened import OpenFile as OpenFile
 from conv_realtime.edges.disk.packed import PackedFile
 from conv_realtime.edges.disk.packed import is_packed as is_packed
@@ -22,10 +23,12 @@ class Found:
     Attributes:
         stats: what can be a transcript: the state of each file, by absolute path.
         links: linked folders that were walked as well; a watcher has to be told of them.
+        odd: what is named like a transcript and no file that can be read, and why.
     """
 
     stats: dict[str, FileStat] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
+    odd: dict[str, str] = field(default_factory=dict)
 
 
 def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
@@ -40,7 +43,7 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
         SourceError: one of `paths` cannot be read at all. Folders below that cannot be read
             are left out.
     """
-    found: dict[str, FileStat] = {}
+    found = Found()
     walked: set[str] = set()
     linked: list[str] = []
     for path in paths:
@@ -53,21 +56,21 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
             walked.add(os.path.realpath(place))
             _walk(place, wanted, found, linked)
         elif (state := _state(top)) is not None:
-            found[place] = state
-    links: list[str] = []
+            found.stats[place] = state
+        else:
+            found.odd[place] = IRREGULAR
     while linked:
         link = linked.pop()
         real = os.path.realpath(link)
         if not any(_holds(known, real) or _holds(real, known) for known in walked):
             walked.add(real)
-            links.append(link)
+            found.links.append(link)
             _walk(link, wanted, found, linked)
-    return Found(found, sorted(links))
+    found.links.sort()
+    return found
 
 
-def _walk(
-    place: str, wanted: Callable[[str], bool], found: dict[str, FileStat], linked: list[str]
-) -> None:
+def _walk(place: str, wanted: Callable[[str], bool], found: Found, linked: list[str]) -> None:
     waiting = [place]
     while waiting:
         try:
@@ -77,10 +80,24 @@ def _walk(
                         waiting.append(entry.path)
                     elif entry.is_symlink() and os.path.isdir(entry.path):
                         linked.append(entry.path)
-                    elif wanted(entry.path) and (state := stat(entry.path)) is not None:
-                        found[entry.path] = state
+                    elif wanted(entry.path):
+                        _take(entry.path, found)
         except OSError:  # closed to us, or gone meanwhile
             continue
+
+
+def _take(path: str, found: Found) -> None:
+    try:
+        state = _state(os.stat(path))
+    except FileNotFoundError:  # gone meanwhile, or a link to nothing
+        return
+    except OSError as error:
+        found.odd[path] = error.strerror or str(error)
+        return
+    if state is None:
+        found.odd[path] = IRREGULAR
+    else:
+        found.stats[path] = state
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

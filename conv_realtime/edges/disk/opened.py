@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat as modes
 from typing import Self
 from zlib import crc32
 
@@ -10,6 +11,8 @@ from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.errors import SourceError
 
 CHUNK = 2**20
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+IRREGULAR = "not a regular file"
 
 
 class OpenFile:
@@ -27,9 +30,13 @@ class OpenFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            # Without waiting: a pipe that has taken a file's place would never be opened.
+            self._fd = os.open(path, _FLAGS)
         except OSError as error:
             raise SourceError(path, error.strerror or str(error)) from error
+        if not modes.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise SourceError(path, IRREGULAR)
 
     def __enter__(self) -> Self:
         return self
