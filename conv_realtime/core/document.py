@@ -154,7 +154,9 @@ class DatabaseFormat(Format):
 
     Attributes:
         changes: a query that gives every session: its id, and columns that are others whenever
-            anything is said of it.
+            anything is said of it. Its parameter says whether to look everywhere; else only
+            where something may have happened lately. What was not looked at is NULL, and
+            nothing else is; times are milliseconds.
         queries: by name, what gives the rows of one session; its id is the parameter.
     """
 

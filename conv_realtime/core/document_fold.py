@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 
@@ -77,6 +78,20 @@ class Memory:
     unsent: bool = False
     path: str = ""
     rank: Rank = NO_RANK
+
+
+class Judged(NamedTuple):
+    """A session of a database that an earlier process has read, and sent whole.
+
+    Attributes:
+        id: of its conversation.
+        mark: the session, and what the database said of its state: see `DatabaseFormat.changes`.
+        messages: how many it stated.
+    """
+
+    id: UUID
+    mark: tuple[Any, ...]
+    messages: int
 
 
 @dataclass(slots=True)

@@ -35,9 +35,9 @@ class Snapshot:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
-    def tuples(self, query: str) -> Iterator[Sequence[Any]]:
+    def tuples(self, query: str, *values: Any) -> Iterator[Sequence[Any]]:
         """Yield the rows that a query gives."""
-        yield from self._connection.execute(query)
+        yield from self._connection.execute(query, values)
 
 
 def read(path: str, work: Callable[[Snapshot], _Result]) -> _Result:

@@ -94,7 +94,7 @@ class Desk:
         lines, skipped = follower.lines, len(follower.skipped)
         while await apart(large, lambda: follower.read(file, stride)):
             await self.announce(follower, file)
-        self.secrets.note(follower.path, follower.rows)
+        self.secrets.note(follower.path, follower.rows, whole=follower.complete)
         if self.meter is not None:
             reasons = [one.reason for one in follower.skipped[skipped:]]
             self.meter.read(follower.lines - lines, reasons)
@@ -179,6 +179,8 @@ class Desk:
         book.generation += 1
         follower.send_again()
         follower.tell_again()
+        if not follower.complete:
+            self.resends.add(book.path)
 
     def _begin_behind_other(self, path: str) -> None:
         """Take over how another process on the state directory counts the file's revisions.

@@ -103,6 +103,21 @@ class Following(abc.ABC):
     def folded(self) -> bool:
         """Whether the file has been read."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether that was all of it; what an earlier run has judged may be left unread."""
+        return True
+
+    def want(self, conversation: UUID | None = None) -> bool:
+        """Have the next `read` take a conversation too, or all; return whether any was unread."""
+        return False
+
+    @property
+    def stated(self) -> tuple[int, int]:
+        """How many conversations and messages the file states."""
+        spoken = [fold.standing for _, fold in self.rows.conversations()]
+        return len(spoken), sum(map(len, spoken))
+
     @abc.abstractmethod
     def stands_at(self, now: FileStat) -> bool:
         """Return whether the file as it is `now` is what was read."""
@@ -161,13 +176,13 @@ class Following(abc.ABC):
         Without `now` it has, but the next start judges it once more.
         """
         if self.folded and not self.has_news(self.sent):
-            spoken = [fold.standing for _, fold in self.rows.conversations()]
+            conversations, messages = self.stated
             self.checkpoint = replace(
                 self.checkpoint,
                 stat=now,
                 end=max(self.checkpoint.end, self.end[0]),
-                messages=sum(map(len, spoken)),
-                conversations=len(spoken),
+                messages=messages,
+                conversations=conversations,
             )
 
     def last_messages(self, fold: ConversationFold, file: OpenFile, count: int) -> list[Message]:

@@ -1,15 +1,22 @@
-"""A database that another program writes, followed: sessions that changed are read again."""
+"""A database that another program writes, followed: sessions that changed are read again.
+
+Which did, the database tells: each session has a mark. Marks are kept across restarts, with what
+was sent, so that a start reads only what changed meanwhile. What is left unread that way is read
+when somebody asks for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.conversation_fold import Span
 from conv_realtime.core.document import DatabaseFormat, StatedConversation
-from conv_realtime.core.document_fold import Statement
+from conv_realtime.core.document_fold import Judged, Statement
 from conv_realtime.core.said import Said
 from conv_realtime.edges import sqlite
 from conv_realtime.edges.disk import OpenFile
@@ -19,6 +26,10 @@ from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.rows import RewrittenError
 
 _Mark = tuple[Any, ...]
+
+# A session that was written just now may change once more within the same millisecond, and have the
+# same mark: it is read again when that is over.
+_DOUBT_MS = 1_000
 
 
 class DatabaseFollower(DocumentFollower):
@@ -33,6 +44,10 @@ class DatabaseFollower(DocumentFollower):
 
     _marks: Mapping[str, _Mark] = {}
     _sessions: Mapping[str | None, str] = {}
+    _unread: dict[str, Judged] | None = None  # by session; None before it is known
+    _wanted: frozenset[str] = frozenset()  # to be read, whatever their marks say
+    _doubted: Mapping[str, int] = {}  # to be read again, and from when on
+    _unkept_marks: frozenset[str] = frozenset()
 
     def is_read(self, now: FileStat) -> bool:
         """Return False: only the database knows."""
@@ -42,39 +57,59 @@ class DatabaseFollower(DocumentFollower):
         """Return whether it has been read."""
         return self._whole and self._seen is not None
 
-    def finish(self, now: FileStat | None) -> None:
-        """Note what it states; the next start asks it again what changed."""
-        super().finish(None)
-
     def read(self, file: OpenFile, limit: int = READ_BYTES) -> bool:
-        """Fold the sessions that changed since it was read last; return False.
+        """Fold the sessions that changed since they were read last; return False.
 
         Raises:
             SourceError: it cannot be read.
         """
+        if self._unread is None:
+            kept = self._memories.judged(self.path)
+            self._unread = {str(one.mark[0]): one for one in kept}
+            self._marks = {id: one.mark[1:] for id, one in self._unread.items()}
+        now = time.time_ns() // 10**6
+        wanted = self._wanted | {id for id, at in self._doubted.items() if at <= now}
         with blaming(self.path):
-            marks, statements, sessions = sqlite.read(self.path, self._changed)
+            marks, statements, sessions = sqlite.read(
+                self.path, lambda snapshot: self._changed(snapshot, wanted)
+            )
         self._seen, self._whole = file.stat(), True
+        changed = {id for id, mark in marks.items() if self._marks.get(id) is not mark}
+        fresh = {id for id in changed if _is_fresh(marks[id], now)}
         self._sessions = {**self._sessions, **sessions}
         self._take_all(statements)
-        gone = {thread for thread, id in self._sessions.items() if id not in marks}
-        for thread in gone:
+        for thread in {thread for thread, id in self._sessions.items() if id not in marks}:
             self.transcript.drop(thread)
-        self._sessions = {t: id for t, id in self._sessions.items() if t not in gone}
-        self._marks = marks
+        self._sessions = {t: id for t, id in self._sessions.items() if id in marks}
+        self._marks, self._wanted = marks, frozenset()
+        self._doubted = {
+            **{id: at for id, at in self._doubted.items() if id not in wanted and id in marks},
+            **dict.fromkeys(fresh, now + _DOUBT_MS),
+        }
+        read = changed | wanted
+        self._unkept_marks |= read
+        left = marks.keys() - read
+        self._unread = {id: one for id, one in self._unread.items() if id in left}
+        if self._unread:
+            self.copy_of = None
         return False
 
     def survey(self, file: OpenFile) -> None:
         """Claim nothing: a database is read where it is written."""
 
     def _changed(
-        self, snapshot: sqlite.Snapshot
+        self, snapshot: sqlite.Snapshot, wanted: Collection[str]
     ) -> tuple[dict[str, _Mark], dict[str | None, Statement], dict[str | None, str]]:
-        marks = {str(id): tuple(mark) for id, *mark in snapshot.tuples(self._form.changes)}
+        """Return the marks of all sessions, and what those state that have to be read."""
+        found = snapshot.tuples(self._form.changes, self._seen is None)
+        marks: dict[str, _Mark] = {}
         statements: dict[str | None, Statement] = {}
         sessions: dict[str | None, str] = {}
-        for id, mark in marks.items():
-            if self._whole and self._marks.get(id) == mark:
+        for id, mark in [(str(id), tuple(mark)) for id, *mark in found]:
+            known = self._marks.get(id)
+            same = known is not None and _is_same(known, mark)
+            marks[id] = known if same and known is not None else mark
+            if same and id not in wanted:
                 continue
             stated, size = self._state(snapshot, id)
             if stated is None:
@@ -101,5 +136,63 @@ class DatabaseFollower(DocumentFollower):
             same = {one.native: one.digest for one in now.standing}
             if same == {one.native: one.digest for one in fold.standing}:
                 return stated.messages
-        self._whole = False
+        self._whole, self._wanted = False, self._wanted | {id}
         raise RewrittenError(self.path)
+
+    # What an earlier run has judged ------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether all sessions were read in this run."""
+        return not self._unread
+
+    def want(self, conversation: UUID | None = None) -> bool:
+        """Have the next `read` take a conversation too, or all; return whether any was unread."""
+        if self._unread is None:
+            if conversation is None:
+                self._unread = {}
+            return False
+        wanted = _sessions_of(self._unread, conversation)
+        self._wanted |= wanted
+        return bool(wanted)
+
+    def send_again(self) -> None:
+        """Begin to send with everything that the database states; what is unread is read before."""
+        super().send_again()
+        if self.want():
+            self._whole = False
+
+    @property
+    def stated(self) -> tuple[int, int]:
+        """How many conversations and messages it states, read or not."""
+        conversations, messages = super().stated
+        unread = (self._unread or {}).values()
+        return conversations + len(unread), messages + sum(one.messages for one in unread)
+
+    def finish(self, now: FileStat | None) -> None:
+        """Note what it states, and which sessions the next start need not read."""
+        super().finish(None)
+        folds = self.transcript.conversations
+        judged = [
+            Judged(self._ids[thread], (id, *self._marks[id]), len(folds[thread].standing))
+            for thread, id in self._sessions.items()
+            if id in self._unkept_marks
+            and not (id in self._doubted or thread in self._unsent or thread not in folds)
+        ]
+        self._memories.judge(self.path, judged)
+        self._unkept_marks -= {one.mark[0] for one in judged}
+
+
+def _is_fresh(mark: _Mark, now: int) -> bool:
+    return any(isinstance(one, int) and abs(now - one) < _DOUBT_MS for one in mark)
+
+
+def _is_same(known: _Mark, now: _Mark) -> bool:
+    """Return whether a mark is still the same; None was not looked at."""
+    return len(known) == len(now) and all(
+        new is None or new == old for old, new in zip(known, now, strict=True)
+    )
+
+
+def _sessions_of(unread: Mapping[str, Judged], conversation: UUID | None) -> frozenset[str]:
+    return frozenset(id for id, one in unread.items() if conversation in (None, one.id))

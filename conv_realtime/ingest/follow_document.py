@@ -24,6 +24,7 @@ from conv_realtime.core.document import DatabaseFormat, DocumentFormat, Export, 
 from conv_realtime.core.document_fold import (
     FIRST_TICK,
     DocumentTranscript,
+    Judged,
     Memory,
     Rank,
     Statement,
@@ -57,6 +58,14 @@ class Memories(Protocol):
 
     def sent(self, ids: Collection[UUID]) -> None:
         """Note that the database has all of these conversations."""
+        ...
+
+    def judge(self, path: str, judged: Collection[Judged]) -> None:
+        """Note that sessions of a database need not be read while their marks are the same."""
+        ...
+
+    def judged(self, path: str) -> Collection[Judged]:
+        """Return what is kept of the sessions of a database. From any thread."""
         ...
 
 

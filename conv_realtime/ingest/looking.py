@@ -55,10 +55,11 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
             book.follower = desk.follower(path, checkpoint)
         follower = book.follower
         if again:
-            desk.resends.discard(path)
             desk.send_again(book, follower)
+            desk.resends.discard(path)
         if book.retell:
             book.retell = False
+            follower.want()
             follower.tell_again()
         if isinstance(follower, DocumentFollower):
             await documents.take(desk, book, follower, stat, resting=resting)

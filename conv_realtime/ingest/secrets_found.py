@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import orjson
 
@@ -30,33 +31,37 @@ class Secrets:
     """The numbers of each file: of those that were read, and of those that an earlier run read."""
 
     def __init__(self) -> None:
-        self._by_path: dict[str, Counter[str]] = {}
+        self._by_path: dict[str, dict[UUID, Counter[str]]] = {}
 
     @property
     def all(self) -> dict[str, int]:
         """What all files come to, by kind."""
-        return dict(sorted(sum(self._by_path.values(), Counter()).items()))
+        return dict(sorted(sum(map(self.of, self._by_path), Counter()).items()))
 
     def of(self, path: str) -> Counter[str]:
         """Return the numbers of one file."""
-        return self._by_path.get(path, Counter())
+        return sum(self._by_path.get(path, {}).values(), Counter())
 
-    def note(self, path: str, rows: Rows) -> None:
-        """Take what a file was found to hold so far."""
-        self._put(path, (metadata_of(fold.secrets) for _, fold in rows.conversations()))
+    def note(self, path: str, rows: Rows, *, whole: bool = True) -> None:
+        """Take what a file was found to hold so far.
+
+        Where that was not the whole of it, what an earlier run found in the rest still holds.
+        """
+        if whole:
+            self._by_path.pop(path, None)
+        for id, fold in rows.conversations():
+            self._put(path, id, metadata_of(fold.secrets))
 
     def remembered(self, kept: Iterable[KeptConversation]) -> Iterator[KeptConversation]:
         """Pass on conversations of an earlier run, and take what they say."""
         self._by_path.clear()
         for one in kept:
             if _SAYS in one.row:  # few do, and there may be many thousands
-                stated = orjson.loads(one.row)["metadata"].get(KEY, {})
-                self._by_path[one.path] = self.of(one.path) + Counter(stated)
+                self._put(one.path, one.id, orjson.loads(one.row)["metadata"])
             yield one
 
-    def _put(self, path: str, stated: Iterable[Mapping[str, Mapping[str, int]]]) -> None:
-        counts: Counter[str] = sum((Counter(one.get(KEY, {})) for one in stated), Counter())
-        if counts:
-            self._by_path[path] = counts
-        else:
-            self._by_path.pop(path, None)
+    def _put(self, path: str, id: UUID, metadata: Mapping[str, Mapping[str, int]]) -> None:
+        if counts := Counter(metadata.get(KEY, {})):
+            self._by_path.setdefault(path, {})[id] = counts
+        elif path in self._by_path:
+            self._by_path[path].pop(id, None)

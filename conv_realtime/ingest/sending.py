@@ -62,6 +62,8 @@ async def send(desk: Desk, book: Book) -> None:
             logger.warning("the database lost rows (%s); sending %s again", error, book.path)
             desk.sender.forget_projects()
             follower.send_again()
+            if not follower.complete:
+                desk.resends.add(book.path)
             assert batch is not None  # it was being written
             lost_at = batch.mark[0]
             continue

@@ -46,7 +46,7 @@ async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) ->
     async with book.lock:
         try:
             with disk.open_file(path) as file:
-                follower = await _folded(desk, tender, book, file)
+                follower = await _folded(desk, tender, book, file, conversation)
                 fold = dict(follower.rows.conversations()).get(conversation)
                 rows = follower.last_messages(fold, file, last) if fold else []
         except (SourceError, RewrittenError) as error:
@@ -77,7 +77,7 @@ async def _revisions(desk: Desk, tender: Tender, path: str, conversation: UUID) 
     async with book.lock:
         try:
             with disk.open_file(path) as file:
-                follower = await _folded(desk, tender, book, file)
+                follower = await _folded(desk, tender, book, file, conversation)
                 fold = dict(follower.rows.conversations()).get(conversation)
                 return follower.rows.revisions(fold) if fold else {}
         except (SourceError, RewrittenError) as error:
@@ -85,8 +85,10 @@ async def _revisions(desk: Desk, tender: Tender, path: str, conversation: UUID) 
             return {}
 
 
-async def _folded(desk: Desk, tender: Tender, book: Book, file: disk.OpenFile) -> Following:
-    """Return the follower of a book, its file read as far as nobody has yet.
+async def _folded(
+    desk: Desk, tender: Tender, book: Book, file: disk.OpenFile, conversation: UUID
+) -> Following:
+    """Return the follower of a book, its file read as far as nobody has yet, and the conversation.
 
     Raises:
         RewrittenError: the file does not begin with what was acknowledged.
@@ -98,6 +100,8 @@ async def _folded(desk: Desk, tender: Tender, book: Book, file: disk.OpenFile) -
         await asyncio.to_thread(_read_all, follower, file)
         book.follower = follower
         tender.keep_fold(book)
+    if follower.want(conversation):
+        await asyncio.to_thread(_read_all, follower, file)
     return follower
 
 

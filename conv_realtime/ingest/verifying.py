@@ -119,11 +119,13 @@ async def _settled(desk: Desk, path: str) -> list[Verified]:
 async def _compare(desk: Desk, path: str) -> list[Verified]:
     checkpoint = desk.checkpoints.load_one(path)
     follower = desk.follower(path, checkpoint)
+    follower.want()
     with disk.open_file(path) as file:
         try:
             await asyncio.to_thread(_read_all, follower, file)
         except RewrittenError:
             follower = desk.follower(path, None)
+            follower.want()
             await asyncio.to_thread(_read_all, follower, file)
             return [
                 Verified(id, path, "different", len(fold.standing), [_REWRITTEN])

@@ -9,7 +9,7 @@ from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.document import DocumentFormat
-from conv_realtime.core.document_fold import Memory
+from conv_realtime.core.document_fold import Judged, Memory
 from conv_realtime.core.format import HEAD_BYTES, Format, Head, LogFormat, Recognised
 from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.sanitize import Sanitizer
@@ -42,6 +42,12 @@ class _NoMemories:
 
     def sent(self, ids: Collection[UUID]) -> None:
         pass
+
+    def judge(self, path: str, judged: Collection[Judged]) -> None:
+        pass
+
+    def judged(self, path: str) -> Collection[Judged]:
+        return ()
 
 
 def read(source: str, data: bytes, folder: Path) -> None:

@@ -37,18 +37,26 @@ class OpenCode(DatabaseFormat):
     source = SOURCE
     title = "OpenCode"
 
-    # Parts are many and large: only those of sessions that were at work lately are looked at.
+    # Parts are many and large: while it is watched, those of sessions that were at work lately.
     changes = f"""
         with spoken as (
-            select session_id, count(*) as messages, max(time_updated) as newest
+            select session_id as id, count(*) as messages, max(time_updated) as newest
             from message group by session_id
+        ), lately as (
+            select id from spoken
+            where ? or newest > (select max(newest) from spoken) - {_HOUR_MS}
+        ), parts as (
+            select session_id as id, count(*) as parts, max(time_updated) as newest
+            from part where session_id in (select id from lately) group by session_id
         )
-        select session.id, session.time_updated, spoken.messages, spoken.newest,
-            case when spoken.newest > (select max(newest) from spoken) - {_HOUR_MS} then (
-                select count(*) || ' ' || max(time_updated) from part
-                where part.session_id = session.id
-            ) end
-        from session left join spoken on spoken.session_id = session.id
+        select session.id, ifnull(session.time_updated, 0),
+            ifnull(spoken.messages, 0), ifnull(spoken.newest, 0),
+            case when lately.id is not null then ifnull(parts.parts, 0) end,
+            case when lately.id is not null then ifnull(parts.newest, 0) end
+        from session
+        left join spoken on spoken.id = session.id
+        left join lately on lately.id = session.id
+        left join parts on parts.id = session.id
     """
     queries: ClassVar[Mapping[str, str]] = {
         "session": "select * from session where id = ?",

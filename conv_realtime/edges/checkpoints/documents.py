@@ -2,6 +2,9 @@
 
 A document says everything anew each time it is written; only this tells what of it is news. One row
 a conversation, whichever file states it, written when something of it changed.
+
+Of a session of a database, which tells whether it changed, that is kept as well: `judged`. It holds
+only while nothing of it is about to be sent.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from conv_realtime.core.document_fold import Memory, Rank, Remembered
+from conv_realtime.core.document_fold import Judged, Memory, Rank, Remembered
 from conv_realtime.edges.checkpoints.file import StateFile
 
 _COLUMNS = "id, path, stated_at, stated_messages, named, revision, digest, base, unsent, messages"
@@ -71,7 +74,14 @@ class Documents:
             for id, memory in memories.items()
         ]  # fmt: skip
         statement = f"insert or replace into documents values ({', '.join('?' * 11)})"
-        self._file.write(lambda db: db.executemany(statement, rows))
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(statement, rows)
+            db.executemany(
+                "delete from judged where destination = ? and id = ?", [row[:2] for row in rows]
+            )
+
+        self._file.write(work)
 
     def sent(self, ids: Collection[UUID]) -> None:
         """Note that the database has all of these conversations."""
@@ -79,6 +89,26 @@ class Documents:
             rows = [(self._destination, str(id)) for id in ids]
             statement = "update documents set unsent = 0 where destination = ? and id = ?"
             self._file.write(lambda db: db.executemany(statement, rows))
+
+    def judge(self, path: str, judged: Collection[Judged]) -> None:
+        """Note that sessions of a database need not be read while their marks are the same."""
+        if judged:
+            place = os.fsencode(path)
+            rows = [
+                (self._destination, str(id), place, json.dumps(mark, default=str), messages)
+                for id, mark, messages in judged
+            ]
+            statement = "insert or replace into judged values (?, ?, ?, ?, ?)"
+            self._file.write(lambda db: db.executemany(statement, rows))
+
+    def judged(self, path: str) -> Sequence[Judged]:
+        """Return what is kept of the sessions of a database. May be called on any thread."""
+        with closing(_connect(self._file.path)) as db:
+            rows = db.execute(
+                "select id, mark, messages from judged where destination = ? and path = ?",
+                (self._destination, os.fsencode(path)),
+            )
+            return [Judged(UUID(id), tuple(json.loads(mark)), count) for id, mark, count in rows]
 
     def lift(self, id: UUID, path: str, above: int) -> None:
         """Have all of a conversation sent again, under revisions above one that is there."""

@@ -18,7 +18,7 @@ from conv_realtime.errors import ConfigError
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-VERSION = 6
+VERSION = 7
 FILE_NAME = "checkpoints.sqlite3"
 _TABLES = {
     "checkpoints": """
@@ -46,6 +46,10 @@ _TABLES = {
         revision integer not null, digest text not null, base integer not null,
         unsent integer not null, messages text not null,
         primary key (destination, id)""",
+    "judged": """
+        destination text not null, id text not null, path blob not null, mark text not null,
+        messages integer not null,
+        primary key (destination, id)""",
     "forgotten": "destination text not null, id text not null, primary key (destination, id)",
 }
 _KNOWN = ("source text", "session text", "agent text", "named integer")
@@ -65,8 +69,9 @@ drop table dead_letters;
 # One of version 3 does not say what a file is: each is read once more to tell. One of version 4 had
 # no documents.
 _FROM_3 = "".join(f"alter table checkpoints add column {column};" for column in _KNOWN)
-# One of version 5 does not say how rows were cleaned: all are sent once more.
-_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3, 4: "", 5: ""}
+# One of version 5 does not say how rows were cleaned: all are sent once more. One of version 6 does
+# not say which sessions of a database were judged: all are read once more.
+_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3, 4: "", 5: "", 6: ""}
 
 
 class StateFile:

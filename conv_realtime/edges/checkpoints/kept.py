@@ -175,6 +175,7 @@ class Checkpoints:
                 where,
             )
             db.execute("update documents set unsent = 1 where destination = ?", where)
+            db.execute("delete from judged where destination = ?", where)
             db.execute("insert or replace into cleaning values (?,?)", (*where, how))
 
         return self._opened.write(work)
