@@ -22,6 +22,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from conv_realtime import events
 from conv_realtime.core.envelope import MAX_FRAME_BYTES
 from conv_realtime.core.requests import MAX_REQUEST_BYTES, MAX_SNAPSHOT_MESSAGES
+from conv_realtime.relay.protocol import examples
 from conv_realtime.settings import Settings
 
 VERSION = "1.0.0"
@@ -60,25 +61,22 @@ _OTHERS = (
     events.ErrorEvent,
     events.ServerShutdown,
 )
-_REQUESTS: Mapping[str, tuple[str, type[BaseModel] | None, Any]] = {
+_REQUESTS: Mapping[str, tuple[str, type[BaseModel] | None]] = {
     "subscribe": (
         "Replace the whole filter; `since` asks for what was missed, `snapshot` for the state: "
         f"true or the last messages wanted of each conversation, 0 to {MAX_SNAPSHOT_MESSAGES}.",
         events.SubscribeRequest,
-        {"types": ["new_message", "message_update", "message_deleted"], "snapshot": 50},
     ),
     "unsubscribe": (
         "Without data end all data events; with ids leave these out.",
         events.UnsubscribeRequest,
-        {"conversations": ["5e551011-0000-4000-8000-000000000001"]},
     ),
     "ping": (
         "Ask for a `pong` with the same `timestamp`, of any JSON type. The answer stands behind "
         "everything that was sent before.",
         None,
-        {"timestamp": 1767323045000},
     ),
-    "pong": ("Answer a `ping`.", None, {}),
+    "pong": ("Answer a `ping`.", None),
 }
 _ANSWERS = {
     "subscribe": ("subscribed", "snapshot", "resync", "error"),
@@ -165,7 +163,7 @@ def _operations() -> dict[str, Any]:
         "events": _operation("send", "What changed, as far as the client wants it.", told),
         "connection": _operation("send", "What concerns the connection itself.", unasked),
     }
-    for name, (summary, _, _) in _REQUESTS.items():
+    for name, (summary, _) in _REQUESTS.items():
         operations[name] = _operation("receive", summary, [f"client_{name}"])
         if name in _ANSWERS:
             operations[name]["reply"] = {
@@ -189,15 +187,17 @@ def _references(messages: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _server_message(model: type[BaseModel]) -> dict[str, Any]:
+    name = _type_of(model)
     return {
-        "name": _type_of(model),
+        "name": name,
         "summary": inspect.cleandoc(model.__doc__ or ""),
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
+        "examples": [{"payload": json.loads(examples.SERVER[name].to_json())}],
     }
 
 
 def _client_message(name: str) -> dict[str, Any]:
-    summary, model, example = _REQUESTS[name]
+    summary, model = _REQUESTS[name]
     data: dict[str, Any] = {"type": "object"}
     if model is not None:
         data = {"$ref": f"#/components/schemas/{model.__name__}"}
@@ -209,7 +209,7 @@ def _client_message(name: str) -> dict[str, Any]:
             "required": ["type"],
             "properties": {"type": {"const": name}, "data": data},
         },
-        "examples": [{"payload": {"type": name, "data": example}}],
+        "examples": [{"payload": {"type": name, "data": examples.CLIENT[name]}}],
     }
 
 
@@ -222,7 +222,7 @@ class _Untitled(GenerateJsonSchema):
 
 def _schemas() -> dict[str, Any]:
     spoken = [(model, "serialization") for model in (*_DATA, *_OTHERS)]
-    asked = [(model, "validation") for _, model, _ in _REQUESTS.values() if model is not None]
+    asked = [(model, "validation") for _, model in _REQUESTS.values() if model is not None]
     _, schemas = models_json_schema(
         [*spoken, *asked],  # type: ignore[list-item]
         ref_template="#/components/schemas/{model}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,23 @@ from typing import Any, get_args
 
 import jsonschema_rs
 import pytest
+from pydantic import BaseModel
 
 from conv_realtime.core.requests import read_request
-from conv_realtime.events import DATA_TYPES, ErrorEvent, Event
-from conv_realtime.relay.asyncapi import SHIPPED, as_text, document
+from conv_realtime.events import (
+    DATA_TYPES,
+    ErrorEvent,
+    Event,
+    SubscribeRequest,
+    UnsubscribeRequest,
+    data,
+    parse_event,
+)
+from conv_realtime.relay.asyncapi import CLOSE_CODES, SHIPPED, as_text, document
+from conv_realtime.relay.protocol import reference as page
 from tests.relay.protocol import check_frame, shipped
 
+PACKAGE = SHIPPED.parents[1]
 _SCHEMA = Path(__file__).parents[1] / "js/node_modules/@asyncapi/specs/schemas/3.0.0.json"
 
 
@@ -73,13 +85,55 @@ def test_every_event_and_request_is_in_it() -> None:
     assert all(f'"#/channels/ws/messages/{name}"' in used for name in messages)
 
 
-def test_its_examples_are_understood() -> None:
-    """What the document shows a client to say is answered with no error."""
+@pytest.mark.parametrize("name", list(document()["components"]["messages"]))
+def test_every_frame_has_an_example_that_is_understood(name: str) -> None:
+    """The models take what it shows, with every field; a request is answered with no error."""
+    (example,) = shipped()["components"]["messages"][name]["examples"]
+    frame = json.dumps(example["payload"])
+    if name.startswith("client_"):
+        assert not isinstance(read_request(frame), ErrorEvent)
+    else:
+        assert json.loads(parse_event(frame).to_json()) == check_frame(frame)
+
+
+def test_the_reference_is_the_current_one() -> None:
+    """Whoever changes an event, its words or its example writes the page anew."""
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.page(text) == text, "python -m conv_realtime.relay.protocol.reference"
+
+
+def test_the_reference_has_every_frame_and_field() -> None:
+    """A frame has a heading, what it means and its example; a field of its data a row."""
+    _, *frames = re.split(r"^### (?:Client: )?`(\w+)`$", _reference(), flags=re.MULTILINE)
     messages = shipped()["components"]["messages"]
-    examples = [e["payload"] for m in messages.values() for e in m.get("examples", ())]
-    assert len(examples) == 4
-    for example in examples:
-        assert not isinstance(read_request(json.dumps(example)), ErrorEvent), example
+    assert frames[::2] == [message["name"] for message in messages.values()]
+    rows = set(re.findall(r"^\| `(\w+)` \|", _reference(), flags=re.MULTILINE))
+    models: list[type[BaseModel]] = [SubscribeRequest, UnsubscribeRequest]
+    models += data.Data.__subclasses__()
+    for model in models:
+        fields = set(model.model_fields)
+        assert fields <= rows or f"`{{{', '.join(model.model_fields)}}}`" in _reference(), model
+    for text, message in zip(frames[1::2], messages.values(), strict=True):
+        assert message["summary"] in text
+        (block,) = re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        assert [json.loads(block)] == [example["payload"] for example in message["examples"]]
+
+
+def test_every_reason_and_code_is_said() -> None:
+    """Why there is a gap, what an error may be, and why the server closes."""
+    code = "".join(path.read_text() for path in PACKAGE.glob("relay/*.py"))
+    code += (PACKAGE / "core" / "requests.py").read_text()
+    reasons = set(re.findall(r'reason="(\w+)"|_resync\(hub, client, "(\w+)"', code))
+    errors = set(re.findall(r'\berror\("(\w+)"', code))
+    closes = set(re.findall(r"\b(1\d{3}|4\d{3}), \"[a-z]", code))
+    assert len(reasons) >= 4 and len(errors) >= 5 and len(closes) >= 5
+    for word in {one or other for one, other in reasons} | errors:
+        assert f"`{word}`" in _reference(), word
+    assert closes <= {str(code) for code in CLOSE_CODES}
+
+
+def _reference() -> str:
+    return page.PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

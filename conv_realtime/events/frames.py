@@ -1,30 +1,27 @@
-"""The frames of `/ws`: what the server says, and what a client may ask.
-
-Every server frame is an `Event`: exactly `{"type", "data"}`, and `event.to_json()` is its text.
-Times are RFC 3339 in UTC unless the name ends in `_ms`.
-"""
+"""What the server says: one kind of event for each type of frame."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from conv_realtime.models import (
-    Activity,
-    ConversationSummary,
-    ProjectStatus,
-    Role,
-    Status,
+from conv_realtime.events.data import (
+    ConnectionData,
+    ConversationData,
+    DeletedConversationData,
+    DeletedData,
+    ErrorData,
+    FileData,
+    MessageData,
+    PingData,
+    PongData,
+    ProjectData,
+    ResyncData,
+    ShutdownData,
+    SnapshotData,
+    SubscriptionData,
 )
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", json_schema_serialization_defaults_required=True
-    )
 
 
 class _Event(BaseModel):
@@ -38,91 +35,6 @@ class _Event(BaseModel):
 
 
 # What changed ------------------------------------------------------------------------------
-
-
-class ConversationData(_Data):
-    """A conversation's row as `/ws` and Realtime broadcasts send it."""
-
-    id: UUID
-    revision: int
-    title: str | None
-    status: Status
-    activity: Activity
-    message_count: int
-    tool_usage_count: int
-    created_at: datetime | None
-    started_at: datetime | None
-    updated_at: datetime | None
-    source: str
-    session_id: str
-    project_id: UUID | None
-    project_name: str | None
-    cwd: str | None
-    git_branch: str | None
-    model: str | None
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
-    parent_id: UUID | None
-    machine: str
-    cursor: str
-
-
-class MessageData(_Data):
-    """A message's row, with what a list shows of its conversation."""
-
-    id: UUID
-    conversation_id: UUID
-    seq: int
-    revision: int
-    role: Role
-    text: str
-    content: Any
-    model: str | None
-    created_at: datetime | None
-    usage: dict[str, int] | None
-    truncated: bool = False
-    cursor: str
-    conversation: ConversationSummary | None
-
-
-class DeletedData(_Data):
-    """Which message went, and at which revision."""
-
-    id: UUID
-    conversation_id: UUID
-    revision: int
-    cursor: str
-
-
-class DeletedConversationData(_Data):
-    """Which conversation went, with all its messages, and at which revision."""
-
-    id: UUID
-    revision: int
-    cursor: str
-
-
-class ProjectData(_Data):
-    """A project's row, with what is computed when it is sent."""
-
-    id: UUID
-    name: str
-    path: str
-    conversation_count: int
-    status: ProjectStatus
-    updated_at: datetime | None
-    cursor: str
-
-
-class FileData(_Data):
-    """A transcript file that changed; `size` in bytes."""
-
-    path: str
-    change: Literal["created", "modified", "deleted"]
-    size: int
 
 
 class NewConversation(_Event):
@@ -182,57 +94,6 @@ class FileUpdate(_Event):
 
 
 # The connection ----------------------------------------------------------------------------
-
-
-class Filter(_Data):
-    """Which rows a client wants; None is unrestricted, ids are ANDed across the keys."""
-
-    conversations: list[UUID] | None = None
-    projects: list[UUID] | None = None
-
-
-class ConnectionData(_Data):
-    client_id: str
-    subscriptions: list[str]
-    filter: Filter
-    server_time: datetime
-    cursor: str
-    heartbeat_seconds: float
-
-
-class SnapshotData(_Data):
-    conversations: list[ConversationData]
-    messages: list[MessageData]
-    more: bool
-    cursor: str
-
-
-class SubscriptionData(_Data):
-    subscriptions: list[str]
-    filter: Filter
-
-
-class PongData(_Data):
-    timestamp: Any = None
-
-
-class PingData(_Data):
-    timestamp: datetime
-    cursor: str
-
-
-class ResyncData(_Data):
-    reason: str
-    cursor: str
-
-
-class ErrorData(_Data):
-    code: str
-    message: str
-
-
-class ShutdownData(_Data):
-    reconnect_after_ms: int
 
 
 class ConnectionEstablished(_Event):
@@ -348,31 +209,3 @@ def parse_event(frame: str | bytes) -> Event:
         pydantic.ValidationError: the frame is not one of this protocol.
     """
     return _events.validate_json(frame)
-
-
-# What a client may ask ---------------------------------------------------------------------
-
-
-_TypeName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(DATA_TYPES)})]
-
-
-class SubscribeRequest(BaseModel):
-    """The data of `subscribe`: it replaces the whole filter; an absent key is unrestricted."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    types: list[_TypeName] | None = None
-    conversations: list[UUID] | None = None
-    projects: list[UUID] | None = None
-    since: str | None = None
-    snapshot: bool | StrictInt | None = None
-
-
-class UnsubscribeRequest(BaseModel):
-    """The data of `unsubscribe`: nothing stops data events, ids are excluded."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    types: list[_TypeName] | None = None
-    conversations: list[UUID] | None = None
-    projects: list[UUID] | None = None

@@ -1,0 +1,38 @@
+"""What a client may ask, beside `ping` and `pong`, whose data is free."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, WithJsonSchema
+
+from conv_realtime.events.frames import DATA_TYPES
+
+_TypeName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(DATA_TYPES)})]
+
+
+class SubscribeRequest(BaseModel):
+    """The data of `subscribe`: it replaces the whole filter; an absent key is unrestricted."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    types: list[_TypeName] | None = Field(
+        None, description="Absent: all but `file_update`. Empty: no event."
+    )
+    conversations: list[UUID] | None = Field(None, description="Only these.")
+    projects: list[UUID] | None = Field(None, description="Only theirs.")
+    since: str | None = Field(None, description="A cursor: what came after it is sent first.")
+    snapshot: bool | StrictInt | None = Field(
+        None, description="The last messages of each conversation; `true` is 50, 0 is none of them."
+    )
+
+
+class UnsubscribeRequest(BaseModel):
+    """The data of `unsubscribe`: nothing stops data events, ids are excluded."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    types: list[_TypeName] | None = Field(None, description="Not these.")
+    conversations: list[UUID] | None = Field(None, description="Not these.")
+    projects: list[UUID] | None = Field(None, description="Not theirs.")
