@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import configparser
 import json
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,66 +14,31 @@ from uuid import uuid4
 
 import click
 import pytest
-from pydantic import AliasChoices
 from starlette.applications import Starlette
 
 from conv_realtime import Ingest, Settings, conversation_id, testing
 from conv_realtime.cli import main
-from conv_realtime.cli.options import STOP_SECONDS
 from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import claude_line
+from tests.docs.knobs import variables_of
+from tests.docs.pages import ROOT, blocks, table
 from tests.project import Owner, SupabaseProject
 
-ROOT = Path(__file__).parent.parent
 CLIENTS = ROOT / "conv_realtime" / "viewer"
 WS_MODULE = ROOT / "tests" / "js" / "node_modules" / "ws" / "wrapper.mjs"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def _table_rows() -> dict[str, list[str]]:
-    """Return every table row by the name in its first cell, without back quotes."""
-    rows = {}
-    for line in README.splitlines():
-        if line.startswith("| `"):
-            cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-            rows[cells[0].strip("` ")] = cells
-    return rows
-
-
-def _shell_lines() -> list[list[str]]:
-    return [shlex.split(line) for block in _blocks("bash") for line in block.splitlines() if line]
-
-
-def _variables() -> set[str]:
-    """Return every environment variable that a setting or an option reads."""
-    context = click.Context(main)
-    found: set[str] = set()
-    for name in main.list_commands(context):
-        command = main.get_command(context, name)
-        assert command is not None
-        found |= {str(p.envvar) for p in command.params if p.envvar}
-    for name, field in Settings.model_fields.items():
-        found |= set(_names(name, field.validation_alias))
-    return found
-
-
-def _names(name: str, alias: object) -> list[str]:
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices if choice != name]
-    return [f"CONV_REALTIME_{name.upper()}"]
+    return blocks("README.md", language)
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_every_setting_is_in_the_table(name: str) -> None:
     """Its row has the variables, the default and the description of the code."""
     field = Settings.model_fields[name]
-    _, variables, default, description = _table_rows()[name]
-    assert variables == " or ".join(f"`{v}`" for v in _names(name, field.validation_alias))
+    _, variables, default, description = table("README.md", "| setting |")[name]
+    assert variables == " or ".join(f"`{v}`" for v in variables_of(name))
     assert description == field.description
     if isinstance(field.default, bool | int | float | str):
         said = default.strip("`")
@@ -86,23 +48,8 @@ def test_every_setting_is_in_the_table(name: str) -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    """A command that the README does not name does not exist."""
-    for name in main.list_commands(click.Context(main)):
-        assert name in _table_rows(), name
-
-
-def test_the_shell_lines_use_options_and_variables_that_exist() -> None:
-    """Each conv-realtime line parses, and each variable that is exported is read by somebody."""
-    lines = _shell_lines()
-    calls = [line[1:] for line in lines if line[0] == "conv-realtime"]
-    assert len(calls) >= 8
-    for name, *arguments in calls:
-        command = main.get_command(click.Context(main), name)
-        assert command is not None, name
-        command.make_context(name, arguments)
-    exported = {line[1].partition("=")[0] for line in lines if line[0] == "export"}
-    assert exported
-    assert exported <= _variables()
+    """A command that the README does not name does not exist, nor one that it alone names."""
+    assert set(table("README.md", "| command |")) == set(main.list_commands(click.Context(main)))
 
 
 def test_the_two_first_commands_install_what_there_is() -> None:
@@ -116,63 +63,6 @@ def test_the_two_first_commands_install_what_there_is() -> None:
         assert f"'.[{extra}]'" in command
         assert extra in project["optional-dependencies"]
     assert project["scripts"]["conv-realtime"] == "conv_realtime.cli:main"
-
-
-def test_the_service_is_one(tmp_path: Path) -> None:
-    """systemd can read it, and starts a command that there is, which a setting does not loop."""
-    (block,) = _blocks("ini")
-    unit = configparser.RawConfigParser(strict=True)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read_string(block)
-    program, name, *arguments = shlex.split(unit["Service"]["ExecStart"])
-    assert program.endswith("/conv-realtime")
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
-    command.make_context(name, arguments)
-    assert float(unit["Service"]["TimeoutStopSec"]) > STOP_SECONDS
-    assert unit["Service"]["RestartPreventExitStatus"] == str(click.UsageError.exit_code)
-    if (analyze := shutil.which("systemd-analyze")) is not None:
-        file = tmp_path / "conv-realtime.service"
-        file.write_text(block.replace(program, sys.executable))
-        done = subprocess.run(
-            [analyze, "verify", "--user", str(file)],
-            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        assert file.name not in done.stderr, done.stderr
-
-
-def test_the_container_runs_a_command_that_there_is() -> None:
-    """Its instructions are Docker's, its variables ours, and it holds no secret."""
-    (block,) = _blocks("dockerfile")
-    lines = [line.split(maxsplit=1) for line in block.splitlines()]
-    known = {"FROM", "COPY", "RUN", "USER", "ENV", "EXPOSE", "HEALTHCHECK", "CMD"}
-    assert {word for word, _ in lines} == known
-    said = {word: rest for word, rest in lines}
-    variables = dict(pair.split("=", 1) for pair in said["ENV"].split())
-    assert set(variables) <= _variables()
-    assert not any(word in block for word in ("KEY=", "TOKEN=", "SECRET="))
-    program, name, *arguments = json.loads(said["CMD"])
-    command = main.get_command(click.Context(main), name)
-    assert (program, command is not None) == ("conv-realtime", True)
-    assert command is not None
-    port = next(p for p in command.params if p.name == "port")
-    assert said["EXPOSE"] == str(port.default)
-    command.make_context(name, arguments)
-    python, _, code = json.loads(said["HEALTHCHECK"].removeprefix("CMD "))
-    compile(code, python, "exec")
-    assert f":{port.default}{Settings.model_fields['health_path'].default}" in code
-
-
-def test_the_links_lead_somewhere() -> None:
-    """Every relative link is a file of this repository."""
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
 
 
 def test_the_first_lines_of_python_run(tmp_path: Path, local_supabase: LocalSupabase) -> None:
