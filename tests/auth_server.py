@@ -87,6 +87,7 @@ class AuthServer(HttpFault):
             answer = self._answer(request, await request.body())
         except Refused as refused:
             answer = refused.answer
+        answer.headers["access-control-allow-origin"] = "*"
         await answer(scope, receive, send)
 
     def _answer(self, request: Request, body: bytes) -> Response:
