@@ -22,11 +22,14 @@ def as_blocks(content: Any) -> list[Block]:
         content = [content]
     if not isinstance(content, list):
         return []
-    if all(isinstance(item, dict) for item in content):
-        return content
-    return [
-        item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in content
-    ]
+    for item in content:
+        if not isinstance(item, dict):
+            return [_as_block(item) for item in content]
+    return content
+
+
+def _as_block(item: Any) -> Block:
+    return item if isinstance(item, dict) else {"type": "text", "text": str(item)}
 
 
 def merge(known: list[Block], more: list[Block]) -> list[Block]:

@@ -130,10 +130,12 @@ class ConversationFold:
 
     def saw_record(self, end: int, time: datetime | None) -> None:
         """Count a record of this conversation, whether it makes a message or not."""
-        self.end = max(self.end, end)
+        if end > self.end:
+            self.end = end
         if time is not None:
             self.first_time = self.first_time or time
-            self.last_time = max(self.last_time or time, time)
+            if self.last_time is None or time > self.last_time:
+                self.last_time = time
 
     def put(self, native: str, role: Role, span: Span, *, replaces: bool = False) -> Entry:
         """Merge a record into its message, or begin one.
@@ -187,19 +189,21 @@ class ConversationFold:
 
     def count_tokens(self, entry: Entry, stated: Mapping[str, int]) -> None:
         """Raise the message's maximum, and the sums by as much: lines of one response repeat."""
+        usage = entry.usage
         for name, value in stated.items():
-            before = entry.usage.get(name, 0)
-            entry.usage[name] = max(before, value)
-            self.tokens[name] += entry.usage[name] - before
+            before = usage.get(name)
+            if before is None or value > before:
+                usage[name] = value
+                self.tokens[name] += value - (before or 0)
 
     def call_tools(self, entry: Entry, calls: Sequence[str], results: Sequence[str]) -> None:
         """Open the calls that are new and close those that are answered."""
-        new = [call for call in calls if call not in self.tool_ids]
-        if new:
+        if calls and (new := [call for call in calls if call not in self.tool_ids]):
             self.open_tools.update(new)
             self.tool_ids.update(new)
             entry.calls += tuple(new)
-        self.open_tools.difference_update(results)
+        if results:
+            self.open_tools.difference_update(results)
 
     def is_at(self, status: Status, activity: Activity) -> None:
         """Set what the newest record says of the conversation's state."""

@@ -22,9 +22,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def count(value: Any) -> int | None:
     """Return a number of tokens, None where it cannot be one."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT:
-        return value
-    return None
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None  # True is none
 
 
 def amount(value: Any) -> float | None:

@@ -89,16 +89,16 @@ class LineBuffer:
         self._forget()
 
     def _complete(self, last: bytes) -> Line | None:
-        start = self.position
-        end = self.end + len(last)
+        start, data = self.position, last
+        end = start + self._held_bytes + len(last)
         mark = (end, crc32(last, self._held_crc))
-        too_long = self._overlong or end - start > self._limit
-        data = b"".join([*self._held, last]) if self._held and not too_long else last
-        self.position, self.crc = end + 1, crc32(b"\n", mark[1])
+        too_long = end - start > self._limit
         if self._held_bytes:
+            if not too_long:
+                data = b"".join([*self._held, last])
             self._forget()
-        else:
-            self._held_crc = self.crc
+        self.position = end + 1
+        self.crc = self._held_crc = crc32(b"\n", mark[1])
         return Line(start, end, None, mark) if too_long else _trimmed(start, data, mark)
 
     def _hold(self, data: bytes) -> None:
@@ -119,7 +119,7 @@ class LineBuffer:
 
 def _trimmed(start: int, data: bytes, mark: tuple[int, int]) -> Line | None:
     """Return the line without filler at its ends, None when nothing else is on it."""
-    if data[:1] == b"{" and data[-1:] == b"}":  # nearly always
+    if data.startswith(b"{") and data.endswith(b"}"):  # nearly always
         return Line(start, start + len(data), data, mark)
     body = data.lstrip(_FILLER)
     start += len(data) - len(body)

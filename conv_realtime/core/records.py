@@ -8,7 +8,7 @@ counted as skipped.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -44,18 +44,18 @@ class Torn(NamedTuple):
     reason: str
 
 
-def read_records(line: Line) -> Iterator[Record | Torn]:
-    """Yield what is on a line, in order: nearly always one record."""
-    if line.data is None:
-        yield Torn(line.start, line.end, TOO_LONG)
-        return
-    value = load(line.data)
+def read_records(line: Line) -> Iterable[Record | Torn]:
+    """Return what is on a line, in order: nearly always one record."""
+    data = line.data
+    if data is None:
+        return (Torn(line.start, line.end, TOO_LONG),)
+    value = load(data)
     if isinstance(value, dict):
-        yield Record(line.start, line.end, crc32(line.data), line.mark, value)
-    elif value is not None:
-        yield Torn(line.start, line.end, f"not an object but {type(value).__name__}")
-    else:
-        yield from _mend(line, line.data)
+        return (Record(line.start, line.end, crc32(data), line.mark, value),)
+    if value is not None:
+        reason = f"not an object but {type(value).__name__}"
+        return (Torn(line.start, line.end, reason),)
+    return _mend(line, data)
 
 
 def load(data: bytes) -> Any:

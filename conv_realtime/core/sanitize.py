@@ -107,22 +107,20 @@ class Sanitizer:
         """Return whether there may be one anywhere in a value: one search for all its texts."""
         if self._redactor is None:
             return False
+        shortest, images = self._redactor.shortest, self._images
         texts: list[str] = []
-        self._collect(value, 0, self._redactor.shortest, texts)
-        return self._redactor.suspects(storable("\n".join(texts)))
-
-    def _collect(self, value: Any, depth: int, shortest: int, texts: list[str]) -> None:
-        if isinstance(value, str):
-            if len(value) >= shortest:
-                texts.append(self._without_data_url(value))
-        elif isinstance(value, dict) and depth < MAX_DEPTH:
-            for key, item in self._without_media(value).items():
-                if len(key) >= shortest:
-                    texts.append(key)
-                self._collect(item, depth + 1, shortest, texts)
-        elif isinstance(value, list) and depth < MAX_DEPTH:
-            for item in value:
-                self._collect(item, depth + 1, shortest, texts)
+        parts = [value]
+        for part in parts:  # which grows while it is read
+            if isinstance(part, str):
+                if len(part) >= shortest:
+                    whole = images or not part.startswith("data:")
+                    texts.append(part if whole else without_data_url(part))
+            elif isinstance(part, dict):
+                texts += part
+                parts += (part if images or "data" not in part else without_media(part)).values()
+            elif isinstance(part, list):
+                parts += part
+        return self._redactor.suspects("\n".join(texts).replace("\x00", ""))
 
     def _clean(self, value: Any, depth: int, *, redacting: bool) -> Any:
         if isinstance(value, str):

@@ -289,7 +289,7 @@ class Follower(Following):
         wanted = min(limit, goal - self.buffer.end) if behind else limit
         now = file.stat()
         data = file.read(self.buffer.end, wanted)
-        self._glance = (self._glance + data)[-_GLANCE:]
+        self._glance = (self._glance + data[-_GLANCE:])[-_GLANCE:]
         self._fold(self.buffer.push(data))
         if behind and (len(data) < wanted or self.buffer.end == goal):
             if self.buffer.crc_at_end != self.checkpoint.crc:
@@ -318,22 +318,20 @@ class Follower(Following):
         return Skipped(self.path, "incomplete last line", rest.start) if rest else None
 
     def _fold(self, lines: Iterable[Line]) -> None:
+        transcript = self.transcript
         try:
             with blaming(self.path):
                 for line in lines:
-                    self._fold_line(line)
+                    self.lines += 1
+                    for found in transcript.split(line):
+                        if isinstance(found, Torn):
+                            self.skipped.append(Skipped(self.path, found.reason, found.start))
+                        else:
+                            transcript.add(found)
+                            transcript.keep_secrets()
         except SourceError:
             self.start_over(self.checkpoint)  # what was folded of the record is unknown
             raise
-
-    def _fold_line(self, line: Line) -> None:
-        self.lines += 1
-        for found in self.transcript.split(line):
-            if isinstance(found, Torn):
-                self.skipped.append(Skipped(self.path, found.reason, found.start))
-            else:
-                self.transcript.add(found)
-                self.transcript.keep_secrets()
 
     # Batches -------------------------------------------------------------------------------
 

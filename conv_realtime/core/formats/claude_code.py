@@ -149,10 +149,12 @@ class ClaudeTranscript(LogTranscript):
         if self.session is None:
             stated = text(fields.get("sessionId"))
             self.session = self.id(stated) if stated else None
-        fold = self._conversation(fields, record.start)
+        uuid = text(fields.get("uuid"))
+        fold = self._conversation(fields, uuid, record.start)
         self._note_place(fold, fields)
         fold.saw_record(record.end, claude.when(fields))
-        self._note_title(fold, fields)
+        if self._summaries and uuid is not None:
+            self._use_summary(fold, uuid)
         if claude.makes_message(fields):
             self._add_message(fold, record)
         else:
@@ -197,8 +199,9 @@ class ClaudeTranscript(LogTranscript):
 
     # Where a record belongs ----------------------------------------------------------------
 
-    def _conversation(self, fields: Mapping[str, Any], start: int) -> ConversationFold:
-        uuid = text(fields.get("uuid"))
+    def _conversation(
+        self, fields: Mapping[str, Any], uuid: str | None, start: int
+    ) -> ConversationFold:
         agent = self.agent
         if agent is None and fields.get("isSidechain") is True:
             parent = text(fields.get("parentUuid"))
@@ -221,18 +224,11 @@ class ClaudeTranscript(LogTranscript):
 
     # Titles --------------------------------------------------------------------------------
 
-    def _note_title(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
-        kind = fields.get("type")
-        if kind == "summary":
-            self._note_summary(fold, fields)
-        elif isinstance(kind, str) and kind in _TITLE_TYPES:
-            rank, key = _TITLE_TYPES[kind]
-            if stated := text(fields.get(key)):
-                fold.titles[rank] = self.shortened(stated)
-        if self._summaries and (uuid := text(fields.get("uuid"))):
-            waiting = self._summaries.pop(hash(uuid), None)
-            if waiting is not None:
-                fold.titles["summary"] = waiting
+    def _use_summary(self, fold: ConversationFold, uuid: str) -> None:
+        """Take the summary as title that speaks of this line."""
+        waiting = self._summaries.pop(hash(uuid), None)
+        if waiting is not None:
+            fold.titles["summary"] = waiting
 
     def _note_summary(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         """Take a summary as title only if it speaks of a line of this file: most do not."""
@@ -305,6 +301,14 @@ class ClaudeTranscript(LogTranscript):
             fold.is_at("active", "waiting")
 
     def _note_state(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
-        if fields.get("type") == "system" and fields.get("subtype") == "turn_duration":
-            if fold.activity == "working":
+        """Read what a line that is no message says of the conversation: titles, ends of turns."""
+        kind = fields.get("type")
+        if kind == "summary":
+            self._note_summary(fold, fields)
+        elif kind == "system":
+            if fields.get("subtype") == "turn_duration" and fold.activity == "working":
                 fold.is_at(fold.status, "waiting")
+        elif isinstance(kind, str) and kind in _TITLE_TYPES:
+            rank, key = _TITLE_TYPES[kind]
+            if stated := text(fields.get(key)):
+                fold.titles[rank] = self.shortened(stated)

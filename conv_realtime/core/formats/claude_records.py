@@ -38,7 +38,7 @@ _CLIENT_MADE = (
     "Caveat:",
     "[Request interrupted",
 )
-_USAGE_KEYS = dict(
+_USAGE_KEYS = tuple(
     zip(
         ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
         TOKEN_FIELDS,
@@ -132,12 +132,12 @@ def prompt(found: Sequence[Block]) -> str:
 
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
     """Return the tokens that the record states, by our names; a synthetic one states none."""
-    if is_synthetic(record):
-        return {}
     stated = mapping(mapping(record.get("message")).get("usage"))
+    if not stated or is_synthetic(record):
+        return {}
     return {
         ours: value
-        for theirs, ours in _USAGE_KEYS.items()
+        for theirs, ours in _USAGE_KEYS
         if (value := count(stated.get(theirs))) is not None
     }
 

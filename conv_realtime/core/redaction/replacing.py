@@ -57,8 +57,10 @@ class Redactor:
         self._patterns: dict[int, Pattern] = {}
 
     def suspects(self, text: str) -> bool:
-        """Return whether `text`, which can be encoded as UTF-8, may hold a secret."""
-        return len(text) >= self.shortest and bool(self._anchors.among(text.encode()))
+        """Return whether `text` may hold a secret."""
+        return len(text) >= self.shortest and bool(
+            self._anchors.among(text.encode(errors="replace"))  # lone surrogates
+        )
 
     def redact(self, text: str) -> tuple[str, list[Found]]:
         """Return `text` with each secret replaced by `[redacted:kind]`, and the secrets.
