@@ -8,7 +8,7 @@ the same rows.
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -101,8 +101,8 @@ class LogTranscript(Transcript):
         at the entry's `spans`, in order.
         """
 
-    def split(self, line: Line) -> Iterator[Record | Torn]:
-        """Yield the records on a line, in order."""
+    def split(self, line: Line) -> Iterable[Record | Torn]:
+        """Return the records on a line, in order."""
         return records.read_records(line)
 
     def load(self, data: bytes) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from tests.bench import (
     imports,
     local_realtime,
     page,
+    parse,
     pipeline,
     projects,
     start,
@@ -26,8 +27,8 @@ from tests.bench.rig import allow_many_files
 
 # Importing a module adds its benchmarks to the suite, in the order of the table.
 MODULES = (
-    pipeline, fanout, clients, suite, backfill, start, detection, imports, local_realtime, changes,
-    projects, page,
+    pipeline, fanout, clients, suite, parse, backfill, start, detection, imports, local_realtime,
+    changes, projects, page,
 )  # fmt: skip
 
 

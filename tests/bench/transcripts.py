@@ -19,7 +19,9 @@ import orjson
 
 _BEGUN = datetime(2025, 1, 1, tzinfo=UTC)
 _WORDS = [f"word{number:03}" for number in range(400)]
-_LINES = ('    {0} = {1}["{2}"]\n', "def {0}({1}: str) -> {2}:\n", "\t{0}/{1}/{2}.py:12: “{0}”\n")
+_LINES = ('    {0} = {1}["{2}"]\n', "def {0}({1}: str) -> {2}:\n", "\t{0}/{1}/{2}.py:12: {0}\n")
+_RARE = "✓ {0} — {1} “{2}”\n"
+_CUT = 30_000  # characters of what a command printed; Claude Code cuts there
 _LARGE = 100_000
 
 
@@ -35,7 +37,8 @@ class Session:
         self._draw = random.Random(seed)
         self._stretch = stretch
         self._said = "".join(
-            self._draw.choice(_LINES).format(*self._draw.choices(_WORDS, k=3)) for _ in range(8000)
+            self._draw.choice((*_LINES * 10, _RARE)).format(*self._draw.choices(_WORDS, k=3))
+            for _ in range(8000)
         )
         self._last: str | None = None
         self._records = 0
@@ -61,8 +64,8 @@ class Session:
         for _ in range(draw.randint(0, 4)):
             data = {"type": "hook_progress", "hookEvent": "PreToolUse", "command": "hooks/check.sh"}
             yield self._line("progress", data=data, parentToolUseID=call, toolUseID=call)
-        median = _LARGE if draw.random() < 0.002 else 450
-        text = self._text(int(median * self._stretch), 1.5 if median < _LARGE else 0.0)
+        large = draw.random() < 0.002
+        text = self._part(_LARGE) if large else self._text(int(600 * self._stretch), 1.65)
         result = {"type": "tool_result", "tool_use_id": call, "content": text, "is_error": False}
         yield self._line(
             "user",
@@ -100,9 +103,11 @@ class Session:
 
     def _text(self, median: int, spread: float) -> str:
         """Return text of about so many characters, longer ones as often as `spread` says."""
-        size = min(int(self._draw.lognormvariate(0, spread) * median) + 1, 2 * _LARGE)
-        start = self._draw.randrange(len(self._said))
-        return (self._said[start:] + self._said * (size // len(self._said) + 1))[:size]
+        return self._part(min(int(self._draw.lognormvariate(0, spread) * median) + 1, _CUT))
+
+    def _part(self, size: int) -> str:
+        start = self._draw.randrange(len(self._said) - size)
+        return self._said[start : start + size]
 
     def _uuid(self) -> str:
         return str(UUID(int=self._draw.getrandbits(128), version=4))

@@ -256,10 +256,11 @@ class ClaudeTranscript(LogTranscript):
         role = claude.role(fields, found)
         entry = self.put(fold, record, self.native(fields, found), role)
         self.note_secrets(entry, found)
-        fold.count_tokens(entry, claude.usage(fields))
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
-        fold.model = self._model(fields) or fold.model
-        if role == "user" and "prompt" not in fold.titles:
+        if role == "assistant":
+            fold.count_tokens(entry, claude.usage(fields))
+            fold.model = self._model(fields) or fold.model
+        elif role == "user" and "prompt" not in fold.titles:
             self._note_prompt(fold, claude.prompt(found))
         self._note_turn(fold, fields, entry.role, found)
 
