@@ -174,6 +174,12 @@ GUARDS = (
     ),
     Guard(
         "edges/feed/wakeups.py",
+        "            self._tell(None)\n",
+        "            pass\n",
+        f"{_TROUBLE}after_a_cut_it_joins_again_and_reads_what_it_missed",
+    ),
+    Guard(
+        "edges/feed/wakeups.py",
         "[channel.join_push, *channel.messages_waiting_for_ack.values()]",
         "[channel.join_push]",
         f"{_FAULTS}a_token_is_renewed_however_busy_it_is",
