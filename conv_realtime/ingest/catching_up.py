@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conv_realtime.core.checkpoint import FileStat
@@ -63,7 +63,7 @@ async def catch_up(
     stats: Mapping[str, FileStat],
     *,
     resting: bool,
-    done: Callable[[str, Progress], None] = lambda path, progress: None,
+    done: Callable[[Collection[str], Progress], None] = lambda paths, progress: None,
 ) -> None:
     """Look at files, newest first, and wait until they are sent.
 
@@ -72,28 +72,31 @@ async def catch_up(
         tender: looks.
         stats: the files.
         resting: whether to take every file as at rest.
-        done: called after each file with its path.
+        done: called with the files at which nothing is to be done, and then after each file.
     """
     shelf = desk.shelf
     with heap.growing():
-        recalled = {path for path, stat in stats.items() if shelf.recall(path, stat)}
-    unknown = [path for path in stats if path not in recalled]
+        at_rest = shelf.rest(stats, desk.resends)
+        others = stats.keys() - at_rest
+        recalled = {path for path in others if shelf.recall(path, stats[path])}
+    unknown = list(others - recalled)
     for start in range(0, len(unknown), _A_HOP):
         await asyncio.to_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
     await documents.survey(desk, unknown)
     total, files = sum(stat.size for stat in stats.values()), len(stats)
     progress = Progress(0, total, 0, files)
 
-    def is_done(path: str) -> None:
+    def are_done(paths: Collection[str]) -> None:
         nonlocal progress
-        size = progress.done_bytes + stats[path].size
-        progress = Progress(size, total, progress.done_files + 1, files)
-        done(path, progress)
+        size = progress.done_bytes + sum(stats[path].size for path in paths)
+        progress = Progress(size, total, progress.done_files + len(paths), files)
+        done(paths, progress)
 
     # Who owns what depends on all files, not on their order: only now is it known who is alone.
     settled = {path for path in recalled if shelf.is_alone(path)} - desk.resends
-    for path in settled:
-        is_done(path)
+    settled |= at_rest & shelf.resting
+    if settled:
+        are_done(settled)
     # Whoever waits for the first look wants what is going on now before last year's files.
     waiting = sorted(stats.keys() - settled, key=lambda path: stats[path].mtime_ns)
 
@@ -101,7 +104,7 @@ async def catch_up(
         while waiting:
             path = waiting.pop()
             await tender.catch_up(path, resting=resting)
-            is_done(path)
+            are_done([path])
 
     async with asyncio.TaskGroup() as workers:
         for number in range(min(desk.settings.concurrency, len(waiting))):
@@ -114,8 +117,24 @@ def _recognise(shelf: Shelf, paths: Sequence[str], resting: bool) -> None:
             shelf.recognise(path, resting=resting)
 
 
-def count(desk: Desk, path: str, size: int, summary: Summary) -> None:
-    """Add a file of `size` bytes that was looked at to `summary`."""
+def count(
+    desk: Desk, paths: Collection[str], stats: Mapping[str, FileStat], summary: Summary
+) -> None:
+    """Add files that were looked at, or need not be, to `summary`."""
+    resting = desk.shelf.resting.intersection(paths)
+    messages, conversations = desk.shelf.checkpoints.counts(resting)
+    summary.files += len(resting)
+    summary.unchanged += len(resting)
+    summary.messages += messages
+    summary.conversations += conversations
+    summary.bytes += sum(stats[path].size for path in resting)
+    summary.redacted += desk.secrets.of_all(resting)
+    for path in paths:
+        if path not in resting:
+            _count_one(desk, path, stats[path].size, summary)
+
+
+def _count_one(desk: Desk, path: str, size: int, summary: Summary) -> None:
     book = desk.shelf.book(path)
     if book.owner is not None:
         summary.skips.append(Skipped(path, f"copy of {book.owner}"))

@@ -201,7 +201,7 @@ class Ingest(Upkeep):
 
         Args:
             paths: files and folders; default: those of the settings.
-            on_progress: called after each file.
+            on_progress: called after each file, and once for all that did not change.
 
         Raises:
             SourceError: one of `paths` cannot be read at all.
@@ -217,8 +217,8 @@ class Ingest(Upkeep):
 
         found = disk.Found()
 
-        def done(path: str, progress: Progress) -> None:
-            count(desk, path, found.stats[path].size, summary)
+        def done(paths: Collection[str], progress: Progress) -> None:
+            count(desk, paths, found.stats, summary)
             if on_progress is not None:
                 on_progress(progress)
 
@@ -245,7 +245,10 @@ class Ingest(Upkeep):
         return self
 
     async def conversations(self) -> Sequence[Conversation]:
-        """Return every conversation that the files state, newest `updated_at` last."""
+        """Return every conversation that the files state, newest `updated_at` last.
+
+        None without a sink: then nothing is kept of them.
+        """
         return stated.conversations(self._opened[0])
 
     async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
@@ -264,7 +267,7 @@ class Ingest(Upkeep):
         queue = sum(follower.waiting(follower.sent) for follower in followers)
         error = desk.sender.last_error
         return {
-            "files": len(books),
+            "files": len(books) + len(desk.shelf.resting),
             "lag_seconds": round(tender.behind_seconds, 3),
             "queue": queue,
             "dead_letters": len(desk.checkpoints.letters.open),
@@ -317,7 +320,9 @@ class Ingest(Upkeep):
         desk.shelf.claims.clear()
         with heap.growing():
             desk.shelf.remember(desk.checkpoints.load())
-            desk.announcer.remember(desk.secrets.remembered(desk.checkpoints.conversations()))
+            desk.secrets.remember(desk.checkpoints.redacted())
+            if desk.announcer.wanted:
+                desk.announcer.remember(desk.checkpoints.conversations())
         for book in desk.shelf.books.values():
             book.follower = None
         desk.sender.forget_projects()

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import orjson
-
 from conv_realtime.core.redaction import Found
-from conv_realtime.edges.checkpoints import KeptConversation
 
 if TYPE_CHECKING:
     from conv_realtime.ingest.rows import Rows
 
 KEY = "redacted"
 """Under which metadata of messages and conversations have the numbers."""
-
-_SAYS = f'"{KEY}":'
 
 
 def metadata_of(secrets: Collection[Found]) -> dict[str, Any]:
@@ -42,6 +37,10 @@ class Secrets:
         """Return the numbers of one file."""
         return sum(self._by_path.get(path, {}).values(), Counter())
 
+    def of_all(self, paths: Collection[str]) -> Counter[str]:
+        """Return the numbers of some files; few have any."""
+        return sum((self.of(path) for path in self._by_path.keys() & paths), Counter())
+
     def note(self, path: str, rows: Rows, *, whole: bool = True) -> None:
         """Take what a file was found to hold so far.
 
@@ -52,13 +51,11 @@ class Secrets:
         for id, fold in rows.conversations():
             self._put(path, id, metadata_of(fold.secrets))
 
-    def remembered(self, kept: Iterable[KeptConversation]) -> Iterator[KeptConversation]:
-        """Pass on conversations of an earlier run, and take what they say."""
+    def remember(self, kept: Iterable[tuple[str, UUID, Mapping[str, int]]]) -> None:
+        """Take what an earlier run found: the numbers of conversations, and their files."""
         self._by_path.clear()
-        for one in kept:
-            if _SAYS in one.row:  # few do, and there may be many thousands
-                self._put(one.path, one.id, orjson.loads(one.row)["metadata"])
-            yield one
+        for path, id, counts in kept:
+            self._put(path, id, {KEY: counts})
 
     def _put(self, path: str, id: UUID, metadata: Mapping[str, Mapping[str, int]]) -> None:
         if counts := Counter(metadata.get(KEY, {})):

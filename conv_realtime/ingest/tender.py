@@ -72,7 +72,7 @@ class Tender:
 
         `tell` the sink that the file itself changed.
         """
-        known = path in self._desk.shelf.books
+        known = self._desk.shelf.knows(path)
         book = self._desk.shelf.book(path)
         if tell:
             self._tell(path, "modified" if known else "created")

@@ -100,7 +100,7 @@ class Waker:
                 wakeup.files.update((await self._walk([Path(folder)])).stats)
         self._misses.told(wakeup.files)
         for path in map(self._desk.shelf.subject, wakeup.files):
-            if path in self._desk.shelf.books or self._desk.shelf.is_named(path):
+            if self._desk.shelf.knows(path) or self._desk.shelf.is_named(path):
                 self._tender.look_soon(path, tell=True)
 
     async def _walk(self, paths: Iterable[Path]) -> disk.Found:
@@ -123,8 +123,9 @@ class Waker:
         except SourceError as error:
             logger.warning("%s", error)
             return
-        for path, stat in stats.items():
-            book = shelf.books.get(path)
+        resting = shelf.resting & shelf.checkpoints.unchanged(stats).keys()
+        for path in stats.keys() - resting:
+            stat, book = stats[path], shelf.books.get(path)
             checkpoint = shelf.checkpoints.get(path)
             if book is not None and isinstance(book.recognised, str) and book.looked_at == stat:
                 continue  # nobody's, and as it was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -9,26 +10,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
-from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.format import Recognised
+from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.checkpoints.documents import Documents
 from conv_realtime.edges.checkpoints.file import TABLES_OF_A_DESTINATION, StateFile
 from conv_realtime.edges.checkpoints.letters import DeadLetters
+from conv_realtime.edges.checkpoints.remembered import COLUMNS, Remembered, checkpoint_of
 from conv_realtime.models import Conversation
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-_COLUMNS = (
-    "device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
-    " foreign_revision, messages, conversations, source, session, agent, named"
-)
 _SAVE = (
     "insert into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-    f" on conflict (destination, path) do update set ({_COLUMNS})"
-    f" = ({', '.join('excluded.' + name for name in _COLUMNS.split(', '))})"
+    f" on conflict (destination, path) do update set ({COLUMNS})"
+    f" = ({', '.join('excluded.' + name for name in COLUMNS.split(', '))})"
     " where (excluded.part, excluded.base) >= (checkpoints.part, checkpoints.base)"
 )
 
@@ -114,20 +111,20 @@ class Checkpoints:
         self._unread = False
         return True
 
-    def load(self) -> dict[str, Checkpoint]:
+    def load(self) -> Remembered:
         """Return every checkpoint by path."""
         rows = self._db.execute(
-            f"select path, {_COLUMNS} from checkpoints where destination = ?", (self._destination,)
+            f"select path, {COLUMNS} from checkpoints where destination = ?", (self._destination,)
         )
-        return {os.fsdecode(row[0]): _checkpoint(row[1:]) for row in rows}
+        return Remembered((os.fsdecode(row[0]), row[1:]) for row in rows)
 
     def load_one(self, path: str) -> Checkpoint | None:
         """Return the checkpoint of a file as it now stands, None if there is none."""
         row = self._db.execute(
-            f"select {_COLUMNS} from checkpoints where destination = ? and path = ?",
+            f"select {COLUMNS} from checkpoints where destination = ? and path = ?",
             (self._destination, os.fsencode(path)),
         ).fetchone()
-        return _checkpoint(row) if row else None
+        return checkpoint_of(row) if row else None
 
     def save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation] = ()) -> bool:
         """Keep `checkpoint`, and the conversations of the file as they now stand.
@@ -197,6 +194,17 @@ class Checkpoints:
             for id, path, project, row in cursor:
                 yield KeptConversation(UUID(id), os.fsdecode(path), project, row)
 
+    def redacted(self) -> Iterator[tuple[str, UUID, dict[str, int]]]:
+        """Yield the file and id of conversations that were rid of secrets, and how many by kind."""
+        rows = self._db.execute(
+            "select path, id, json_extract(row, '$.metadata.redacted') as counts from conversations"
+            # Few do, and there may be many thousands.
+            " where destination = ? and instr(row, '\"redacted\":') and counts is not null",
+            (self._destination,),
+        )
+        for path, id, counts in rows:
+            yield os.fsdecode(path), UUID(id), json.loads(counts)
+
     def known_database(self) -> str | None:
         """Return which database stood behind the address when it was last asked."""
         row = self._db.execute(
@@ -235,23 +243,3 @@ class Checkpoints:
 
     def _of(self, stream: str | None) -> str:
         return f"{stream or self._address} {self._whose}"
-
-
-def _checkpoint(row: Sequence[Any]) -> Checkpoint:
-    (
-        device, inode, size, mtime_ns, base, part, position, crc, end, rewritten, foreign, messages,
-        conversations, source, session, agent, named,
-    ) = row  # fmt: skip
-    return Checkpoint(
-        None if device is None else FileStat(device, inode, size, mtime_ns),
-        base,
-        part,
-        position,
-        crc,
-        end,
-        bool(rewritten),
-        foreign,
-        messages,
-        conversations,
-        None if source is None else Recognised(source, session, agent, bool(named)),
-    )

@@ -73,8 +73,9 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
 def _walk(place: str, wanted: Callable[[str], bool], found: Found, linked: list[str]) -> None:
     waiting = [place]
     while waiting:
+        folder = waiting.pop()
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     if _is_folder(entry):
                         waiting.append(entry.path)

@@ -1,0 +1,173 @@
+"""Files that are as an earlier run left them: nothing is made for each, and nothing is missed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.core.format import Recognised
+from conv_realtime.core.formats import BUILT_IN
+from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges.checkpoints import Checkpoints, Remembered
+from conv_realtime.ingest import Ingest
+from conv_realtime.ingest.catching_up import Progress, Summary
+from conv_realtime.ingest.shelf import Shelf
+from conv_realtime.testing import MemoryStore
+from tests.ingest.lines import assistant, user, uuid
+from tests.ingest.running import ingest, running, texts, until, write
+
+NEVER = 3600
+
+
+def rested(folder: Path, number: int, *lines: bytes) -> Path:
+    """Writes a transcript of a session of its own that has rested for long; gives its path."""
+    session = uuid(number)
+    path = write(folder, *(lines or [user(number, session=session)]), name=f"-p/{session}.jsonl")
+    old = time.time() - 1000
+    os.utime(path, (old, old))
+    return path
+
+
+def shelf_of(river: Ingest) -> Shelf:
+    """Gives what an ingest knows of files."""
+    return river._opened[0].shelf
+
+
+async def backfill(folder: Path, store: MemoryStore) -> tuple[Summary, list[Progress], Shelf]:
+    """Ingests once; gives the summary, how it went on, and what is known of files afterwards."""
+    seen: list[Progress] = []
+    async with ingest(folder, store) as river:
+        summary = await river.backfill(on_progress=seen.append)
+        return summary, seen, shelf_of(river)
+
+
+async def test_for_a_file_that_did_not_change_nothing_is_made(tmp_path: Path) -> None:
+    """It is counted as before, in one go; one that changed is looked at."""
+    store = MemoryStore()
+    paths = [rested(tmp_path, number) for number in range(5)]
+    secret = "ghp_" + "a1B2" * 9
+    rested(tmp_path, 5, user("s", f"my key is {secret}", session=uuid(5)))
+    first, _, _ = await backfill(tmp_path, store)
+    second, seen, shelf = await backfill(tmp_path, store)
+    assert not shelf.books
+    assert len(shelf.resting) == 6
+    for name in ("files", "conversations", "messages", "bytes", "redacted"):
+        assert getattr(second, name) == getattr(first, name) != 0
+    assert (second.unchanged, second.changed, second.skips) == (6, 0, [])
+    assert [progress.done_files for progress in seen] == [6]
+    with paths[0].open("ab") as file:
+        file.write(user("more", session=uuid(0)))
+    third, seen, shelf = await backfill(tmp_path, store)
+    assert list(shelf.books) == [str(paths[0])]
+    assert (third.messages, third.unchanged) == (7, 5)
+    assert [progress.done_files for progress in seen] == [5, 6]
+    assert seen[-1].done_bytes == seen[-1].total_bytes == third.bytes
+
+
+async def test_one_that_is_written_to_later_goes_on_where_it_was(tmp_path: Path) -> None:
+    """What was sent is not sent again, what comes is."""
+    store = MemoryStore()
+    path = rested(tmp_path, 1)
+    await backfill(tmp_path, store)
+    before = dict(store.messages)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        assert river.health()["files"] == 1
+        assert not shelf_of(river).books
+        with path.open("ab") as file:
+            file.write(assistant("a", "m", session=uuid(1)))
+        await until(lambda: texts(store) == ["prompt 1", "answer a"])
+        assert river.health()["files"] == 1
+    assert {id: store.messages[id] for id in before} == before
+
+
+async def test_one_that_changes_without_an_event_is_found_by_a_sweep(tmp_path: Path) -> None:
+    """A sweep looks at it although nobody has asked for it yet, and at no other."""
+    store = MemoryStore()
+    path = rested(tmp_path, 1)
+    rested(tmp_path, 2)
+    await backfill(tmp_path, store)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        waker = river._waker
+        assert waker is not None
+        with path.open("ab") as file:
+            file.write(user("more", session=uuid(1)))
+        await waker._sweep()
+        await until(lambda: len(store.messages) == 3)
+        await waker._sweep()
+        assert list(shelf_of(river).books) == [str(path)]
+
+
+async def test_a_copy_that_appears_beside_one_is_known_as_a_copy(tmp_path: Path) -> None:
+    """Before the start or after it: no row is written twice, and the rows stay its own."""
+    store = MemoryStore()
+    path = rested(tmp_path, 1)
+    await backfill(tmp_path, store)
+    before = dict(store.messages)
+    early = write(tmp_path, path.read_bytes(), name="-p/early.jsonl")
+    summary, _, _ = await backfill(tmp_path, store)
+    assert [(skip.path, skip.reason) for skip in summary.skips] == [(str(early), f"copy of {path}")]
+    assert summary.changed == 0
+    early.unlink()
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        late = write(tmp_path, path.read_bytes(), name="-p/late.jsonl")
+        await until(lambda: shelf_of(river).book(str(late)).owner == str(path))
+        with path.open("ab") as file:
+            file.write(user("more", session=uuid(1)))
+        await until(lambda: texts(store) == ["prompt 1", "prompt more"])
+    assert {id: store.messages[id] for id in before} == before
+
+
+def test_two_checkpoints_of_one_conversation_are_not_both_at_rest() -> None:
+    """Which of the files states it is then decided as ever."""
+    shelf = Shelf(BUILT_IN, Sanitizer())
+    state = FileStat(1, 2, 3, 4)
+    mine = Recognised("claude_code", uuid(1), None, True)
+    other = Recognised("claude_code", uuid(2), "agent", True)
+    foreign = Recognised("unheard of", uuid(3))
+    said = {"/a.jsonl": mine, "/b.jsonl": mine, "/c.jsonl": other, "/d.jsonl": foreign}
+    shelf.remember(Remembered((path, _row(state, known)) for path, known in said.items()))
+    stats = {path: state for path in said}
+    assert shelf.rest(stats, but=()) == {"/b.jsonl", "/c.jsonl"}
+    assert shelf.recall("/a.jsonl", state)
+    assert shelf.resting == {"/c.jsonl"}
+    assert not shelf.is_alone("/a.jsonl") and not shelf.is_alone("/b.jsonl")
+
+
+def _row(stat: FileStat, known: Recognised) -> tuple[object, ...]:
+    return (*stat, 0, 0, 9, 9, 9, 0, 0, 1, 1, known.source, known.session, known.agent, known.named)
+
+
+def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:
+    """Whether it is asked for, replaced or dropped; a changed file, or one asked for, is not told
+    as unchanged."""
+    stat = FileStat(1, 2, 3, 4)
+    kept = {
+        f"/{number}.jsonl": Checkpoint(
+            stat if number else None,
+            base=number, position=7, crc=8, end=9, rewritten=True, messages=number, conversations=1,
+            known=Recognised("claude_code", uuid(number), None, True) if number < 3 else None,
+        )
+        for number in range(4)
+    }  # fmt: skip
+    with Checkpoints(tmp_path, "somewhere") as checkpoints:
+        for path, checkpoint in kept.items():
+            assert checkpoints.save(path, checkpoint)
+        remembered = checkpoints.load()
+    assert len(remembered) == 4 and "/4.jsonl" not in remembered
+    stats = {path: stat for path in (*kept, "/4.jsonl")}
+    changed = {"/2.jsonl": stat._replace(size=4)}
+    assert remembered.unchanged(stats | changed).keys() == {"/1.jsonl", "/3.jsonl"}
+    assert remembered.counts(["/1.jsonl", "/3.jsonl"]) == (4, 2)
+    assert remembered["/1.jsonl"] == kept["/1.jsonl"]
+    assert remembered.unchanged(stats).keys() == {"/2.jsonl", "/3.jsonl"}
+    assert remembered == kept
+    assert not remembered.unchanged(stats)
+    remembered["/1.jsonl"] = Checkpoint(base=99)
+    assert remembered.pop("/2.jsonl") == kept["/2.jsonl"]
+    assert remembered.get("/2.jsonl") is None and len(remembered) == 3
+    assert remembered["/1.jsonl"] == Checkpoint(base=99)
