@@ -22,7 +22,7 @@ from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import all_places, known_formats, usual_paths
 from conv_realtime.edges.session import signed_in
 from conv_realtime.edges.store import advised
-from conv_realtime.edges.watch import Watcher
+from conv_realtime.edges.watch import watch
 from conv_realtime.errors import MigrationError, SessionError, StoreError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.announcing import Announcer
@@ -179,7 +179,7 @@ class Ingest(Upkeep):
         self._clean_as_set()
         try:
             usual = desk.settings.paths is None
-            async with Watcher(self._paths, optional=usual) as watcher, tender.running() as tasks:
+            async with watch(self._paths, optional=usual) as watcher, tender.running() as tasks:
                 self._waker = waker = Waker(desk, tender, watcher, self._paths)
                 tasks.create_task(waker.follow(), name="wakeups")
                 tasks.create_task(waker.sweep_for_ever(), name="sweeps")

@@ -83,7 +83,7 @@ class Waker:
         """Sweep now and then, and whenever a path appears or is replaced, until cancelled."""
         while True:
             await self._until_due()
-            if self._watcher.outdated:
+            if self._watcher.outdated or not self._watcher.alive:
                 self._misses.excuse()
             await self._watcher.arm()
             await self._sweep()
@@ -104,7 +104,8 @@ class Waker:
                 self._tender.look_soon(path, tell=True)
 
     async def _walk(self, paths: Iterable[Path]) -> disk.Found:
-        return await asyncio.to_thread(disk.walk, paths, self._desk.shelf.is_named)
+        named, entering = self._desk.shelf.is_named, self._watcher.enter
+        return await asyncio.to_thread(disk.walk, paths, named, entering)
 
     async def _until_due(self) -> None:
         """Return when the next sweep is due, or the watcher is no longer what it was."""

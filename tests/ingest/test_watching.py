@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import shutil
@@ -19,6 +20,10 @@ import pytest
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.edges import disk
+from conv_realtime.edges.watch.inotify import InotifyWatcher
+from conv_realtime.edges.watch.kernel import Event, Kernel
+from conv_realtime.edges.watch.observer import ObserverWatcher
+from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.waking import Misses
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user
@@ -30,6 +35,15 @@ NEVER = 3600
 linux = pytest.mark.skipif(sys.platform != "linux", reason="is about inotify")
 
 
+@pytest.fixture(params=["inotify", "watchdog"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to watch: Linux's own, and that of other systems, which serves here as well."""
+    if request.param == "watchdog":
+        monkeypatch.setattr("conv_realtime.ingest.river.watch", ObserverWatcher)
+    elif sys.platform != "linux":
+        pytest.skip("is about inotify")
+
+
 def new_session(folder: Path, name: object) -> Path:
     """Writes a transcript of a session of its own; gives its path."""
     session = str(uuid.uuid4())
@@ -39,6 +53,7 @@ def new_session(folder: Path, name: object) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("way")
 async def test_folders_made_and_filled_at_once_are_seen(tmp_path: Path) -> None:
     """Files of a new folder are often older than its watch."""
     store = MemoryStore()
@@ -60,6 +75,7 @@ def overflow(folder: Path) -> None:
         os.rename(names[turn % 2], names[1 - turn % 2])
 
 
+@pytest.mark.usefixtures("way")
 async def test_moves_into_and_out_of_the_tree(tmp_path: Path) -> None:
     """A folder and a file moved in are read, and followed; what is moved out deletes nothing."""
     store = MemoryStore()
@@ -81,6 +97,7 @@ async def test_moves_into_and_out_of_the_tree(tmp_path: Path) -> None:
     assert all(row.deleted_at is None for row in store.messages.values())
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_replacement_by_rename_is_followed(tmp_path: Path) -> None:
     """As editors and synchronising programs save: a file beside it takes its place."""
     store = MemoryStore()
@@ -96,6 +113,7 @@ async def test_a_replacement_by_rename_is_followed(tmp_path: Path) -> None:
         await until(lambda: texts(store) == ["prompt q", "prompt r", "prompt s"])
 
 
+@pytest.mark.usefixtures("way")
 async def test_linked_folders_are_read_and_watched(tmp_path: Path) -> None:
     """The watched folder itself, and one in it; also one that is linked later."""
     store = MemoryStore()
@@ -314,33 +332,138 @@ def test_folders_above_the_limit_on_watches_are_swept(tmp_path: Path) -> None:
 
 
 @linux
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_watching_begins_again_when_its_thread_dies(
+async def test_watching_begins_again_when_it_breaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever raises in watchdog's reader ends it without a word: it is noticed and replaced."""
-    from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
-
+    """Whatever keeps events from being read: it is noticed, and all are watched anew."""
     store = MemoryStore()
     path = write(tmp_path, user("q"))
-    dead = threading.Event()
 
-    def raises(*_: object) -> None:
-        dead.set()
-        raise OSError("not what a reader thread expects")
+    def raises(*_: object) -> Iterator[Event]:
+        raise OSError("not what a reader expects")
 
     async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
         await until(lambda: len(store.messages) == 1)
         with monkeypatch.context() as patched:
-            patched.setattr(InotifyMoveEventGrouper, "put_event", raises)
+            patched.setattr(Kernel, "read", raises)
             with path.open("ab") as file:
                 file.write(user("r"))
-            await until(dead.is_set)
+            await until(lambda: river.health()["watcher"] == "down")
         await until(lambda: len(store.messages) == 2)
         await until(lambda: river.health()["watcher"] == "ok")
         with path.open("ab") as file:
             file.write(user("s"))
         await until(lambda: len(store.messages) == 3)
+
+
+async def test_watching_begins_again_when_its_threads_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where watchdog watches, it may end without a word: that is noticed, and it is replaced."""
+    store = MemoryStore()
+    path = write(tmp_path, user("q"))
+    watcher = ObserverWatcher([tmp_path / "projects"])
+    monkeypatch.setattr("conv_realtime.ingest.river.watch", lambda paths, optional: watcher)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: len(store.messages) == 1)
+        former = watcher._observer
+        assert former is not None
+        next(iter(former.emitters)).stop()
+        await until(lambda: watcher._observer is not former and river.health()["watcher"] == "ok")
+        with path.open("ab") as file:
+            file.write(user("s"))
+        await until(lambda: len(store.messages) == 2)
+
+
+@linux
+async def test_without_inotify_folders_are_swept_until_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other programs of the user may have all instances that the system grants."""
+    store = MemoryStore()
+    path = write(tmp_path, user("q"))
+
+    def raises(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Kernel, "__init__", raises)
+        async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+            await until(lambda: len(store.messages) == 1)
+            assert river.health()["watcher"] == "down"
+            with path.open("ab") as file:
+                file.write(user("r"))
+            await until(lambda: len(store.messages) == 2)
+            patched.undo()
+            await until(lambda: river.health()["watcher"] == "ok")
+            with path.open("ab") as file:
+                file.write(user("s"))
+            await until(lambda: len(store.messages) == 3)
+    assert caplog.text.count("Too many open files") == 1
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Path) -> None:
+    """In the tree and at its top, moved away, or deleted while somebody holds it open."""
+    store = MemoryStore()
+    top = tmp_path / "projects"
+    new_session(top / "-a" / "b", 0)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        os.rename(top / "-a", tmp_path / "away")
+        path = new_session(top / "-a" / "b", 1)
+        await grows(river, path, store, 3)
+        held = os.open(top / "-a" / "b", os.O_RDONLY)
+        try:
+            shutil.rmtree(top / "-a")
+            path = new_session(top / "-a" / "b", 2)
+            await grows(river, path, store, 5)
+        finally:
+            os.close(held)
+        os.rename(top, tmp_path / "former")
+        path = new_session(top / "-a" / "b", 3)
+        await grows(river, path, store, 7)
+
+
+@linux
+async def test_a_link_that_leads_elsewhere_is_followed_there(tmp_path: Path) -> None:
+    """At once, into folders of the same names, which are watched as those before were."""
+    store = MemoryStore()
+    (tmp_path / "projects").mkdir()
+    link, beside = (tmp_path / "projects" / name for name in ("link", "beside"))
+    one, two = (new_session(tmp_path / name / "-p", name) for name in ("one", "two"))
+    link.symlink_to(tmp_path / "one")
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await grows(river, link / "-p" / one.name, store, 2)
+        beside.symlink_to(tmp_path / "two")
+        os.replace(beside, link)
+        await grows(river, link / "-p" / two.name, store, 4)
+        link.unlink()
+        link.symlink_to(tmp_path / "one")
+        await grows(river, link / "-p" / one.name, store, 5)
+
+
+@linux
+async def test_a_folder_of_two_names_is_told_by_both(tmp_path: Path) -> None:
+    """A transcript is read by the one that owns its conversation, whichever that is."""
+    watcher = InotifyWatcher([])
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with watcher:
+        for name in ("real", "link"):
+            watcher.enter(str(tmp_path / name))
+        (tmp_path / "real" / "file").touch()
+        wakeup = await anext(watcher.wakeups())
+        assert wakeup.files == {str(tmp_path / name / "file") for name in ("real", "link")}
+
+
+async def grows(river: Ingest, path: Path, store: MemoryStore, messages: int) -> None:
+    """Appends to a transcript that nobody is about to look at; returns when that is stored."""
+    book = river._opened[0].shelf.book(str(path))
+    await until(lambda: book.settling is not None and book.settling.done())
+    with path.open("ab") as file:
+        file.write(user(messages, session=path.stem))
+    await until(lambda: len(store.messages) == messages)
 
 
 # What vanishes before it is sent -------------------------------------------------------------

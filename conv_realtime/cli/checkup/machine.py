@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import stat
@@ -15,7 +16,7 @@ from conv_realtime.cli.instance import running
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import make_state_dir
 from conv_realtime.edges.formats import known_formats, usual_paths
-from conv_realtime.edges.watch import Watcher
+from conv_realtime.edges.watch import Watcher, watch
 from conv_realtime.errors import SourceError
 
 _SECRETS = ("instance.json", "session.json", "checkpoints.sqlite3", "supabase/keys.json")
@@ -97,11 +98,11 @@ async def watching(paths: Sequence[Path]) -> Check:
     there = [path for path in paths if path.expanduser().exists()]
     if not there:
         return ok(name, "nothing to watch yet")
-    folders = sum(1 for path in there for _ in os.walk(path.expanduser()))
     limit = _limit("max_user_watches")
     of = f" of {limit} that this system watches for a user" if limit else ""
     with _silenced("conv_realtime.watch"):
-        async with Watcher(there) as watcher:
+        async with watch(there) as watcher:
+            folders = await asyncio.to_thread(_enter_all, watcher, there)
             state = watcher.watching
     facts = {"folders": folders, "max_user_watches": limit}
     if state == "ok":
@@ -117,6 +118,14 @@ async def watching(paths: Sequence[Path]) -> Check:
         " until then changes are found by looking, which takes longer",
         **facts,
     )
+
+
+def _enter_all(watcher: Watcher, paths: Sequence[Path]) -> int:
+    """Watch every folder below `paths`; return how many there are."""
+    folders = [folder for path in paths for folder, _, _ in os.walk(path.expanduser())]
+    for folder in folders:
+        watcher.enter(folder)
+    return len(folders)
 
 
 def _limit(name: str) -> int | None:

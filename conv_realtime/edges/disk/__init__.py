@@ -31,10 +31,15 @@ class Found:
     odd: dict[str, str] = field(default_factory=dict)
 
 
-def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
+def walk(
+    paths: Iterable[Path],
+    wanted: Callable[[str], bool],
+    entering: Callable[[str], object] = lambda folder: None,
+) -> Found:
     """Return the files below `paths` that are `wanted` by their path, in linked folders too.
 
-    A file that is one of `paths` itself is always wanted.
+    A file that is one of `paths` itself is always wanted. `entering` is called with each folder
+    before it is listed, and with that of such a file.
 
     A link is followed unless it leads to what is walked anyway, or to a folder above: so no
     loop is endless, and no file is found by more ways than it has names outside of links.
@@ -54,26 +59,32 @@ def walk(paths: Iterable[Path], wanted: Callable[[str], bool]) -> Found:
             raise SourceError(place, error.strerror or str(error)) from error
         if modes.S_ISDIR(top.st_mode):
             walked.add(os.path.realpath(place))
-            _walk(place, wanted, found, linked)
-        elif (state := _state(top)) is not None:
-            found.stats[place] = state
+            _walk(place, wanted, entering, found, linked)
         else:
-            found.odd[place] = IRREGULAR
+            entering(os.path.dirname(place))
+            _take(place, found)
     while linked:
         link = linked.pop()
         real = os.path.realpath(link)
         if not any(_holds(known, real) or _holds(real, known) for known in walked):
             walked.add(real)
             found.links.append(link)
-            _walk(link, wanted, found, linked)
+            _walk(link, wanted, entering, found, linked)
     found.links.sort()
     return found
 
 
-def _walk(place: str, wanted: Callable[[str], bool], found: Found, linked: list[str]) -> None:
+def _walk(
+    place: str,
+    wanted: Callable[[str], bool],
+    entering: Callable[[str], object],
+    found: Found,
+    linked: list[str],
+) -> None:
     waiting = [place]
     while waiting:
         folder = waiting.pop()
+        entering(folder)
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:

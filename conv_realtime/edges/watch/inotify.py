@@ -1,109 +1,190 @@
-"""watchdog on Linux without its losses.
+"""Linux: inotify, read on the loop itself.
 
-On overflow watchdog 7.1 removes all watches and registers them again, which overflows once
-more in a large tree, and tells its handlers nothing. Here watches stay, folders that are new
-are added, and the owner is told. A folder that the kernel refuses to watch, because a limit is
-reached, is left out without a word; here the owner is told. A file moved out of the tree holds
-back every later event by half a second; here by 20 ms. All observers of a process share one
-reader thread, and when an exception has ended it, every later observer is blind; here each has
-its own.
+The kernel watches single folders. Each is added by whoever walks, just before it is listed
+(`enter`), so one walk both finds what is there and watches it, and between the two nothing falls;
+a folder that appears is reported, to be walked in its turn. Moves need not be paired: both ends are
+worth a look. Where the kernel dropped events everything is walked, and every folder added again,
+for the same number if it is the same folder.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from watchdog.observers.api import DEFAULT_OBSERVER_TIMEOUT, BaseObserver
+from conv_realtime.edges.watch import kernel
+from conv_realtime.edges.watch.kernel import Kernel
+from conv_realtime.edges.watch.watcher import Identity, Wakeup, Watcher, identity, logger
 
-if TYPE_CHECKING or sys.platform.startswith("linux"):
-    from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
-    from watchdog.observers.inotify_c import InotifyFD
-    from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+_LIMITS = (errno.ENOSPC, errno.ENOMEM)
 
-    class _Grouper(InotifyMoveEventGrouper):
-        delay = 0.02
 
-    class _WatchGroup(InotifyWatchGroup):
-        overflowed: Callable[[], None] = staticmethod(lambda: None)
-        refused: Callable[[str], None] = staticmethod(lambda _: None)
+class InotifyWatcher(Watcher):
+    """Watches the folders that are entered; those of `paths` have to be walked for that."""
 
-        def __post_init__(self) -> None:
-            self._move_event_grouper = _Grouper()
-            super().__post_init__()
+    def __init__(self, paths: Sequence[Path], *, optional: bool = False) -> None:
+        super().__init__(paths, optional=optional)
+        self._kernel: Kernel | None = None
+        self._identities: dict[str, Identity | None] = {}
+        self._refused: set[str] = set()
+        self._lock = threading.Lock()
+        # A folder may be reached by several paths, through links or mounts.
+        self._numbers: dict[str, int] = {}
+        self._folders: dict[int, set[str]] = {}
 
-        def on_queue_overflow(self) -> None:
-            self.watch_new_folders()
-            self.overflowed()
+    async def __aenter__(self) -> Self:
+        """Begin to watch: walk the paths after this, and not before."""
+        self._begin()
+        return self
 
-        def watch_new_folders(self) -> None:
-            """Watch every folder below that is not watched yet."""
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if (ended := self._end()) is not None:
+            await asyncio.to_thread(ended.close)
+
+    @property
+    def alive(self) -> bool:
+        """Whether events come at all."""
+        return self._kernel is not None
+
+    @property
+    def watching(self) -> str:
+        """One word for `/healthz`: see `Watcher.watching`."""
+        if not self.alive:
+            return "down"
+        missing = not self._optional and None in self._identities.values()
+        return "partial" if missing or self._refused else "ok"
+
+    @property
+    def blind(self) -> bool:
+        """Whether there are folders from which no event comes."""
+        return bool(self._refused) or not self.alive
+
+    @property
+    def outdated(self) -> bool:
+        """Whether `arm` has to be called: see `Watcher.outdated`."""
+        return any(known != identity(path) for path, known in self._identities.items())
+
+    async def arm(self) -> None:
+        """Watch anew what is not what it was: see `Watcher.arm`."""
+        if not self.alive:
+            self._begin()
+        await asyncio.to_thread(self._take_up)
+
+    def enter(self, folder: str) -> None:
+        """Watch a folder that is about to be listed. May be called on any thread."""
+        if folder in self._numbers:
+            return
+        with self._lock:
+            if self._kernel is None:
+                return
+            try:
+                number = self._kernel.add(folder)
+            except OSError as error:
+                if error.errno in _LIMITS:
+                    self._refuse(folder)
+                return  # else gone or closed: it cannot be listed either
+            self._numbers[folder] = number
+            self._folders.setdefault(number, set()).add(folder)
+            self._refused.discard(folder)
+
+    async def follow_links(self, links: Sequence[str]) -> bool:
+        """Return that none is new: those that were walked were entered."""
+        return False
+
+    # The kernel -----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._identities = {path: identity(path) for path in self._paths}
+        try:
+            self._kernel = Kernel()
+        except OSError as error:
+            self._complain("anything", str(error))
+            return
+        asyncio.get_running_loop().add_reader(self._kernel.fd, self._read)
+
+    def _take_up(self) -> None:
+        """Forget what was watched where a path leads elsewhere now, so that it is entered anew."""
+        for path, known in self._identities.items():
+            if known != (now := identity(path)):
+                self._identities[path] = now
+                with self._lock:
+                    self._drop(path)
+                    self._numbers.pop(os.path.dirname(path), None)
+        with self._lock:
+            self._refused = {folder for folder in self._refused if os.path.isdir(folder)}
+
+    def _end(self) -> Kernel | None:
+        with self._lock:
+            ended, self._kernel = self._kernel, None
+            self._numbers.clear()
+            self._folders.clear()
+            self._refused.clear()
+        if ended is not None:
+            asyncio.get_running_loop().remove_reader(ended.fd)
+        return ended
+
+    def _read(self) -> None:
+        assert self._kernel is not None
+        seen = Wakeup()
+        try:
             with self._lock:
-                if self.is_active and self.is_recursive:
-                    self._watch_new_folders()
+                for number, mask, name in self._kernel.read():
+                    self._take(seen, number, mask, name)
+        except OSError as error:
+            logger.error("file events cannot be read: %s; watching anew", error)
+            if (ended := self._end()) is not None:
+                ended.close()
+        if seen:
+            self._join(seen)
 
-        def _watch_new_folders(self) -> None:
-            for folder, names, _ in os.walk(self.path):
-                for name in names:
-                    path = os.path.join(folder, name)
-                    if path not in self._active_callbacks_by_path and not os.path.islink(path):
-                        self._add_callback(path)
+    def _take(self, seen: Wakeup, number: int, mask: int, name: str) -> None:
+        if mask & kernel.OVERFLOW:
+            logger.warning("the kernel dropped file events; sweeping")
+            self._numbers.clear()  # which folder is where is not known any more
+            seen.sweep = True
+        elif mask & kernel.IGNORED:  # the folder is gone
+            for folder in self._folders.pop(number, ()):
+                self._forget(folder, number)
+        else:
+            for folder in tuple(self._folders.get(number, ())):
+                self._take_one(seen, os.path.join(folder, name), mask)
 
-        def _add_callback(self, path: bytes) -> None:
-            super()._add_callback(path)
-            if path not in self._active_callbacks_by_path and os.access(path, os.R_OK | os.X_OK):
-                self.refused(os.fsdecode(path))
+    def _take_one(self, seen: Wakeup, path: str, mask: int) -> None:
+        known = path in self._numbers and not mask & kernel.MODIFY
+        if known and mask & kernel.IS_FOLDER and not mask & kernel.MOVED_FROM:
+            del self._numbers[path]  # empty, and another folder now or none
+        elif known:
+            self._drop(path)
+        if not mask & kernel.IS_FOLDER:
+            seen.files.add(path)
+            seen.sweep |= known  # a link, which may lead anywhere
+        elif mask & (kernel.CREATE | kernel.MOVED_TO):
+            seen.folders.add(path)
 
-    def lossless_observer(
-        overflowed: Callable[[], None], refused: Callable[[str], None]
-    ) -> BaseObserver | None:
-        """Return an observer that tells of its losses, on a thread of its own.
+    def _drop(self, path: str) -> None:
+        """Watch nothing at a path or below it."""
+        below = os.path.join(path, "")
+        for folder, number in list(self._numbers.items()):
+            if folder == path or folder.startswith(below):
+                self._forget(folder, number)
+                paths = self._folders.get(number, set())
+                paths.discard(folder)
+                if not paths and self._kernel is not None:
+                    self._folders.pop(number, None)
+                    self._kernel.remove(number)
 
-        Args:
-            overflowed: called after events were lost.
-            refused: called with a folder that exists and that the kernel does not watch.
-        """
+    def _forget(self, folder: str, number: int) -> None:
+        if self._numbers.get(folder) == number:
+            del self._numbers[folder]
 
-        reader = InotifyFD()
-        reader.start()
-
-        class Group(_WatchGroup):
-            pass
-
-        Group.overflowed = staticmethod(overflowed)
-        Group.refused = staticmethod(refused)
-
-        class Emitter(InotifyEmitter):
-            def __init__(self, *args: Any, **keywords: Any) -> None:
-                super().__init__(*args, inotify_fd=reader, **keywords)
-
-            def watch_again(self) -> None:
-                """Try folders once more that were refused."""
-                if isinstance(self._inotify, Group):
-                    self._inotify.watch_new_folders()
-
-            def on_thread_start(self) -> None:
-                self._inotify = Group(
-                    self._inotify_fd,
-                    os.fsencode(self.watch.path),
-                    is_recursive=self.watch.is_recursive,
-                    event_mask=self.get_event_mask_from_filter(),
-                    follow_symlink=self.watch.follow_symlink,
-                )
-
-        class Observer(BaseObserver):
-            def on_thread_stop(self) -> None:
-                super().on_thread_stop()
-                reader.stop()
-
-        return Observer(Emitter, timeout=DEFAULT_OBSERVER_TIMEOUT)
-
-else:
-
-    def lossless_observer(
-        overflowed: Callable[[], None], refused: Callable[[str], None]
-    ) -> BaseObserver | None:
-        """Return None: elsewhere the platform's own observer is used."""
-        return None
+    def _refuse(self, folder: str) -> None:
+        self._refused.add(folder)
+        self._complain(folder, "the system watches no more folders")
