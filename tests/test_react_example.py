@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,13 +28,17 @@ from conv_realtime.cli.server import Server
 from conv_realtime.testing import SESSION, SupabaseLocal, claude_line
 from tests.auth_server import auth_server
 from tests.browser import Page, browser, needs_chromium, open_page
+from tests.docs.pages import ROOT, blocks, commands
 from tests.node import JS, node
 from tests.relay.proxy import Proxy
 from tests.shipped.test_browser import sleep, wake
 
 pytestmark = [*needs_chromium, pytest.mark.node]
 
-ROOT = Path(__file__).parent.parent
+PAGE = "examples/react/README.md"
+(INSTALL, DEVELOP), (TAKE,) = (
+    commands(block) for block in blocks(PAGE, "bash") if block.startswith("npm ")
+)
 _NO_REGISTRY = re.compile("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT")
 _NOT_SOURCES = shutil.ignore_patterns("node_modules", "dist", ".env*")
 _CONVERSATIONS = "document.querySelectorAll('nav li a')"
@@ -40,26 +46,41 @@ _TEXTS = "[...document.querySelectorAll('.text')].map((one) => one.textContent).
 _LIVE = "document.querySelector('[role=status]')?.dataset.status === 'live'"
 
 
+def _bash(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of the README in a folder."""
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=_environment(),
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """Return that of a shell which finds this Python, and a Node.js that is new enough."""
+    here = [str(Path(program).parent) for program in (sys.executable, node())]
+    return {**os.environ, "PATH": os.pathsep.join([*here, os.environ["PATH"]])}
+
+
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built page, made in a clone of its own by the commands of its README."""
-    environment = {**os.environ, "PATH": f"{Path(node()).parent}:{os.environ['PATH']}"}
-    npm = shutil.which("npm")
-    if npm is None:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example in a clone of its own, with its packages."""
+    if shutil.which("npm") is None:
         pytest.skip("needs npm")
     clone = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "examples" / "react", clone / "examples" / "react", ignore=_NOT_SOURCES)
     shutil.copytree(ROOT / "conv_realtime" / "viewer", clone / "conv_realtime" / "viewer")
-    react = clone / "examples" / "react"
-    for command in (["ci", "--loglevel=error"], ["run", "build"]):
-        done = subprocess.run(
-            [npm, *command], cwd=react, env=environment, capture_output=True, text=True,
-            timeout=100, check=False,
-        )  # fmt: skip
-        if done.returncode and _NO_REGISTRY.search(done.stderr):
-            pytest.skip("npm reaches no registry")
-        assert done.returncode == 0, done.stdout + done.stderr
-    return react / "dist"
+    done = _bash(INSTALL, clone / "examples" / "react")
+    if done.returncode and _NO_REGISTRY.search(done.stderr):
+        pytest.skip("npm reaches no registry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return clone / "examples" / "react"
+
+
+@pytest.fixture(scope="module")
+def built(installed: Path) -> Path:
+    """The built page; TypeScript has nothing to say."""
+    done = _bash("npm run build", installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return installed / "dist"
 
 
 @asynccontextmanager
@@ -139,23 +160,43 @@ def _exceptions(page: Page) -> list[Any]:
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 def test_the_client_can_be_taken_along(tmp_path: Path) -> None:
-    """As the README says: a file of it, installed without a registry, and imported."""
-    readme = (ROOT / "examples" / "react" / "README.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^npm install .+$", readme, re.MULTILINE)
+    """A file of it, installed without a registry, and imported."""
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    script = tmp_path / "script.js"
-    script.write_text(
+    (tmp_path / "script.js").write_text(
         'import { follow } from "conv-realtime/conversations";\nconsole.log(typeof follow);\n'
     )
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for line in (f"{command} --offline", f"{node()} {script}"):
-        done = subprocess.run(
-            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout == "function\n"
+    done = _bash(f"{TAKE} --offline && node script.js", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("\nfunction\n")
     assert list(tmp_path.glob("conv-realtime-*.tgz"))
+
+
+async def test_it_is_served_while_it_is_written(installed: Path) -> None:
+    """At the address that Vite prints, with the form filled in as `.env.local` says."""
+    (settings,) = blocks(PAGE, "ini")
+    (installed / ".env.local").write_text(settings)
+    process = await asyncio.create_subprocess_exec(
+        *shlex.split(DEVELOP), cwd=installed, env={**_environment(), "NO_COLOR": "1"},
+        stdout=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30), browser() as connection:
+            line = b" "
+            while (found := re.search(rb"http://localhost:\d+/", line)) is None:
+                line = await process.stdout.readline()
+                assert line, "it ended"
+            page = await open_page(connection, found.group().decode())
+            await page.until("document.querySelector('form') !== null")
+            fields = "['url', 'key'].map((name) => document.querySelector(`[name=${name}]`).value)"
+            filled = ["https://project.supabase.co", "sb_publishable_key"]
+            assert await page.value(fields) == filled
+            assert await page.value("document.querySelector('[name=password]') !== null")
+            assert page.complaints == []
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        await process.communicate()
+        (installed / ".env.local").unlink()
 
 
 async def test_what_is_missed_offline_and_asleep_is_there_once(

@@ -50,7 +50,7 @@ TESTS_OWN |= {
 }
 """Variables that the tests read."""
 
-OTHER_PROGRAMS = {"export", "supabase", "pg_dump", "psql"}
+OTHER_PROGRAMS = {"export", "supabase", "pg_dump", "psql", "npm"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -29,11 +29,13 @@ OWNER = "5e551011-0000-4000-8000-000000000001"
 CONVERSATION = "5e551011-0000-4000-8000-000000000002"
 BY_CI = ("python3 -m venv .venv && ",)
 """How blocks begin that `.ci/run` runs: they install everything anew."""
+BY_NPM = "npm "
+"""How those of the React example begin, which `tests/test_react_example.py` runs."""
 
 RUN = [
     (page, number, block)
     for number, (page, block) in enumerate(all_blocks("bash", "sh"))
-    if not page.startswith("tests/") and not block.startswith(BY_CI)
+    if not page.startswith("tests/") and not block.startswith((*BY_CI, BY_NPM))
 ]
 
 
