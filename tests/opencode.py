@@ -42,12 +42,12 @@ NOON = 1_772_000_000_000
 class Writer:
     """OpenCode at work on one database, in WAL mode unless `wal` is False."""
 
-    def __init__(self, path: Path, *, wal: bool = True) -> None:
+    def __init__(self, path: Path, *, wal: bool = True, page_size: int = 1024) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         self._db = sqlite3.connect(path, isolation_level=None)
         if new:
-            self._db.execute("pragma page_size = 1024")
+            self._db.execute(f"pragma page_size = {page_size}")
         self._db.execute(f"pragma journal_mode = {'wal' if wal else 'delete'}")
         self._db.execute("pragma foreign_keys = on")
         if new:

@@ -44,6 +44,7 @@ class StatedConversation:
         stated_at: how new the statement is: of two files that state the same conversation the
             newer one holds. Default: the time of its newest message.
         metadata: what else is worth keeping.
+        unreadable: how many rows of it, in a database, hold nothing that can be read.
     """
 
     session: str
@@ -53,6 +54,7 @@ class StatedConversation:
     noted: Noted = field(default_factory=Noted)
     stated_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: int = 0
 
 
 class DocumentFormat(Format):

@@ -53,7 +53,7 @@ def read(path: str, work: Callable[[Snapshot], _Result]) -> _Result:
         before = _stamp(path)
         try:
             result = _read(path, work, "immutable=1" if alone else "mode=ro")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # names of columns that are no UTF-8
             if alone and (os.path.exists(path + LOG_SUFFIX) or before != _stamp(path)):
                 continue  # it was opened, or closed, just now
             raise SourceError(path, str(error)) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 from zlib import crc32
@@ -24,12 +25,23 @@ from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.follow import READ_BYTES
 from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.rows import RewrittenError
+from conv_realtime.models import Skipped
 
 _Mark = tuple[Any, ...]
 
 # A session that was written just now may change once more within the same millisecond, and have the
 # same mark: it is read again when that is over.
 _DOUBT_MS = 1_000
+
+
+@dataclass(slots=True)
+class _Found:
+    """One state of a database: marks, and rows that cannot be read, by session."""
+
+    marks: dict[str, _Mark] = field(default_factory=dict)
+    statements: dict[str | None, Statement] = field(default_factory=dict)
+    sessions: dict[str | None, str] = field(default_factory=dict)
+    odd: dict[str, Skipped] = field(default_factory=dict)
 
 
 class DatabaseFollower(DocumentFollower):
@@ -48,6 +60,7 @@ class DatabaseFollower(DocumentFollower):
     _wanted: frozenset[str] = frozenset()  # to be read, whatever their marks say
     _doubted: Mapping[str, int] = {}  # to be read again, and from when on
     _unkept_marks: frozenset[str] = frozenset()
+    _odd: Mapping[str, Skipped] = {}
 
     def is_read(self, now: FileStat) -> bool:
         """Return False: only the database knows."""
@@ -70,14 +83,13 @@ class DatabaseFollower(DocumentFollower):
         now = time.time_ns() // 10**6
         wanted = self._wanted | {id for id, at in self._doubted.items() if at <= now}
         with blaming(self.path):
-            marks, statements, sessions = sqlite.read(
-                self.path, lambda snapshot: self._changed(snapshot, wanted)
-            )
+            found = sqlite.read(self.path, lambda snapshot: self._changed(snapshot, wanted))
+        marks, sessions = found.marks, found.sessions
         self._seen, self._whole = file.stat(), True
         changed = {id for id, mark in marks.items() if self._marks.get(id) is not mark}
         fresh = {id for id in changed if _is_fresh(marks[id], now)}
         self._sessions = {**self._sessions, **sessions}
-        self._take_all(statements)
+        self._take_all(found.statements)
         for thread in {thread for thread, id in self._sessions.items() if id not in marks}:
             self.transcript.drop(thread)
         self._sessions = {t: id for t, id in self._sessions.items() if id in marks}
@@ -87,6 +99,9 @@ class DatabaseFollower(DocumentFollower):
             **dict.fromkeys(fresh, now + _DOUBT_MS),
         }
         read = changed | wanted
+        still = {id: one for id, one in self._odd.items() if id in marks and id not in read}
+        self._odd = {**still, **found.odd}
+        self.skipped = list(self._odd.values())
         self._unkept_marks |= read
         left = marks.keys() - read
         self._unread = {id: one for id, one in self._unread.items() if id in left}
@@ -97,29 +112,29 @@ class DatabaseFollower(DocumentFollower):
     def survey(self, file: OpenFile) -> None:
         """Claim nothing: a database is read where it is written."""
 
-    def _changed(
-        self, snapshot: sqlite.Snapshot, wanted: Collection[str]
-    ) -> tuple[dict[str, _Mark], dict[str | None, Statement], dict[str | None, str]]:
+    def _changed(self, snapshot: sqlite.Snapshot, wanted: Collection[str]) -> _Found:
         """Return the marks of all sessions, and what those state that have to be read."""
-        found = snapshot.tuples(self._form.changes, self._seen is None)
-        marks: dict[str, _Mark] = {}
-        statements: dict[str | None, Statement] = {}
-        sessions: dict[str | None, str] = {}
-        for id, mark in [(str(id), tuple(mark)) for id, *mark in found]:
+        rows = snapshot.tuples(self._form.changes, self._seen is None)
+        found = _Found()
+        for id, mark in [(str(id), tuple(mark)) for id, *mark in rows]:
             known = self._marks.get(id)
             same = known is not None and _is_same(known, mark)
-            marks[id] = known if same and known is not None else mark
+            found.marks[id] = known if same and known is not None else mark
             if same and id not in wanted:
                 continue
             stated, size = self._state(snapshot, id)
             if stated is None:
                 continue
+            if stated.unreadable:
+                where = self.transcript.id(id)
+                reason = f"rows of session {where} that cannot be read: {stated.unreadable}"
+                found.odd[id] = Skipped(self.path, reason)
             span = 0, size, crc32(repr(mark).encode())
             statement = self.transcript.statement(stated, span, named=True)
             if statement.fold.entries:
-                statements[statement.fold.thread] = statement
-                sessions[statement.fold.thread] = id
-        return marks, statements, sessions
+                found.statements[statement.fold.thread] = statement
+                found.sessions[statement.fold.thread] = id
+        return found
 
     def _state(self, snapshot: sqlite.Snapshot, id: str) -> tuple[StatedConversation | None, int]:
         """Return what is stated of a session, and about how many bytes that is."""

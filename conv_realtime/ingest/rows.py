@@ -80,7 +80,7 @@ class Rows(abc.ABC):
             return self._conversation_id(session, self._agent_id(None, part))
         if part:  # what this file stated before
             return self._conversation_id(session, self._agent_id(agent, part - 1))
-        if fold.parent is not None:
+        if fold.parent not in (None, session or self.transcript.session):
             return self._conversation_id(fold.parent, None)
         return None if agent is None else self._conversation_id(session, None)
 

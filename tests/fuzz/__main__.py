@@ -22,8 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from conv_realtime.testing.formats.examples import built_in
-from tests.fuzz.reading import CASES, FORMATS
+from tests.fuzz.reading import CASES, SOURCES, seeds
 
 LIMITS = ("-timeout=10", "-rss_limit_mb=1024", "-max_len=20000", "-print_final_stats=1")
 _WORD = re.compile(rb'"[A-Za-z_$][A-Za-z0-9_.$-]{1,40}"')
@@ -52,7 +51,7 @@ def fuzz(source: str, seconds: int) -> Outcome:
         corpus.mkdir()
         finds.mkdir()
         words.write_bytes(_dictionary(source) or b'"\\x0a"\n')
-        for number, data in enumerate(_seeds(source)):
+        for number, data in enumerate(seeds(source)):
             (corpus / f"seed-{number}").write_bytes(data)
         command = [sys.executable, "-m", "tests.fuzz.target", source, str(corpus), *LIMITS]
         command += [f"-max_total_time={seconds}", f"-dict={words}", f"-artifact_prefix={finds}/"]
@@ -71,25 +70,20 @@ def fuzz(source: str, seconds: int) -> Outcome:
     return Outcome(source, int(runs[-1]) if runs else 0, max(covered, default=0), took, found, said)
 
 
-def _seeds(source: str) -> list[bytes]:
-    earlier = [path.read_bytes() for path in sorted((CASES / source).glob("*"))]
-    return [state for example in built_in(source) for state in example.states] + earlier
-
-
 def _dictionary(source: str) -> bytes:
     """Gives the words of the examples: names of fields, above all."""
-    words = {word for seed in _seeds(source) for word in _WORD.findall(seed)}
+    words = {word for seed in seeds(source) for word in _WORD.findall(seed)}
     return b"".join(b'"' + word.replace(b'"', b'\\"') + b'"\n' for word in sorted(words))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints a line a format; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("formats", nargs="*", choices=[[], *FORMATS], metavar="FORMAT")
+    parser.add_argument("formats", nargs="*", choices=[[], *SOURCES], metavar="FORMAT")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--jobs", type=int, default=2, help="formats at a time")
     options = parser.parse_args(arguments)
-    wanted = options.formats or list(FORMATS)
+    wanted = options.formats or SOURCES
     failed = False
     print(f"{'format':16}{'files read':>12}{'reached':>9}{'seconds':>9}  finds")
     with ThreadPoolExecutor(options.jobs) as pool:

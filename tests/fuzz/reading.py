@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 from zlib import crc32
 
 from conv_realtime.core.document import DocumentFormat
-from conv_realtime.core.document_fold import Judged, Memory
 from conv_realtime.core.format import HEAD_BYTES, Format, Head, LogFormat, Recognised
 from conv_realtime.core.formats import BUILT_IN
+from conv_realtime.core.formats.opencode import OpenCode
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow import Follower, Following
 from conv_realtime.ingest.follow_document import DocumentFollower
-from conv_realtime.ingest.rows import Identity
 from conv_realtime.testing.formats.examples import built_in
-from conv_realtime.testing.formats.reading import MACHINE, OWNER, Stated
+from conv_realtime.testing.formats.reading import Stated
 from conv_realtime.testing.formats.well_formed import faults
+from tests.fuzz import database
+from tests.fuzz.memories import IDENTITY, NoMemories
+from tests.fuzz.rows import rows_of
 
 FORMATS: Mapping[str, Format] = {form.source: form for form in BUILT_IN if built_in(form.source)}
-"""All but those that are read from a database: what is wrong in one, SQLite says."""
+"""All but those that are read from a database."""
+
+SOURCES = [*FORMATS, OpenCode.source]
 
 CASES = Path(__file__).parent / "cases"
 """What a fuzzer found once, by format."""
 
-_IDENTITY = Identity(OWNER, MACHINE)
-_ALL = 10**9
 
-
-class _NoMemories:
-    """The state directory of a first run."""
-
-    def recall(self, ids: Collection[UUID]) -> Mapping[UUID, Memory]:
-        return {}
-
-    def keep(self, memories: Mapping[UUID, Memory]) -> None:
-        pass
-
-    def sent(self, ids: Collection[UUID]) -> None:
-        pass
-
-    def judge(self, path: str, judged: Collection[Judged]) -> None:
-        pass
-
-    def judged(self, path: str) -> Collection[Judged]:
-        return ()
+def seeds(source: str) -> list[bytes]:
+    """Returns what fuzzing begins with: our examples, and all that was ever found."""
+    earlier = [path.read_bytes() for path in sorted((CASES / source).glob("*"))]
+    if source == OpenCode.source:
+        return [*database.seeds(), *earlier]
+    return [state for example in built_in(source) for state in example.states] + earlier
 
 
 def read(source: str, data: bytes, folder: Path) -> None:
@@ -59,6 +48,9 @@ def read(source: str, data: bytes, folder: Path) -> None:
         AssertionError: a row is one that the database or a reader would refuse, or the pieces
             make another one than the whole.
     """
+    if source == OpenCode.source:
+        database.read_database(data, folder)
+        return
     form = FORMATS[source]
     path = folder / Path(built_in(source)[0].name).name
     head = Head(data[:HEAD_BYTES], whole=len(data) <= HEAD_BYTES, resting=True)
@@ -81,20 +73,14 @@ def _read(form: Format, path: Path, states: list[bytes]) -> Stated:
             while follower.read(file):
                 pass
         follower.take_rest()
-        stated = Stated()
-        for _, fold in follower.rows.conversations():
-            row = follower.rows.conversation(fold)
-            stated.conversations[row.id] = row
-            for message in follower.last_messages(fold, file, _ALL):
-                stated.messages[message.id] = message
-    return stated
+        return rows_of(follower, file)
 
 
 def _follower(form: Format, path: Path) -> Following:
     if isinstance(form, DocumentFormat):
-        return DocumentFollower(str(path), form, _IDENTITY, Sanitizer(), _NoMemories())
+        return DocumentFollower(str(path), form, IDENTITY, Sanitizer(), NoMemories())
     assert isinstance(form, LogFormat)
-    return Follower(str(path), form, _IDENTITY, Sanitizer(), max_line_bytes=2**20)
+    return Follower(str(path), form, IDENTITY, Sanitizer(), max_line_bytes=2**20)
 
 
 def _rows(stated: Stated) -> list[dict[str, Any]]:

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from conv_realtime.testing.formats.examples import built_in
-from tests.fuzz.reading import CASES, FORMATS, read
+from tests.fuzz.reading import SOURCES, read, seeds
 
 
-@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("source", SOURCES)
 def test_examples_and_all_that_was_ever_found_are_read(source: str, tmp_path: Path) -> None:
     """To their ends, and their rows can be stored."""
-    finds = [path.read_bytes() for path in sorted((CASES / source).glob("*"))]
-    examples = [state for example in built_in(source) for state in example.states]
-    for data in (*examples, *finds):
+    for data in seeds(source):
         read(source, data, tmp_path)

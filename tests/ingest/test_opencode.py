@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from conv_realtime.ingest import Ingest, Summary
 from conv_realtime.models import conversation_id
@@ -165,3 +169,45 @@ async def test_without_a_state_directory_equal_rows_are_silent(tmp_path: Path) -
         async with _ingest(tmp_path, store, state_dir=tmp_path / "new") as river:
             assert (await river.backfill()).changed == 0
             assert [one.state async for one in river.verify()] == ["equal"]
+
+
+_SPOILT = {
+    "a message that is no JSON": (
+        "update message set data = '{nope' where id = 'msg_ses_1_1'",
+        ["rows of session ses_1 that cannot be read: 1"], ["", "Those in bed 3."],
+    ),
+    "parts that are lists or bytes": (
+        "update part set data = iif(id < 'prt_ses_1_3', '[1]', x'ff') where id < 'prt_ses_1_4'",
+        ["rows of session ses_1 that cannot be read: 3"], ["Those in bed 3."],
+    ),
+    "times that are none": (
+        "update message set time_created = 'x', time_updated = -1e300; update session set"
+        " time_updated = x'ff', time_created = 9e99",
+        [], ["Which roses are dry?", "Those in bed 3."],
+    ),
+    "a session below itself": (
+        "update session set parent_id = id", [], ["Which roses are dry?", "Those in bed 3."],
+    ),
+    "no ids": ("update session set id = null; update message set session_id = ''", [], []),
+    "a table that is missing": ("drop table part", ["no such table: part"], []),
+    "a column that is missing": (
+        "alter table message drop column time_updated", ["no such column: time_updated"], [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoilt", _SPOILT.values(), ids=_SPOILT.keys())
+async def test_what_cannot_be_read_in_a_database_is_told(
+    tmp_path: Path, spoilt: tuple[str, list[str], list[str]]
+) -> None:
+    """Rows by their number and session, everything else in SQLite's words; the rest is read."""
+    script, skips, said = spoilt
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer)
+    with closing(sqlite3.connect(tmp_path / "opencode" / "opencode.db")) as db:
+        db.executescript(f"pragma foreign_keys = off; {script}")
+    summary = await _read(tmp_path, store)
+    assert [skip.reason for skip in summary.skips] == skips
+    assert [text for _, text in _live(store)] == said
+    assert all(row.parent_id is None for row in store.conversations.values())

@@ -15,6 +15,7 @@ names its parent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -85,11 +86,13 @@ class OpenCode(DatabaseFormat):
         for part in rows["part"]:
             parts.setdefault(str(part.get("message_id")), []).append(_data(part))
         reverted = text(_json(session.get("revert")).get("messageID"))
+        said = [(message, _data(message)) for message in rows["message"]]
         messages = [
-            _said(message, parts.get(str(message.get("id")), []))
-            for message in rows["message"]
+            _said(message, data, parts.get(str(message.get("id")), []))
+            for message, data in said
             if reverted is None or str(message.get("id")) < reverted
         ]
+        stated = [*(data for _, data in said), *chain.from_iterable(parts.values())]
         noted = Noted(
             at=time(session.get("time_created")),
             title=text(session.get("title")),
@@ -103,6 +106,7 @@ class OpenCode(DatabaseFormat):
             noted=noted,
             stated_at=time(session.get("time_updated")),
             metadata={"cost": round(sum(costs), 6)} if costs else {},
+            unreadable=sum(not data for data in stated),
         )
 
 
@@ -114,9 +118,10 @@ def _data(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return _json(row.get("data"))
 
 
-def _said(row: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Said | None:
+def _said(
+    row: Mapping[str, Any], data: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
+) -> Said | None:
     """Return a message in our words; None while nothing of it is said."""
-    data = _data(row)
     role = _role(data, parts)
     found = [block for part in parts for block in _blocks(part)]
     if not found and not (error := mapping(data.get("error"))):
@@ -126,7 +131,7 @@ def _said(row: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Said | 
     model = text(data.get("modelID")) or text(mapping(data.get("model")).get("modelID"))
     return Said(
         role,
-        [dict(data)] if role == "other" else found,
+        [dict(data)] if role == "other" and data else found,
         native=text(row.get("id")),
         created_at=time(mapping(data.get("time")).get("created")) or time(row.get("time_created")),
         model=model if role == "assistant" else None,
