@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 
-def _kept() -> Iterator[str]:
-    """Yield the pages that are in the repository, also those that are not committed yet."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*README.md"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    yield from (name for name in listed.stdout.splitlines() if (ROOT / name).exists())
+def _found() -> Iterator[str]:
+    yield "README.md"
+    for folder in ("conv_realtime", "tests", "examples"):
+        for path in sorted((ROOT / folder).rglob("README.md")):
+            if "node_modules" not in path.parts:
+                yield str(path.relative_to(ROOT))
 
 
-PAGES: Mapping[str, str] = {
-    name: (ROOT / name).read_text(encoding="utf-8") for name in sorted(set(_kept()))
-}
+PAGES: Mapping[str, str] = {name: (ROOT / name).read_text(encoding="utf-8") for name in _found()}
 
 
 def blocks(page: str, *languages: str) -> list[str]:
