@@ -35,6 +35,7 @@ RUN = {
     ("conv_realtime/testing/README.md", "python"), ("conv_realtime/local/README.md", "python"),
     (PROTOCOL, "python"), (PROTOCOL, "json"),
     ("conv_realtime/viewer/README.md", "javascript"), ("conv_realtime/sql/README.md", "js"),
+    ("conv_realtime/sql/README.md", "python"),
     ("conv_realtime/edges/README.md", "sql"), ("tests/bench/README.md", "python"),
 }  # fmt: skip
 """Where a test runs every block of a language."""
@@ -142,12 +143,16 @@ async def test_the_viewers_client_of_ws_shows_messages_and_ends(tmp_path: Path) 
 @pytest.mark.node
 @pytest.mark.parametrize(
     ("page", "language", "number"),
-    [("conv_realtime/viewer/README.md", "javascript", 1), ("conv_realtime/sql/README.md", "js", 0)],
+    [
+        ("conv_realtime/viewer/README.md", "javascript", 1),
+        ("conv_realtime/sql/README.md", "js", 0),
+        ("conv_realtime/sql/README.md", "js", 1),
+    ],
 )
 async def test_a_frontend_shows_what_is_written(
     page: str, language: str, number: int, tmp_path: Path, supabase_local: SupabaseLocal
 ) -> None:
-    """By `follow`, or by hand on a private channel, as the user who owns the rows."""
+    """By `follow`, by hand on a private channel, by `postgres_changes`: as the rows' owner."""
     owner = supabase_local.owner_id
     talk = str(conversation_id(owner, "claude_code", "m", SESSION))
     block = blocks(page, language)[number].replace("await talk.unsubscribe();", "")
@@ -200,6 +205,26 @@ async def writing(supabase: SupabaseLocal, transcripts: Path, state: Path) -> As
         yield
         for task in tasks:
             task.cancel()
+
+
+async def test_a_relay_without_a_server_prints_events(
+    tmp_path: Path, supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Python, on Supabase alone."""
+    (block,) = blocks("conv_realtime/sql/README.md", "python")
+    for name, value in {
+        "SUPABASE_URL": supabase_local.url,
+        "SUPABASE_SECRET_KEY": supabase_local.secret_key,
+        "CONV_REALTIME_STATE_DIR": str(tmp_path / "state"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    transcripts = tmp_path / "transcripts"
+    transcripts.mkdir()
+    code = block.replace("print(event.to_json())", "print(event.type)")
+    async with writing(supabase_local, transcripts, tmp_path / "ingest"):
+        await until_lines(
+            [sys.executable, "-W", "error", "-u", "-c", code], [(b"new_message", done)]
+        )
 
 
 def test_an_owner_is_deleted_with_all_rows(supabase_local: SupabaseLocal) -> None:

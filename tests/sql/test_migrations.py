@@ -80,6 +80,22 @@ def test_a_second_run_changes_nothing(scratch: Scratch) -> None:
         assert request.rows(RIGHTS) == before
 
 
+def test_the_file_of_policies_can_be_pasted_again(scratch: Scratch) -> None:
+    """Whoever has lost the policies gets them back by it, and by it alone."""
+    name = scratch.migrated()
+    query = "select polname::text from pg_policy where polrelid = 'realtime.messages'::regclass"
+    with scratch.database(name).postgres() as request:
+        before = request.rows(query)
+    assert len(before) == 3
+    drop = 'drop policy "{}" on realtime.messages'
+    scratch.run(scratch.postgres(name), *(drop.format(row["polname"]) for row in before))
+    for _ in range(2):
+        apply(scratch, name, migrations()[-1:])
+    with scratch.database(name).postgres() as request:
+        assert request.rows(query) == before
+        assert request.value("select public.schema_version()") == latest_version()
+
+
 @pytest.mark.parametrize("table", ["projects", "conversations", "messages"])
 def test_a_table_of_somebody_else_is_left_alone(scratch: Scratch, table: str) -> None:
     """The migration stops and names it."""
