@@ -102,6 +102,23 @@ def test_a_folders_page_names_what_is_in_it(folder: str) -> None:
     assert modules <= named, sorted(modules - named)
 
 
+def test_the_folders_of_tests_are_in_their_table() -> None:
+    """A folder that it does not name holds nobody knows what."""
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("*.py"))}
+    assert folders <= {name.strip("/") for name in table("tests/README.md", "| where | holds |")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_file_that_is_named_exists(page: str) -> None:
+    """With a folder before it: from the root, the package, the tests, or where the page is."""
+    named = re.findall(r"`((?:[\w-]+/)+[\w.-]+\.(?:py|js|ts|sql|json))\b", PAGES[page])
+    for path in named:
+        if path.startswith("supabase/"):  # of a state directory
+            continue
+        roots = (ROOT, PACKAGE, ROOT / "tests", (ROOT / page).parent)
+        assert any((root / path).exists() for root in roots), path
+
+
 # How it is built ---------------------------------------------------------------------------
 
 
