@@ -139,10 +139,10 @@ def test_one_machine_writes_and_another_serves(tmp_path: Path, environment: dict
 
 
 @pytest.mark.parametrize("way", ["token", "password"])
-def test_supabase_py_shows_what_was_written_while_its_line_was_broken(
+def test_supabase_py_misses_nothing(
     tmp_path: Path, supabase_local: SupabaseLocal, way: str
 ) -> None:
-    """By a user's token or signed in, it hears of a message, and misses none."""
+    """By a token or signed in: not while its line is broken, nor while the database is away."""
     (tmp_path / "projects").mkdir()
     file = tmp_path / "projects" / f"{SESSION}.jsonl"
     project = {**os.environ, "PYTHONUNBUFFERED": "1", "SUPABASE_URL": supabase_local.url}
@@ -175,10 +175,17 @@ def test_supabase_py_shows_what_was_written_while_its_line_was_broken(
             assert supabase_local.faults.drop_sockets(f"conv_realtime:owner:{user}") == 1
             second = "[It flickers.] assistant: The contact is loose.\n"
             eventually(lambda: list(lines)[1:] == [first, second])
+            with supabase_local.faults.answer(503, path="/rest/v1/rpc/changes_since"):
+                with file.open("ab") as appended:
+                    appended.write(claude_line("Mend it."))
+                eventually(lambda: any(line.startswith("Supabase is away") for line in list(lines)))
+            third = "[It flickers.] user: Mend it.\n"
+            eventually(lambda: list(lines)[-1] == third)
+            assert [line for line in lines if line.startswith("[")] == [first, second, third]
 
 
-async def test_a_notification_tells_who_waits(tmp_path: Path) -> None:
-    """What an assistant says before it calls a tool is no answer; the answer is one."""
+async def test_a_notification_tells_once_who_waits(tmp_path: Path) -> None:
+    """What is said before a tool is called is no answer, nor is another title; the answer is."""
     notes = tmp_path / "notes"
     program = tmp_path / "notify-send"
     program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" >> {notes}\n')
@@ -206,6 +213,10 @@ async def test_a_notification_tells_who_waits(tmp_path: Path) -> None:
             told = "claude code waits for you: Mend the lamp\n"
             await asyncio.to_thread(eventually, lambda: list(lines)[1:] == [f"\a{told}"])
             await asyncio.to_thread(eventually, notes.exists)
+            title = {"type": "custom-title", "customTitle": "The lamp", "sessionId": SESSION}
+            bridge.append(json.dumps(title) + "\n")
+            await bridge.next("conversation_update", title="The lamp", activity="waiting")
+            await asyncio.sleep(3)
     wanted = "--app-name=conv_realtime|--|claude code waits for you|Mend the lamp|"
     assert notes.read_text() == wanted
 

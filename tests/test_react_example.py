@@ -277,7 +277,7 @@ async def test_who_has_an_account_signs_in_by_password(
 async def test_a_token_that_does_not_hold_is_told_in_words(
     built: Path, supabase_local: SupabaseLocal
 ) -> None:
-    """So is an address where nobody answers, and the form stays as it was."""
+    """So is an address where nobody answers, and a token that expires while it is read by."""
     async with _opened(built) as page:
         await _by_token(page, supabase_local, Token=supabase_local.token(expires_in=-60))
         alert = "document.querySelector('[role=alert]').textContent"
@@ -285,6 +285,10 @@ async def test_a_token_that_does_not_hold_is_told_in_words(
         await _fill(page, {"Project URL": "http://127.0.0.1:9"})
         await page.until(f"{alert}.includes('Failed to fetch')")
         assert await page.value("document.querySelector('[name=token]').value") != ""
+        await _by_token(page, supabase_local)
+        await page.until(_LIVE)
+        supabase_local.faults.expire_tokens()
+        await page.until("document.querySelector('[role=status]').textContent.includes('expired')")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -6,7 +6,7 @@ const WORDS: Record<FollowStatus, string> = {
   connecting: "Connecting …",
   live: "Live",
   polling: "Realtime is away: looking every few seconds",
-  down: "Supabase does not answer: trying again",
+  down: "Supabase cannot be read: trying again",
   closed: "Ended",
 };
 
