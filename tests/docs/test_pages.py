@@ -15,6 +15,8 @@ import click
 import pytest
 
 from conv_realtime.cli import main
+from tests.bench import __main__ as _suite  # importing it adds every benchmark
+from tests.bench.harness import BENCHMARKS
 from tests.docs.knobs import command, variables
 from tests.docs.pages import PAGES, ROOT, all_blocks, anchors, blocks, commands, prose, table
 from tests.project import PREFIX
@@ -106,6 +108,13 @@ def test_the_folders_of_tests_are_in_their_table() -> None:
     """A folder that it does not name holds nobody knows what."""
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("*.py"))}
     assert folders <= {name.strip("/") for name in table("tests/README.md", "| where | holds |")}
+
+
+def test_every_benchmark_is_in_the_table() -> None:
+    """And none that has gone."""
+    rows = table("tests/bench/README.md", "| name | asks |")
+    assert _suite.MODULES
+    assert {name for cell in rows for name in re.findall(r"\w+", cell)} == set(BENCHMARKS)
 
 
 @pytest.mark.parametrize("page", PAGES)
