@@ -7,7 +7,8 @@ from typing import Any
 
 _MEDIA_TYPES = ("media_type", "mimeType", "mime_type")
 _URL_HEAD = 200  # characters within which a data URL says what it is
-_WORTH_IT = 200  # characters of base64 below which nothing is gained
+SHORTEST_LEFT_OUT = 200
+"""Characters of base64 below which nothing is gained."""
 
 
 def cut(text: str, limit: int) -> str:
@@ -22,7 +23,7 @@ def cut(text: str, limit: int) -> str:
 def without_media(block: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the block; if it carries an image or a file in base64, a note in place of that."""
     data = block.get("data")
-    if not isinstance(data, str) or len(data) < _WORTH_IT:
+    if not isinstance(data, str) or len(data) < SHORTEST_LEFT_OUT:
         return block
     for name in _MEDIA_TYPES:
         if isinstance(kind := block.get(name), str):
@@ -32,7 +33,7 @@ def without_media(block: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def without_data_url(text: str) -> str:
     """Return the text; if it is a `data:` URL in base64, a note in place of it."""
-    if len(text) < _WORTH_IT or not text.startswith("data:"):
+    if len(text) < SHORTEST_LEFT_OUT or not text.startswith("data:"):
         return text
     head, comma, _ = text[:_URL_HEAD].partition(";base64,")
     return _note(head.removeprefix("data:"), text[len(head) + len(comma) :]) if comma else text

@@ -15,7 +15,12 @@ from typing import Any
 from uuid import uuid5
 
 from conv_realtime.core import redaction
-from conv_realtime.core.omission import cut, without_data_url, without_media
+from conv_realtime.core.omission import (
+    SHORTEST_LEFT_OUT,
+    cut,
+    without_data_url,
+    without_media,
+)
 from conv_realtime.core.redaction import Found, Redactor
 from conv_realtime.models import NAMESPACE
 
@@ -50,7 +55,7 @@ class Sanitizer:
         max_text_bytes: bytes of UTF-8 beyond which a text is cut.
     """
 
-    __slots__ = ("_found", "_images", "_max_text_bytes", "_redactor")
+    __slots__ = ("_found", "_images", "_max_text_bytes", "_redactor", "_short")
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Sanitizer:
         self._redactor = (redactor or redaction.redactor()) if redacting else None
         self._images = images
         self._max_text_bytes = max_text_bytes
+        self._short = min(SHORTEST_LEFT_OUT - 1, max_text_bytes)
         self._found: set[Found] = set()
 
     def text(self, text: str) -> str:
@@ -126,6 +132,8 @@ class Sanitizer:
         if isinstance(value, str):
             if redacting:
                 return self.text(value)
+            if len(value) <= self._short and value.isascii() and "\x00" not in value:
+                return value  # nothing to cut or to leave out: most keys, names, ids
             return cut(storable(self._without_data_url(value)), self._max_text_bytes)
         if isinstance(value, float):
             return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -55,7 +55,7 @@ class DocumentRows(Rows):
 
     def _fields(
         self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         for entry in entries:
             said = self.read(file, entry.spans[0], fold.thread or "")[entry.seq]
             assert said is not None  # the bytes are those that were folded

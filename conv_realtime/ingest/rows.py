@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from zlib import crc32
 
-from conv_realtime.core.conversation_fold import ConversationFold, Entry
+from conv_realtime.core.conversation_fold import ConversationFold, Entry, Span
 from conv_realtime.core.transcript import LogTranscript, Transcript
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.secrets_found import metadata_of
@@ -24,7 +24,11 @@ from conv_realtime.models import (
     project_id,
 )
 
+_AHEAD_BYTES = 64 * 2**10
 _NO_TIME = datetime.fromtimestamp(0, UTC)
+_UNSAID: dict[str, Any] = {
+    "text": "", "content": None, "model": None, "created_at": None, "usage": None, "metadata": {},
+}  # fmt: skip
 
 
 class RewrittenError(Exception):
@@ -87,7 +91,7 @@ class Rows(abc.ABC):
     def project(self, fold: ConversationFold) -> Project:
         """Return the row of the project that a conversation belongs to."""
         who, path = self.identity, fold.project_path or ""
-        return Project.model_construct(
+        return Project.made(
             id=project_id(who.owner_id, who.machine, path),
             owner_id=who.owner_id,
             machine=who.machine,
@@ -103,7 +107,7 @@ class Rows(abc.ABC):
         """Return the row of a conversation as folded so far."""
         project = self.project(fold)
         tokens: dict[str, Any] = dict(fold.tokens)
-        return Conversation.model_construct(
+        return Conversation.made(
             **tokens,
             id=self.conversation_id(fold),
             owner_id=self.identity.owner_id,
@@ -170,7 +174,7 @@ class Rows(abc.ABC):
         """
         shown = ConversationSummary.of(conversation)
         return [
-            Message.model_construct(
+            Message.made(
                 id=message_id(conversation.id, entry.native),
                 owner_id=self.identity.owner_id,
                 conversation_id=conversation.id,
@@ -179,7 +183,7 @@ class Rows(abc.ABC):
                 deleted_at=entry.deleted_at,
                 conversation=shown,
                 project_id=conversation.project_id,
-                **fields,
+                **(_UNSAID | fields),
             )
             for entry, fields in zip(entries, self._fields(fold, entries, file), strict=True)
         ]
@@ -199,10 +203,10 @@ class Rows(abc.ABC):
     @abc.abstractmethod
     def _fields(
         self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         """Yield what each message says, as columns of its row."""
 
-    def _with_secrets(self, fields: dict[str, Any]) -> Mapping[str, Any]:
+    def _with_secrets(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return a message's columns, with how many secrets were replaced in them."""
         if found := self.transcript.take_secrets():
             fields["metadata"] = fields["metadata"] | metadata_of(found)
@@ -216,18 +220,39 @@ class LogRows(Rows):
 
     def _fields(
         self, fold: ConversationFold, entries: Sequence[Entry], file: OpenFile
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
+        ahead = _Ahead(file, max((entry.end for entry in entries), default=0))
         for entry in entries:
-            records = [self._record_at(file, span) for span in entry.spans]
+            records = [self._record_at(ahead, span) for span in entry.spans]
             yield self._with_secrets(self.transcript.message_fields(entry, records))
 
-    def _record_at(self, file: OpenFile, span: tuple[int, int, int]) -> dict[str, Any]:
+    def _record_at(self, ahead: _Ahead, span: Span) -> dict[str, Any]:
         start, end, crc = span
-        data = file.read(start, end - start)
+        data = ahead.read(start, end)
         record = self.transcript.load(data) if crc32(data) == crc else None
         if record is None:
-            raise RewrittenError(file.path)
+            raise RewrittenError(ahead.file.path)
         return record
+
+
+class _Ahead:
+    """Reads a file's records by place, those that follow each other at once, up to `last`."""
+
+    __slots__ = ("_data", "_last", "_start", "file")
+
+    def __init__(self, file: OpenFile, last: int) -> None:
+        self.file = file
+        self._last = last
+        self._start = 0
+        self._data = b""
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`, fewer only at the end of the file."""
+        begin = start - self._start
+        if begin < 0 or end - self._start > len(self._data):
+            length = max(end - start, min(_AHEAD_BYTES, self._last - start))
+            self._start, self._data, begin = start, self.file.read(start, length), 0
+        return self._data[begin : begin + end - start]
 
 
 def _last_part(path: str) -> str:

@@ -100,6 +100,19 @@ def test_batches_together_are_the_whole(
     }
 
 
+def test_records_are_found_again_wherever_they_lie(tmp_path: Path) -> None:
+    """Rows are made of what is read ahead, also of records that are longer than that, and of
+    messages whose lines lie far apart."""
+    texts = {n: f"{n} " + "x" * size for n, size in enumerate([9, 70_000, 3, 50_000, 200_000, 9])}
+    told = [assistant(n, "msg_far" if n in (0, 5) else f"m{n}", says(t)) for n, t in texts.items()]
+    path = tmp_path / f"{SESSION}.jsonl"
+    path.write_bytes(b"".join(told))
+    _, messages = stated(path)
+    assert [row.text for row in messages] == [
+        "\n\n".join([texts[0], texts[5]]), *(texts[n] for n in range(1, 5))
+    ]  # fmt: skip
+
+
 def _take(sent: dict[object, Conversation | Message], rows: list[Conversation | Message]) -> None:
     for row in rows:
         known = sent.get(row.id)

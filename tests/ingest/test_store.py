@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -252,6 +253,26 @@ async def test_a_reason_does_not_quote_what_a_row_says() -> None:
     error = await _refusal_of(httpx.Response(400, json={"code": "22P02", "message": message}))
     assert "secret" not in error.reason
     assert "integer" in error.reason
+
+
+@pytest.mark.parametrize("odd", ["é 😀 \u2028", 2**63, 2**70, -1.5e-7, {"deep": [None, True]}])
+async def test_a_row_is_sent_as_it_is(odd: Any) -> None:
+    """Also with numbers that are too large for who encodes most rows."""
+    project, conversation, messages = _rows(str(uuid4()), 3)
+    at = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
+    changed = {"content": [{"type": "text", "x": odd}], "created_at": at, "metadata": {"x": odd}}
+    rows: list[Row] = [project, conversation, *(m.model_copy(update=changed) for m in messages)]
+    with respx.mock(base_url=URL) as server:
+        route = server.post(path__regex="/rest/v1/.*").respond(
+            201, headers={"content-range": "*/1"}
+        )
+        async with _store(URL, "key") as store:
+            for row in rows:
+                assert await store.write(row.table, [row]) == 1
+    for row, call in zip(rows, route.calls, strict=True):
+        (sent,) = json.loads(call.request.content)
+        assert sent.keys() == row.to_row().keys() == row.columns().keys()
+        assert type(row).model_validate(sent).to_row() == row.to_row()
 
 
 async def test_history_is_marked_in_the_request() -> None:

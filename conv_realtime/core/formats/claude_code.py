@@ -175,7 +175,7 @@ class ClaudeTranscript(LogTranscript):
                 seen.add(uuid)
         clean = self._sanitizer.value(merged, plain=entry.plain)
         extra = claude.metadata(records[0])
-        if "stop_reason" in (last := claude.metadata(records[-1])):
+        if len(records) > 1 and "stop_reason" in (last := claude.metadata(records[-1])):
             extra["stop_reason"] = last["stop_reason"]
         return {
             "role": entry.role,

@@ -18,6 +18,7 @@ from postgrest import APIResponse, CountMethod, ReturnMethod
 
 from conv_realtime.core.digest import text_sha256
 from conv_realtime.edges.store.answers import mapped, stranger
+from conv_realtime.edges.store.encoding import encoded
 from conv_realtime.edges.store.queries import call, chunks, rows
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Row, Table
@@ -85,8 +86,9 @@ class SupabaseStore:
         if not rows:
             return 0
         with mapped(table):
-            query = self._client.table(table).upsert(
-                [row.to_row() for row in rows],
+            columns: Any = [row.columns() for row in rows]
+            query: Any = self._client.table(table).upsert(
+                columns,
                 on_conflict="id,owner_id",
                 returning=ReturnMethod.minimal,
                 count=CountMethod.exact,
@@ -94,6 +96,7 @@ class SupabaseStore:
             for header, wanted in ((HISTORY_HEADER, history), (MORE_HEADER, more)):
                 if wanted:
                     query.request.headers[header] = "1"
+            query.request = encoded(query.request, columns)
             return _counted(table, await query.execute())
 
     async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
