@@ -208,6 +208,24 @@ async def test_a_row_that_this_version_cannot_read_is_left_out_and_told(
             await eventually(lambda: relay.health()[1]["status"] == "ok", "and all is well")
 
 
+async def test_a_snapshot_that_is_under_way_when_the_feed_stops_is_a_store_error(
+    supabase_local: SupabaseLocal,
+) -> None:
+    """Who asked for it is told, as of every answer that does not come."""
+    me = UUID(supabase_local.owner_id)
+    talks = [conversation(f"session {number}", owner=me) for number in range(3)]
+    async with client_of(supabase_local, supabase_local.secret_key) as client:
+        await write(client, project(owner=me), *talks)
+    feed = feed_of(supabase_local)
+    async with Reader.run(feed):
+        parts = feed.snapshot(owner=me, conversations=None, projects=None, messages=9)
+        await anext(parts)
+    with pytest.raises(StoreError) as told:
+        async for _ in parts:
+            pass
+    assert (told.value.code, told.value.retryable) == ("stopped", True)
+
+
 async def test_a_snapshot_that_breaks_off_among_messages_is_a_store_error(
     supabase_local: SupabaseLocal,
 ) -> None:

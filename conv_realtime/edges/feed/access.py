@@ -34,6 +34,10 @@ def mapped(what: str) -> Iterator[None]:
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         reason = str(error) or "no answer"
         raise StoreError(what, type(error).__name__, reason, retryable=True) from error
+    except RuntimeError as error:
+        if "client has been closed" not in str(error):  # for which httpx has no type of its own
+            raise
+        raise StoreError(what, "stopped", "the feed is not running", retryable=True) from error
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         reason = "the answer is not what this version of the schema gives"
         raise StoreError(what, type(error).__name__, reason, retryable=False) from error
