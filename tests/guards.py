@@ -282,8 +282,8 @@ GUARDS = (
     ),
     Guard(
         "ingest/shelf.py",
-        "            and self._former[key] == path\n",
-        "",
+        "if key[0] not in sources or self._former[key] != path",
+        "if key[0] not in sources",
         "tests/ingest/test_resting.py::test_two_checkpoints_of_one_conversation_are_not_both_at_rest",
     ),
     Guard(

@@ -11,28 +11,11 @@ from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Following
 from conv_realtime.ingest.rows import Rows
+from conv_realtime.ingest.shown import AllShown, Shown
 from conv_realtime.models import Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 
 _ACTIVE = timedelta(hours=24)
-
-
-class Shown:
-    """A conversation that is known, the path that states it and the project that it is of."""
-
-    __slots__ = ("_row", "path", "project_id")
-
-    def __init__(self, path: str, project_id: UUID | None, row: Conversation | str) -> None:
-        self.path = path
-        self.project_id = project_id
-        self._row = row
-
-    @property
-    def row(self) -> Conversation:
-        """Its row. Of an earlier run it is parsed now: nobody may ever want it."""
-        if isinstance(self._row, str):
-            self._row = Conversation.model_validate_json(self._row)
-        return self._row
 
 
 class Announcer:
@@ -47,7 +30,7 @@ class Announcer:
     ) -> None:
         self._sink = sink
         self._clock = clock
-        self.rows: dict[UUID, Shown] = {}
+        self.rows = AllShown({})
         self._counts: Counter[UUID | None] = Counter()
         self._projects: set[UUID] = set()
 
@@ -56,19 +39,18 @@ class Announcer:
         """Whether anybody listens."""
         return self._sink is not None
 
-    def remember(self, kept: Iterable[KeptConversation]) -> None:
-        """Take conversations that an earlier run has seen: they are no news."""
-        projects: dict[str, UUID] = {}
-        for id, path, project, row in kept:
-            if project is not None and project not in projects:
-                projects[project] = UUID(project)
-            self._keep(id, Shown(path, projects[project] if project else None, row))
+    def remember(self, kept: Mapping[str, KeptConversation]) -> None:
+        """Take conversations that an earlier run has seen: they are no news.
+
+        What was known before counts no more.
+        """
+        self.rows = AllShown(kept)
+        counts = Counter([project for *_, project in kept.values()])
+        self._counts = Counter({UUID(id) if id else None: n for id, n in counts.items()})
 
     def moved(self, former: str, path: str) -> None:
         """Take note that another file states what `former` did."""
-        for shown in self.rows.values():
-            if shown.path == former:
-                shown.path = path
+        self.rows.moved(former, path)
 
     def announce(self, follower: Following, batch: Batch) -> None:
         """Publish a batch: new conversations first, messages as they came, totals last."""
@@ -77,7 +59,7 @@ class Announcer:
         totals = {row.id: row for row in batch.totals}
         begun = [totals.pop(stub.id, stub) for stub in batch.stubs]
         for row in (*begun, *totals.values()):
-            self._keep(row.id, Shown(follower.path, row.project_id, row))
+            self._keep(row.id, Shown(follower.path, row))
         changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
         changes += [Change(row, row.id in batch.created) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)
@@ -141,7 +123,7 @@ class Announcer:
         """Name a conversation no more."""
         shown = self.rows.pop(conversation, None)
         if shown is not None:
-            self._counts[shown.project_id] -= 1
+            self._counts[shown.row.project_id] -= 1
 
     def file_changed(self, path: str, change: str, size: int) -> None:
         """Pass on that a file changed."""
@@ -150,10 +132,10 @@ class Announcer:
 
     def _keep(self, id: UUID, shown: Shown) -> None:
         known = self.rows.get(id)
-        if known is None or known.project_id != shown.project_id:
-            self._counts[shown.project_id] += 1
+        if known is None or known.row.project_id != shown.row.project_id:
+            self._counts[shown.row.project_id] += 1
             if known is not None:
-                self._counts[known.project_id] -= 1
+                self._counts[known.row.project_id] -= 1
         self.rows[id] = shown
 
     def _counted(self, row: Project) -> Project:

@@ -83,12 +83,12 @@ async def catch_up(
     for start in range(0, len(unknown), _A_HOP):
         await asyncio.to_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
     await documents.survey(desk, unknown)
-    total, files = sum(stat.size for stat in stats.values()), len(stats)
+    total, files = sum([stat.size for stat in stats.values()]), len(stats)
     progress = Progress(0, total, 0, files)
 
     def are_done(paths: Collection[str]) -> None:
         nonlocal progress
-        size = progress.done_bytes + sum(stats[path].size for path in paths)
+        size = progress.done_bytes + sum([stats[path].size for path in paths])
         progress = Progress(size, total, progress.done_files + len(paths), files)
         done(paths, progress)
 
@@ -122,16 +122,23 @@ def count(
 ) -> None:
     """Add files that were looked at, or need not be, to `summary`."""
     resting = desk.shelf.resting.intersection(paths)
+    if resting:
+        _count_resting(desk, resting, stats, summary)
+    for path in paths if len(resting) < len(paths) else ():
+        if path not in resting:
+            _count_one(desk, path, stats[path].size, summary)
+
+
+def _count_resting(
+    desk: Desk, resting: Collection[str], stats: Mapping[str, FileStat], summary: Summary
+) -> None:
     messages, conversations = desk.shelf.checkpoints.counts(resting)
     summary.files += len(resting)
     summary.unchanged += len(resting)
     summary.messages += messages
     summary.conversations += conversations
-    summary.bytes += sum(stats[path].size for path in resting)
+    summary.bytes += sum([stats[path].size for path in resting])
     summary.redacted += desk.secrets.of_all(resting)
-    for path in paths:
-        if path not in resting:
-            _count_one(desk, path, stats[path].size, summary)
 
 
 def _count_one(desk: Desk, path: str, size: int, summary: Summary) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePath
@@ -124,6 +124,8 @@ class Shelf:
         self._by_key: dict[ConversationKey, set[str]] = {}
         self._judged: dict[ConversationKey, dict[str, FileStat]] = {}
         self._former: dict[ConversationKey, str] = {}
+        self._likely: Format | None = None  # has the file asked for last: most are of one kind
+        self._restless: set[str] = set()  # are looked at: no format has them, or another states it
 
     def book(self, path: str) -> Book:
         """Return the book of a path, a new one where there is none."""
@@ -145,10 +147,10 @@ class Shelf:
 
     def is_named(self, path: str) -> bool:
         """Return whether a file of this path can be a transcript of any format."""
-        for form in self.formats:  # a loop: `any` takes twice as long, for every file there is
-            if form.is_named(path):
-                return True
-        return False
+        if self._likely is not None and self._likely.is_named(path):
+            return True
+        self._likely = next((form for form in self.formats if form.is_named(path)), None)
+        return self._likely is not None
 
     def subject(self, path: str) -> str:
         """Return the file that a change of `path` is one of: a database has a log beside it."""
@@ -170,17 +172,9 @@ class Shelf:
             raise SourceError(path, "it is no transcript any more")
         return book.form
 
-    def rest(self, stats: Mapping[str, FileStat], but: Container[str]) -> set[str]:
+    def rest(self, stats: Mapping[str, FileStat], but: Collection[str]) -> set[str]:
         """Take files as resting where they can be, in one go; return which. `but` these."""
-        sources = {form.source for form in self.formats}
-        found = {
-            path
-            for path, key in self.checkpoints.unchanged(stats).items()
-            if key[0] in sources
-            and self._former[key] == path
-            and path not in self.books
-            and path not in but
-        }
+        found = self.checkpoints.unchanged(stats).difference(self._restless, self.books, but)
         self.resting |= found
         return found
 
@@ -197,7 +191,9 @@ class Shelf:
         return book.key is not None
 
     def _recall(self, book: Book) -> None:
-        if book.recognised is None and (known := self.checkpoints[book.path].known) is not None:
+        checkpoint = self.checkpoints.get(book.path)
+        known = checkpoint.known if checkpoint is not None else None
+        if book.recognised is None and known is not None:
             named = (form for form in self.formats if form.is_named(book.path))
             form = next((form for form in named if form.source == known.source), None)
             if form is not None:
@@ -206,8 +202,17 @@ class Shelf:
     def remember(self, checkpoints: Remembered) -> None:
         """Take what an earlier run has come to, and nothing of what was known."""
         self.checkpoints = checkpoints
-        self._former = checkpoints.by_key()
+        keys = checkpoints.keys_by_path()
+        self._former = {key: path for path, key in keys.items()}
         self.resting.clear()
+        self._restless.clear()
+        sources = {form.source for form in self.formats}
+        if len(self._former) < len(keys) or not {key[0] for key in self._former} <= sources:
+            self._restless.update(
+                path
+                for path, key in keys.items()
+                if key[0] not in sources or self._former[key] != path
+            )
 
     def is_alone(self, path: str) -> bool:
         """Return whether no other file is known to state the same conversation."""

@@ -124,7 +124,7 @@ class Waker:
         except SourceError as error:
             logger.warning("%s", error)
             return
-        resting = shelf.resting & shelf.checkpoints.unchanged(stats).keys()
+        resting = shelf.resting & shelf.checkpoints.unchanged(stats)
         for path in stats.keys() - resting:
             stat, book = stats[path], shelf.books.get(path)
             checkpoint = shelf.checkpoints.get(path)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from pathlib import Path
+from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.format import Recognised
 from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints, Remembered
+from conv_realtime.edges.checkpoints.file import FILE_NAME
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.catching_up import Progress, Summary
 from conv_realtime.ingest.shelf import Shelf
+from conv_realtime.models import Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
-from tests.ingest.running import ingest, running, texts, until, write
+from tests.ingest.running import Heard, ingest, running, texts, until, write
 
 NEVER = 3600
+SECRET = "ghp_" + "a1B2" * 9
 
 
 def rested(folder: Path, number: int, *lines: bytes) -> Path:
@@ -47,8 +52,7 @@ async def test_for_a_file_that_did_not_change_nothing_is_made(tmp_path: Path) ->
     """It is counted as before, in one go; one that changed is looked at."""
     store = MemoryStore()
     paths = [rested(tmp_path, number) for number in range(5)]
-    secret = "ghp_" + "a1B2" * 9
-    rested(tmp_path, 5, user("s", f"my key is {secret}", session=uuid(5)))
+    rested(tmp_path, 5, user("s", f"my key is {SECRET}", session=uuid(5)))
     first, _, _ = await backfill(tmp_path, store)
     second, seen, shelf = await backfill(tmp_path, store)
     assert not shelf.books
@@ -122,6 +126,58 @@ async def test_a_copy_that_appears_beside_one_is_known_as_a_copy(tmp_path: Path)
     assert {id: store.messages[id] for id in before} == before
 
 
+async def test_a_checkpoint_that_is_lost_meanwhile_is_none(tmp_path: Path) -> None:
+    """It is read when the file changes; without it all of the file is sent again, as it was."""
+    store = MemoryStore()
+    path = rested(tmp_path, 1)
+    await backfill(tmp_path, store)
+    before = dict(store.messages)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+            assert db.execute("delete from checkpoints").rowcount == 1
+        with path.open("ab") as file:
+            file.write(user("more", session=uuid(1)))
+        await until(lambda: texts(store) == ["prompt 1", "prompt more"])
+    assert {id: store.messages[id] for id in before} == before
+
+
+async def test_conversations_of_an_earlier_run_are_counted_and_shown(tmp_path: Path) -> None:
+    """A listener hears how many a project has; a snapshot has them, and says who states them."""
+    store, heard = MemoryStore(), Heard()
+    paths = [rested(tmp_path, number) for number in range(3)]
+    await backfill(tmp_path, store)
+    paths[0].rename(paths[0].parent.parent / paths[0].name)
+    async with running(ingest(tmp_path, store, heard, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        rested(tmp_path, 3)
+        await until(lambda: any(isinstance(change.row, Project) for change in heard.changes))
+        (project,) = (change.row for change in heard.changes if isinstance(change.row, Project))
+        assert project.conversation_count == 4
+        rows = {row.session_id: row for row in await river.conversations()}
+        assert rows.keys() == {uuid(number) for number in range(4)}
+        for row in rows.values():
+            assert len(await river.messages(row.id, 9)) == 1
+        await river.forget([rows[uuid(1)].id])
+        assert uuid(1) not in {row.session_id for row in await river.conversations()}
+
+
+async def test_a_state_directory_of_version_7_goes_on(tmp_path: Path) -> None:
+    """It did not say which project a conversation is of but in its row."""
+    store = MemoryStore()
+    rested(tmp_path, 1, user("s", f"my key is {SECRET}", session=uuid(1)))
+    first, _, _ = await backfill(tmp_path, store)
+    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+        db.execute("drop index redacted")
+        db.execute("alter table conversations drop column project")
+        db.execute("pragma user_version = 7")
+    second, _, _ = await backfill(tmp_path, store)
+    assert (second.unchanged, second.redacted) == (1, first.redacted)
+    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+        (project,) = db.execute("select project from conversations").fetchone()
+    assert UUID(project) in store.projects
+
+
 def test_two_checkpoints_of_one_conversation_are_not_both_at_rest() -> None:
     """Which of the files states it is then decided as ever."""
     shelf = Shelf(BUILT_IN, Sanitizer())
@@ -130,16 +186,16 @@ def test_two_checkpoints_of_one_conversation_are_not_both_at_rest() -> None:
     other = Recognised("claude_code", uuid(2), "agent", True)
     foreign = Recognised("unheard of", uuid(3))
     said = {"/a.jsonl": mine, "/b.jsonl": mine, "/c.jsonl": other, "/d.jsonl": foreign}
-    shelf.remember(Remembered((path, _row(state, known)) for path, known in said.items()))
+    rows = [
+        (*state, 1, 1, known.source, known.session, known.agent, path.encode())
+        for path, known in said.items()
+    ]
+    shelf.remember(Remembered(rows, lambda path: Checkpoint(state, known=said[path])))
     stats = {path: state for path in said}
     assert shelf.rest(stats, but=()) == {"/b.jsonl", "/c.jsonl"}
     assert shelf.recall("/a.jsonl", state)
     assert shelf.resting == {"/c.jsonl"}
     assert not shelf.is_alone("/a.jsonl") and not shelf.is_alone("/b.jsonl")
-
-
-def _row(stat: FileStat, known: Recognised) -> tuple[object, ...]:
-    return (*stat, 0, 0, 9, 9, 9, 0, 0, 1, 1, known.source, known.session, known.agent, known.named)
 
 
 def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:
@@ -158,16 +214,16 @@ def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:
         for path, checkpoint in kept.items():
             assert checkpoints.save(path, checkpoint)
         remembered = checkpoints.load()
-    assert len(remembered) == 4 and "/4.jsonl" not in remembered
-    stats = {path: stat for path in (*kept, "/4.jsonl")}
-    changed = {"/2.jsonl": stat._replace(size=4)}
-    assert remembered.unchanged(stats | changed).keys() == {"/1.jsonl", "/3.jsonl"}
-    assert remembered.counts(["/1.jsonl", "/3.jsonl"]) == (4, 2)
-    assert remembered["/1.jsonl"] == kept["/1.jsonl"]
-    assert remembered.unchanged(stats).keys() == {"/2.jsonl", "/3.jsonl"}
-    assert remembered == kept
-    assert not remembered.unchanged(stats)
-    remembered["/1.jsonl"] = Checkpoint(base=99)
-    assert remembered.pop("/2.jsonl") == kept["/2.jsonl"]
-    assert remembered.get("/2.jsonl") is None and len(remembered) == 3
-    assert remembered["/1.jsonl"] == Checkpoint(base=99)
+        assert len(remembered) == 4 and "/4.jsonl" not in remembered
+        stats = {path: stat for path in (*kept, "/4.jsonl")}
+        changed = {"/2.jsonl": stat._replace(size=4)}
+        assert remembered.unchanged(stats | changed) == {"/1.jsonl", "/3.jsonl"}
+        assert remembered.counts(["/1.jsonl", "/3.jsonl"]) == (4, 2)
+        assert remembered["/1.jsonl"] == kept["/1.jsonl"]
+        assert remembered.unchanged(stats) == {"/2.jsonl", "/3.jsonl"}
+        assert remembered == kept
+        assert not remembered.unchanged(stats)
+        remembered["/1.jsonl"] = Checkpoint(base=99)
+        assert remembered.pop("/2.jsonl") == kept["/2.jsonl"]
+        assert remembered.get("/2.jsonl") is None and len(remembered) == 3
+        assert remembered["/1.jsonl"] == Checkpoint(base=99)

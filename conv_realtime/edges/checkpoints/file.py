@@ -18,7 +18,7 @@ from conv_realtime.errors import ConfigError
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-VERSION = 7
+VERSION = 8
 FILE_NAME = "checkpoints.sqlite3"
 _TABLES = {
     "checkpoints": """
@@ -33,6 +33,7 @@ _TABLES = {
     "cleaning": "destination text primary key, how text not null",
     "conversations": """
         destination text not null, id text not null, path blob not null, row text not null,
+        project text,
         primary key (destination, id)""",
     "databases": "address text primary key, stream text not null",
     "dead_letters": """
@@ -55,10 +56,17 @@ _TABLES = {
 _KNOWN = ("source text", "session text", "agent text", "named integer")
 TABLES_OF_A_DESTINATION = tuple(name for name in _TABLES if name != "databases")
 _DROP = "".join(f"drop table if exists {table};" for table in _TABLES)
-_SCHEMA = f"pragma user_version = {VERSION};" + "".join(
+REDACTED = """instr(row, '"redacted":')"""
+"""Whether a conversation may say that it was rid of secrets: few do."""
+
+_SCHEMA = "".join(
     f"create table if not exists {table} ({columns}) without rowid;"
     for table, columns in _TABLES.items()
 )
+_SCHEMA += f"""
+create index if not exists redacted on conversations (destination) where {REDACTED};
+pragma user_version = {VERSION};
+"""
 # A file of version 2 goes on: what it says of checkpoints still holds. Its dead letters do not
 # say what was refused, and their rows were passed over; without the checkpoints of their files
 # these are sent again.
@@ -70,8 +78,17 @@ drop table dead_letters;
 # no documents.
 _FROM_3 = "".join(f"alter table checkpoints add column {column};" for column in _KNOWN)
 # One of version 5 does not say how rows were cleaned: all are sent once more. One of version 6 does
-# not say which sessions of a database were judged: all are read once more.
-_FROM = {2: _FROM_2 + _FROM_3, 3: _FROM_3, 4: "", 5: "", 6: ""}
+# not say which sessions of a database were judged: all are read once more. Until version 7 only
+# its row told the project of a conversation.
+_FROM_7 = """
+alter table conversations add column project text;
+update conversations set project = json_extract(row, '$.project_id');
+"""
+_FROM = {
+    2: _FROM_2 + _FROM_3 + _FROM_7,
+    3: _FROM_3 + _FROM_7,
+    **dict.fromkeys(range(4, 8), _FROM_7),
+}
 
 
 class StateFile:

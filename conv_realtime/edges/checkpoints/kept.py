@@ -7,36 +7,41 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, Self
 from uuid import UUID
 
-from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
+from conv_realtime.core.format import Recognised
 from conv_realtime.edges.checkpoints.documents import Documents
-from conv_realtime.edges.checkpoints.file import TABLES_OF_A_DESTINATION, StateFile
+from conv_realtime.edges.checkpoints.file import (
+    REDACTED,
+    TABLES_OF_A_DESTINATION,
+    StateFile,
+)
 from conv_realtime.edges.checkpoints.letters import DeadLetters
-from conv_realtime.edges.checkpoints.remembered import COLUMNS, Remembered, checkpoint_of
+from conv_realtime.edges.checkpoints.remembered import COLUMNS as REMEMBERED
+from conv_realtime.edges.checkpoints.remembered import Remembered
 from conv_realtime.models import Conversation
 
 logger = logging.getLogger("conv_realtime.ingest")
 
+_COLUMNS = (
+    "device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
+    " foreign_revision, messages, conversations, source, session, agent, named"
+)
 _SAVE = (
     "insert into checkpoints values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-    f" on conflict (destination, path) do update set ({COLUMNS})"
-    f" = ({', '.join('excluded.' + name for name in COLUMNS.split(', '))})"
+    f" on conflict (destination, path) do update set ({_COLUMNS})"
+    f" = ({', '.join('excluded.' + name for name in _COLUMNS.split(', '))})"
     " where (excluded.part, excluded.base) >= (checkpoints.part, checkpoints.base)"
 )
 
 
-class KeptConversation(NamedTuple):
-    """A conversation of an earlier run: `project` its project's id, `row` all of it as JSON."""
-
-    id: UUID
-    path: str
-    project: str | None
-    row: str
+KeptConversation = tuple[str, bytes, str, str | None]
+"""A conversation of an earlier run: its id, the path of its file, all of its row as JSON, and the
+id of its project."""
 
 
 class Checkpoints:
@@ -114,17 +119,25 @@ class Checkpoints:
     def load(self) -> Remembered:
         """Return every checkpoint by path."""
         rows = self._db.execute(
-            f"select path, {COLUMNS} from checkpoints where destination = ?", (self._destination,)
+            f"select {REMEMBERED} from checkpoints where destination = ?", (self._destination,)
         )
-        return Remembered((os.fsdecode(row[0]), row[1:]) for row in rows)
+        return Remembered(rows, self._load_later)
 
     def load_one(self, path: str) -> Checkpoint | None:
         """Return the checkpoint of a file as it now stands, None if there is none."""
         row = self._db.execute(
-            f"select {COLUMNS} from checkpoints where destination = ? and path = ?",
+            f"select {_COLUMNS} from checkpoints where destination = ? and path = ?",
             (self._destination, os.fsencode(path)),
         ).fetchone()
-        return checkpoint_of(row) if row else None
+        return _checkpoint(row) if row else None
+
+    def _load_later(self, path: str) -> Checkpoint | None:
+        """Return the same, None where it cannot be read: the file is sent once more then."""
+        try:
+            return self.load_one(path)
+        except sqlite3.Error as error:
+            logger.error("the checkpoint of %s cannot be read: %s", path, error)
+            return None
 
     def save(self, path: str, checkpoint: Checkpoint, rows: Sequence[Conversation] = ()) -> bool:
         """Keep `checkpoint`, and the conversations of the file as they now stand.
@@ -144,13 +157,19 @@ class Checkpoints:
             checkpoint.conversations,
             *((one.source, one.session, one.agent, one.named) if one else (None,) * 4),
         )  # fmt: skip
-        shown = [(self._destination, str(row.id), key[1], row.model_dump_json()) for row in rows]
+        shown = [
+            (
+                self._destination, str(row.id), key[1], row.model_dump_json(),
+                row.project_id and str(row.project_id),
+            )
+            for row in rows
+        ]  # fmt: skip
         written = 1
 
         def work(db: sqlite3.Connection) -> None:
             nonlocal written
             written = db.execute(_SAVE, (*key, *values)).rowcount
-            db.executemany("insert or replace into conversations values (?,?,?,?)", shown)
+            db.executemany("insert or replace into conversations values (?,?,?,?,?)", shown)
 
         self._opened.write(work)
         return written > 0
@@ -183,23 +202,20 @@ class Checkpoints:
         statement = "delete from checkpoints where destination = ? and path = ?"
         self._opened.write(lambda db: db.execute(statement, key))
 
-    def conversations(self) -> Iterator[KeptConversation]:
-        """Yield every conversation kept."""
-        with closing(self._db.cursor()) as cursor:
-            cursor.execute(
-                "select id, path, json_extract(row, '$.project_id'), row from conversations"
-                " where destination = ?",
-                (self._destination,),
-            )
-            for id, path, project, row in cursor:
-                yield KeptConversation(UUID(id), os.fsdecode(path), project, row)
+    def conversations(self) -> dict[str, KeptConversation]:
+        """Return every conversation kept, by id."""
+        rows = self._db.execute(
+            "select id, path, row, project from conversations where destination = ?",
+            (self._destination,),
+        )
+        return {row[0]: row for row in rows}
 
     def redacted(self) -> Iterator[tuple[str, UUID, dict[str, int]]]:
         """Yield the file and id of conversations that were rid of secrets, and how many by kind."""
         rows = self._db.execute(
-            "select path, id, json_extract(row, '$.metadata.redacted') as counts from conversations"
-            # Few do, and there may be many thousands.
-            " where destination = ? and instr(row, '\"redacted\":') and counts is not null",
+            "select path, id, json_extract(row, '$.metadata.redacted') as counts"
+            " from conversations indexed by redacted"
+            f" where destination = ? and {REDACTED} and counts is not null",
             (self._destination,),
         )
         for path, id, counts in rows:
@@ -243,3 +259,23 @@ class Checkpoints:
 
     def _of(self, stream: str | None) -> str:
         return f"{stream or self._address} {self._whose}"
+
+
+def _checkpoint(row: Sequence[Any]) -> Checkpoint:
+    (
+        device, inode, size, mtime_ns, base, part, position, crc, end, rewritten, foreign, messages,
+        conversations, source, session, agent, named,
+    ) = row  # fmt: skip
+    return Checkpoint(
+        None if device is None else FileStat(device, inode, size, mtime_ns),
+        base,
+        part,
+        position,
+        crc,
+        end,
+        bool(rewritten),
+        foreign,
+        messages,
+        conversations,
+        None if source is None else Recognised(source, session, agent, bool(named)),
+    )

@@ -1,21 +1,20 @@
-"""Checkpoints in memory: those of an earlier run stay rows until they are asked for.
+"""Checkpoints in memory: of those of an earlier run only what tells whether a file has changed.
 
-Most never are. Of tens of thousands of files that did not change all that is wanted is that.
+The rest is read when it is asked for, which it nearly never is: of tens of thousands of files all
+that is wanted is that they did not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
-from conv_realtime.core.format import Recognised
 
-COLUMNS = (
-    "device, inode, size, mtime_ns, base, part, position, crc, end, rewritten,"
-    " foreign_revision, messages, conversations, source, session, agent, named"
-)
-_STAT, _COUNTS, _KEY = slice(0, 4), slice(11, 13), slice(13, 16)
+COLUMNS = "device, inode, size, mtime_ns, messages, conversations, source, session, agent, path"
+_STAT, _MESSAGES, _CONVERSATIONS, _KEY, _PATH = slice(0, 4), 4, 5, slice(6, 9), 9
+_DECODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 Row = tuple[Any, ...]
 """The values of `COLUMNS`."""
@@ -25,18 +24,27 @@ Key = tuple[str, str, str | None]
 
 
 class Remembered(MutableMapping[str, Checkpoint]):
-    """The checkpoint of each file, by path."""
+    """The checkpoint of each file, by path.
 
-    def __init__(self, rows: Iterable[tuple[str, Row]] = ()) -> None:
-        self._rows = dict(rows)
+    Args:
+        rows: what an earlier run has kept.
+        read: gives the whole checkpoint of a path of `rows`, None where it is lost.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Row] = (),
+        read: Callable[[str], Checkpoint | None] = lambda path: None,
+    ) -> None:
+        self._read = read
+        self._rows = {row[_PATH].decode(*_DECODING): row for row in rows}
         self._made: dict[str, Checkpoint] = {}
 
     def __getitem__(self, path: str) -> Checkpoint:
-        made = self._made.get(path)
-        if made is None:
-            made = self._made[path] = checkpoint_of(self._rows[path])
-            del self._rows[path]
-        return made
+        if path not in self._made and self._rows.pop(path, None) is not None:
+            if (checkpoint := self._read(path)) is not None:
+                self._made[path] = checkpoint
+        return self._made[path]
 
     def __setitem__(self, path: str, checkpoint: Checkpoint) -> None:
         self._rows.pop(path, None)
@@ -55,44 +63,20 @@ class Remembered(MutableMapping[str, Checkpoint]):
     def __len__(self) -> int:
         return len(self._made) + len(self._rows)
 
-    def unchanged(self, stats: Mapping[str, FileStat]) -> dict[str, Key]:
-        """Return which files are as their rows say, and what these state.
-
-        Without those whose checkpoint was asked for.
-        """
+    def unchanged(self, stats: Mapping[str, FileStat]) -> set[str]:
+        """Return which files are as their rows say; none whose checkpoint was asked for."""
         rows = self._rows
         return {
-            path: row[_KEY]
+            path
             for path, stat in stats.items()
             if (row := rows.get(path)) is not None and row[_STAT] == stat
         }
 
-    def by_key(self) -> dict[Key, str]:
-        """Return which file a conversation is of, by the rows; of several one."""
-        return {row[_KEY]: path for path, row in self._rows.items()}
+    def keys_by_path(self) -> dict[str, Key]:
+        """Return what each file states, by the rows."""
+        return {path: row[_KEY] for path, row in self._rows.items()}
 
     def counts(self, paths: Collection[str]) -> tuple[int, int]:
         """Return how many messages and conversations files state, by their rows."""
-        each = [self._rows[path][_COUNTS] for path in paths]
-        return sum(messages for messages, _ in each), sum(several for _, several in each)
-
-
-def checkpoint_of(row: Row) -> Checkpoint:
-    """Return what a row says."""
-    (
-        device, inode, size, mtime_ns, base, part, position, crc, end, rewritten, foreign, messages,
-        conversations, source, session, agent, named,
-    ) = row  # fmt: skip
-    return Checkpoint(
-        None if device is None else FileStat(device, inode, size, mtime_ns),
-        base,
-        part,
-        position,
-        crc,
-        end,
-        bool(rewritten),
-        foreign,
-        messages,
-        conversations,
-        None if source is None else Recognised(source, session, agent, bool(named)),
-    )
+        rows = [self._rows[path] for path in paths]
+        return sum([row[_MESSAGES] for row in rows]), sum([row[_CONVERSATIONS] for row in rows])

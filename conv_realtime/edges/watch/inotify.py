@@ -36,7 +36,7 @@ class InotifyWatcher(Watcher):
         self._lock = threading.Lock()
         # A folder may be reached by several paths, through links or mounts.
         self._numbers: dict[str, int] = {}
-        self._folders: dict[int, set[str]] = {}
+        self._folders: dict[int, tuple[str, ...]] = {}
 
     async def __aenter__(self) -> Self:
         """Begin to watch: walk the paths after this, and not before."""
@@ -92,7 +92,9 @@ class InotifyWatcher(Watcher):
                     self._refuse(folder)
                 return  # else gone or closed: it cannot be listed either
             self._numbers[folder] = number
-            self._folders.setdefault(number, set()).add(folder)
+            known = self._folders.get(number, ())
+            if folder not in known:
+                self._folders[number] = (*known, folder)
             self._refused.discard(folder)
 
     async def follow_links(self, links: Sequence[str]) -> bool:
@@ -154,7 +156,7 @@ class InotifyWatcher(Watcher):
             for folder in self._folders.pop(number, ()):
                 self._forget(folder, number)
         else:
-            for folder in tuple(self._folders.get(number, ())):
+            for folder in self._folders.get(number, ()):
                 self._take_one(seen, os.path.join(folder, name), mask)
 
     def _take_one(self, seen: Wakeup, path: str, mask: int) -> None:
@@ -175,10 +177,10 @@ class InotifyWatcher(Watcher):
         for folder, number in list(self._numbers.items()):
             if folder == path or folder.startswith(below):
                 self._forget(folder, number)
-                paths = self._folders.get(number, set())
-                paths.discard(folder)
-                if not paths and self._kernel is not None:
-                    self._folders.pop(number, None)
+                others = tuple(path for path in self._folders.pop(number, ()) if path != folder)
+                if others:
+                    self._folders[number] = others
+                elif self._kernel is not None:
                     self._kernel.remove(number)
 
     def _forget(self, folder: str, number: int) -> None:
