@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 import pytest
 
+import conv_realtime
+from conv_realtime import testing
 from conv_realtime.cli import main
 from tests.bench import __main__ as _suite  # importing it adds every benchmark
 from tests.bench.harness import BENCHMARKS
@@ -160,6 +162,31 @@ def test_every_part_of_the_package_is_in_its_table() -> None:
     for path in PACKAGE.iterdir():
         if path.name not in ("__pycache__", "__init__.py", "__main__.py", "py.typed", "README.md"):
             assert f"{path.name}{'/' if path.is_dir() else ''}" in named, path.name
+
+
+# What is imported --------------------------------------------------------------------------
+
+
+def test_every_public_name_is_in_a_table() -> None:
+    """And none that is not exported."""
+    rows = table(ARCHITECTURE, "| name | what").values()
+    named = {name for cells in rows for name in _quoted(cells[0])}
+    assert named == set(conv_realtime.__all__)
+    for name in testing.__all__:
+        assert re.search(rf"\b{name}\b", PAGES["conv_realtime/testing/README.md"]), name
+
+
+@pytest.mark.parametrize("name", ["Bridge", "Ingest", "Relay", "ConnectionManager"])
+def test_what_a_class_offers_is_in_its_row(name: str) -> None:
+    """Every public method and property."""
+    (row,) = (cells[1] for cells in table(ARCHITECTURE, "| name | what").values()
+              if cells[0] == f"`{name}`")  # fmt: skip
+    public = {member for member in dir(getattr(conv_realtime, name)) if member[0] != "_"}
+    assert public <= set(_quoted(row))
+
+
+def _quoted(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
 
 
 # Examples and alternatives -----------------------------------------------------------------
