@@ -1,7 +1,7 @@
 """The file system's events: they wake, and what they may have missed is said plainly.
 
-An event is only a hint that a path is worth a look, so little is asked of it. On Linux inotify is
-read as it is, without a thread; elsewhere watchdog knows the system's ways.
+An event is only a hint that a path is worth a look, so little is asked of it. watchdog knows the
+systems' ways; on Linux only its binding to inotify is used, which is read without a thread.
 
 * `watcher`: what both are
 * `inotify`, `kernel`: Linux

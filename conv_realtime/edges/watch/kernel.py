@@ -1,4 +1,4 @@
-"""inotify(7) as the C library has it: folders in, events out."""
+"""inotify(7), by watchdog's binding to it: folders in, events out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from functools import cache
 
-MODIFY, MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x2, 0x40, 0x80, 0x100, 0x200
-OVERFLOW, IGNORED, IS_FOLDER = 0x4000, 0x8000, 0x4000_0000
+from watchdog.observers.inotify_c import (
+    InotifyConstants,
+    WatchDescriptor,
+    inotify_add_watch,
+    inotify_init,
+    inotify_rm_watch,
+)
+
+MODIFY, CREATE = InotifyConstants.IN_MODIFY, InotifyConstants.IN_CREATE
+MOVED_FROM, MOVED_TO = InotifyConstants.IN_MOVED_FROM, InotifyConstants.IN_MOVED_TO
+OVERFLOW, IGNORED = InotifyConstants.IN_Q_OVERFLOW, InotifyConstants.IN_IGNORED
+IS_FOLDER = InotifyConstants.IN_ISDIR
 # Neither opening nor closing: our own reads would wake us.
-_WANTED = MODIFY | MOVED_FROM | MOVED_TO | CREATE | DELETE
-_ONLY_FOLDERS = 0x100_0000
+_WANTED = MODIFY | CREATE | MOVED_FROM | MOVED_TO | InotifyConstants.IN_DELETE
+_ONLY_FOLDERS = InotifyConstants.IN_ONLYDIR
 
 _HEAD = struct.Struct("iIII")
 _READ_BYTES = 64 * 2**10
@@ -32,7 +41,9 @@ class Kernel:
     """
 
     def __init__(self) -> None:
-        self.fd = _checked(_libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self.fd = _checked(inotify_init())
+        os.set_blocking(self.fd, False)
+        os.set_inheritable(self.fd, False)
 
     def close(self) -> None:
         """Watch nothing any more. With thousands of folders this takes its time."""
@@ -44,12 +55,11 @@ class Kernel:
         Raises:
             OSError: it is not there, closed to us, or above the limit (`ENOSPC`).
         """
-        found = _libc().inotify_add_watch(self.fd, os.fsencode(folder), _WANTED | _ONLY_FOLDERS)
-        return _checked(found)
+        return _checked(inotify_add_watch(self.fd, os.fsencode(folder), _WANTED | _ONLY_FOLDERS))
 
     def remove(self, number: int) -> None:
         """Watch a folder no more; one that is gone already is none."""
-        _libc().inotify_rm_watch(self.fd, number)
+        inotify_rm_watch(self.fd, WatchDescriptor(number))
 
     def read(self) -> Iterator[Event]:
         """Yield some of the events that there are.
@@ -68,11 +78,6 @@ class Kernel:
             name = data[place : place + length].rstrip(b"\0")
             place += length
             yield number, mask, os.fsdecode(name)
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def _checked(result: int) -> int:
