@@ -224,6 +224,20 @@ def test_the_assistants_that_are_compared_are_those_that_are_read() -> None:
     assert claim == f"{watched}, and {by_path} kinds of files by path"
 
 
+def test_the_changelog_has_the_form_that_it_names() -> None:
+    """Keep a Changelog's, and why contracts were made more exact; versions agree."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = PROJECT["project"]["version"]
+    assert conv_realtime.__version__ == version
+    first, *released = re.findall(r"^## (.+)$", text, re.M)
+    assert first == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", one) for one in released)
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Decided"}
+    for section in re.split(r"^## ", text, flags=re.M)[1:]:
+        found = re.findall(r"^### (.+)$", section, re.M)
+        assert set(found) <= kinds and len(found) == len(set(found))
+
+
 # Commands ----------------------------------------------------------------------------------
 
 
