@@ -17,6 +17,17 @@ import pytest
 import conv_realtime
 from conv_realtime import testing
 from conv_realtime.cli import main
+from conv_realtime.cli.doorstep import HEAD_SECONDS, MAX_WAITING
+from conv_realtime.core.envelope import MAX_FRAME_BYTES
+from conv_realtime.core.requests import (
+    MAX_REQUEST_BYTES,
+    MAX_SNAPSHOT_MESSAGES,
+    snapshot_messages,
+)
+from conv_realtime.core.selection import MAX_EXCLUDED
+from conv_realtime.relay.dialogue import FRAMES_AT_ONCE, FRAMES_PER_SECOND
+from conv_realtime.relay.hub import ANSWER_BYTES, HANG_UP_SECONDS
+from conv_realtime.relay.laggards import STALL_SECONDS
 from tests.bench import __main__ as _suite  # importing it adds every benchmark
 from tests.bench.harness import BENCHMARKS
 from tests.docs.knobs import command, variables
@@ -25,6 +36,7 @@ from tests.project import PREFIX
 
 PACKAGE = ROOT / "conv_realtime"
 ARCHITECTURE = "conv_realtime/README.md"
+PROTOCOL = "conv_realtime/relay/protocol/README.md"
 COMPARISON = "tests/comparison/README.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CHECKED = {
@@ -189,6 +201,27 @@ def _quoted(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
 
 
+def test_the_limits_are_those_of_the_code() -> None:
+    """Of the protocol, and of whoever waits at the door."""
+    limits = prose(PROTOCOL).partition("## Limits")[2].partition("\n## ")[0]
+    for said in (
+        f"{MAX_REQUEST_BYTES // 1024} KiB (1009)",
+        f"{FRAMES_AT_ONCE:,.0f} frames at once and {FRAMES_PER_SECOND:.0f} a second",
+        f"{MAX_FRAME_BYTES // 1024} KB; a message loses",
+        f"{snapshot_messages(True)} messages of each",
+        f"at most {MAX_SNAPSHOT_MESSAGES:,}",
+        f"{ANSWER_BYTES // 1024} KB of answers",
+        f"{STALL_SECONDS:.0f} seconds is closed with 1013",
+        f"cut {HANG_UP_SECONDS:.0f} seconds later",
+        f"at most {MAX_EXCLUDED:,} ids",
+    ):
+        assert said in limits, said
+    door = (
+        f"{HEAD_SECONDS:.0f} seconds and let the longest waiting go where more than {MAX_WAITING}"
+    )
+    assert door in prose("conv_realtime/edges/README.md")
+
+
 # Examples and alternatives -----------------------------------------------------------------
 
 
@@ -285,6 +318,15 @@ def test_every_command_and_variable_that_is_named_exists(page: str) -> None:
     for name in named - read:
         assert name.startswith("CONV_REALTIME_TEST_"), name
         assert name in TESTS_OWN, name
+
+
+def test_every_variable_that_is_read_is_named() -> None:
+    """Those of settings are in their table, those of options in --help; here are the others."""
+    code = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("**/*.py"))
+    named = set(re.findall(r'"(CONV_REALTIME_[A-Z_]+[A-Z])"', code))
+    assert "CONV_REALTIME_PG_BIN" in named
+    for name in named:
+        assert any(name in text for text in PAGES.values()), name
 
 
 def test_every_marker_of_pytest_exists() -> None:
