@@ -108,7 +108,8 @@ class Settings(BaseSettings):
     max_document_bytes: int = Field(
         256 * 2**20,
         gt=0,
-        description="Larger files that are rewritten whole are skipped and counted, in bytes.",
+        description="Larger files that are rewritten whole are skipped and counted, in bytes."
+        " One that is read takes some twice its size of memory.",
     )
     batch_rows: int = Field(500, gt=0, le=5000, description="Rows a request at most.")
     batch_bytes: int = Field(2 * 2**20, gt=0, description="Bytes of rows a request, about.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,8 @@ from typing import Any, ClassVar, NamedTuple
 from conv_realtime.core.format import Claim, Format, Head, Recognised
 from conv_realtime.core.said import Noted, Said
 
+_BLANK = re.compile(rb"[ \n\r\t]*")
+_WINDOW_BYTES = 64 * 2**10
 _OTHERS = (
     ".meta.json", "sessions-index.json", "package.json", "package-lock.json", "tsconfig.json",
     "settings.json", "logs.json",
@@ -127,21 +130,17 @@ class Export(DocumentFormat):
         Raises:
             ValueError: the file is not complete, or no list.
         """
-        # As Latin-1 a byte is a character: places are bytes. What is found this way is parsed
-        # again from its bytes; here it only has to end where it ends.
-        text = data.decode("latin-1")
-        decode = json.JSONDecoder(strict=False, object_pairs_hook=_nothing).raw_decode
-        at = _skip(text, 3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        at = _skip(text, _expect(text, at, "["))
-        if text[at : at + 1] != "]":
+        at = _skip(data, 3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        at = _skip(data, _expect(data, at, b"["))
+        if data[at : at + 1] != b"]":
             while True:
-                _, end = decode(text, at)
+                end = _end_of_value(data, at)
                 yield Part(at, end)
-                at = _skip(text, end)
-                if text[at : at + 1] == "]":
+                at = _skip(data, end)
+                if data[at : at + 1] == b"]":
                     break
-                at = _skip(text, _expect(text, at, ","))
-        if _skip(text, at + 1) != len(text):
+                at = _skip(data, _expect(data, at, b","))
+        if _skip(data, at + 1) != len(data):
             raise ValueError("something follows the list")
 
 
@@ -177,17 +176,42 @@ class DatabaseFormat(Format):
         """Return what the rows of a session state, None where it is none."""
 
 
+def _end_of_value(data: bytes, at: int) -> int:
+    """Return where the JSON value that begins at `at` ends; little more of the file is looked at.
+
+    Raises:
+        ValueError, RecursionError: it is not whole, or no JSON that can be read.
+    """
+    size = _WINDOW_BYTES
+    while True:
+        # As Latin-1 a byte is a character: places are bytes. What is found this way is parsed
+        # again from its bytes; here it only has to end where it ends.
+        text = data[at : at + size].decode("latin-1")
+        last = at + size >= len(data)
+        try:
+            _, length = _decode(text)
+        except (ValueError, RecursionError):
+            if last:
+                raise
+        else:
+            if last or length < len(text):
+                return at + length
+        size *= 4
+
+
 def _nothing(_: list[tuple[str, Any]]) -> None:
     return None
 
 
-def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
-        at += 1
-    return at
+_decode = json.JSONDecoder(strict=False, object_pairs_hook=_nothing).raw_decode
 
 
-def _expect(text: str, at: int, what: str) -> int:
-    if text[at : at + 1] != what:
+def _skip(data: bytes, at: int) -> int:
+    blank = _BLANK.match(data, at)
+    return blank.end() if blank else at
+
+
+def _expect(data: bytes, at: int, what: bytes) -> int:
+    if data[at : at + 1] != what:
         raise ValueError(f"no {what!r} at {at}")
     return at + 1

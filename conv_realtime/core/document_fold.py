@@ -15,7 +15,7 @@ so that a message is unsent exactly while its tick is above what its reader has.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -26,6 +26,7 @@ import orjson
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry, Span
 from conv_realtime.core.document import StatedConversation
+from conv_realtime.core.places import Places
 from conv_realtime.core.said import Said, count_message, message_fields, note_conversation
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import Transcript
@@ -124,6 +125,8 @@ class DocumentTranscript(Transcript):
         self.digests: dict[str | None, str] = {}
         self._past = FIRST_TICK
         self._past_entries = 0
+        self._begins = Places()
+        self._ends = Places()
 
     # One statement -----------------------------------------------------------------------------
 
@@ -167,6 +170,7 @@ class DocumentTranscript(Transcript):
         fold = statement.fold
         thread = fold.thread
         old = self.conversations.get(thread)
+        new = old is None
         if old is None:
             old = self._recall(fold, memory or Memory())
             self.bases[thread] = memory.base if memory else 0
@@ -183,7 +187,25 @@ class DocumentTranscript(Transcript):
         fold.revision = (old.revision or 0) + (max(news, 1) if news or rowed else 0)
         self.digests[thread] = statement.digest
         self.conversations[thread] = fold
+        if new or fold.since != old.since:
+            self._begins.put(fold.since, thread)
+        if new or changed:
+            self._ends.put(fold.end, thread)
         return changed
+
+    def begun(self, start: int, end: int) -> Iterator[ConversationFold]:
+        """Yield the conversations whose first message lies from `start` on and before `end`."""
+        for place, thread in self._begins.between(start, end):
+            fold = self.conversations.get(thread)
+            if fold is not None and fold.since == place:
+                yield fold
+
+    def ended(self, start: int, end: int) -> Iterator[ConversationFold]:
+        """Yield the conversations that end behind `start`, and not behind `end`."""
+        for place, thread in self._ends.between(start + 1, end + 1):
+            fold = self.conversations.get(thread)
+            if fold is not None and fold.end == place:
+                yield fold
 
     def _recall(self, fold: ConversationFold, memory: Memory) -> ConversationFold:
         """Return the conversation as it was last sent, under ticks of the past.
@@ -245,14 +267,19 @@ class DocumentTranscript(Transcript):
         self.log.append(LogEntry(self.tick, thread, native, (self.tick, 0)))
         return self.tick
 
-    def drop(self, thread: str | None) -> None:
-        """Forget a conversation: it is stated elsewhere, or not any more."""
-        if self.conversations.pop(thread, None) is not None:
-            self.log = [one for one in self.log if one.thread != thread]
+    def drop(self, threads: Iterable[str | None]) -> None:
+        """Forget conversations: they are stated elsewhere, or not any more."""
+        gone = {thread for thread in threads if self.conversations.pop(thread, None) is not None}
+        if gone:
+            self.log = [one for one in self.log if one.thread not in gone]
             self._past_entries = sum(one.end < 0 for one in self.log)
 
     def compact(self) -> None:
-        """Forget places of messages that changed again since, where there are many."""
+        """Forget places of what changed again since, where there are many."""
+        folds = self.conversations
+        if len(self._ends) > 2 * len(folds) + _DEAD_ENTRIES:
+            self._ends.keep(lambda one: one[1] in folds and folds[one[1]].end == one[0])
+            self._begins.keep(lambda one: one[1] in folds and folds[one[1]].since == one[0])
         live = sum(len(fold.entries) for fold in self.conversations.values())
         if len(self.log) <= 2 * live + _DEAD_ENTRIES:
             return

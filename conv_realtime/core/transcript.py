@@ -8,7 +8,7 @@ the same rows.
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -45,6 +45,18 @@ class Transcript(abc.ABC):
         self.log: list[LogEntry] = []
         self._sanitizer = sanitizer
         self._names: dict[str, str] = {}
+
+    def begun(self, start: int, end: int) -> Iterator[ConversationFold]:
+        """Yield the conversations whose first message lies from `start` on and before `end`."""
+        for fold in self.conversations.values():
+            if fold.entries and start <= fold.since < end:
+                yield fold
+
+    def ended(self, start: int, end: int) -> Iterator[ConversationFold]:
+        """Yield the conversations that end behind `start`, and not behind `end`."""
+        for fold in self.conversations.values():
+            if fold.entries and start < fold.end <= end:
+                yield fold
 
     def name(self, text: str) -> str:
         """Return a name or path without what must not leave the machine; records repeat them."""

@@ -103,10 +103,11 @@ def make_batch(
     """
     transcript = rows.transcript
     chosen, mark = _choose(transcript, reader, end, count, size)
-    folds = [fold for fold in transcript.conversations.values() if fold.entries]
-    begun = [fold for fold in folds if reader.position <= fold.since < mark[0]]
+    begun = list(transcript.begun(reader.position, mark[0]))
     ended = [
-        fold for fold in folds if reader.totals.get(fold.thread, reader.start) < fold.end <= mark[0]
+        fold
+        for fold in transcript.ended(reader.position, mark[0])
+        if reader.totals.get(fold.thread, reader.start) < fold.end
     ]
     now = {name: rows.conversation(transcript.conversations[name]) for name in chosen}
     messages: list[Message] = []

@@ -115,8 +115,8 @@ class Following(abc.ABC):
     @property
     def stated(self) -> tuple[int, int]:
         """How many conversations and messages the file states."""
-        spoken = [fold.standing for _, fold in self.rows.conversations()]
-        return len(spoken), sum(map(len, spoken))
+        folds = [fold for fold in self.transcript.conversations.values() if fold.entries]
+        return len(folds), sum(len(fold.standing) for fold in folds)
 
     @abc.abstractmethod
     def stands_at(self, now: FileStat) -> bool:

@@ -90,8 +90,7 @@ class DatabaseFollower(DocumentFollower):
         fresh = {id for id in changed if _is_fresh(marks[id], now)}
         self._sessions = {**self._sessions, **sessions}
         self._take_all(found.statements)
-        for thread in {thread for thread, id in self._sessions.items() if id not in marks}:
-            self.transcript.drop(thread)
+        self.transcript.drop(thread for thread, id in self._sessions.items() if id not in marks)
         self._sessions = {t: id for t, id in self._sessions.items() if id in marks}
         self._marks, self._wanted = marks, frozenset()
         self._doubted = {

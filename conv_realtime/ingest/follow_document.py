@@ -32,6 +32,7 @@ from conv_realtime.core.document_fold import (
 )
 from conv_realtime.core.said import Said
 from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.edges import heap
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.batches import Batch, Mark, Reader
 from conv_realtime.ingest.blame import blaming
@@ -116,6 +117,7 @@ class DocumentFollower(Following):
         self._asked: set[str | None] = set()
         self._unkept: set[str | None] = set()
         self._unsent: set[str | None] = set()
+        self._asked_to = self._asking_to = FIRST_TICK
 
     # Reading -------------------------------------------------------------------------------
 
@@ -176,12 +178,12 @@ class DocumentFollower(Following):
         return None if self._whole else Skipped(self.path, "incomplete JSON")
 
     def _fold(self, data: bytes) -> bool:
-        with blaming(self.path):
+        with blaming(self.path), heap.growing():
             statements = self._statements(data)
         if statements is None:
             return False
-        for thread in self.transcript.conversations.keys() - statements.keys():
-            self.transcript.drop(thread)  # its rows stay; what was not sent is gone with it
+        # Rows of what is stated no more stay; what was not sent is gone with it.
+        self.transcript.drop(self.transcript.conversations.keys() - statements.keys())
         self._take_all(statements)
         return True
 
@@ -193,14 +195,14 @@ class DocumentFollower(Following):
         self._threads.update({id: thread for thread, id in ids.items()})
         new = [id for thread, id in ids.items() if thread not in transcript.conversations]
         memories = self._memories.recall(new)
-        held: dict[str, None] = {}
+        held: dict[str | None, str] = {}
         for thread, statement in statements.items():
             holder = self._take(statement, memories.get(ids[thread]))
             if holder is not None:
-                held[holder] = None
-                transcript.drop(thread)
+                held[thread] = holder
+        transcript.drop(held)
         transcript.compact()
-        self.copy_of = next(iter(held), None) if not transcript.conversations else None
+        self.copy_of = next(iter(held.values()), None) if not transcript.conversations else None
 
     def _statements(self, data: bytes) -> dict[str | None, Statement] | None:
         """Return what the file states, by thread; None where it is not whole."""
@@ -345,6 +347,7 @@ class DocumentFollower(Following):
     def send_again(self) -> None:
         """Begin to send with everything that the file states."""
         self.sent = Reader.at(FIRST_TICK)
+        self._asked_to = FIRST_TICK
 
     def tell_again(self) -> None:
         """Begin to tell with everything that the file states."""
@@ -357,17 +360,22 @@ class DocumentFollower(Following):
 
         Also those that are remembered: the memory may come from a backup.
         """
-        return {
-            thread: self._ids[thread]
-            for thread, fold in self.transcript.conversations.items()
-            if thread not in self._asked and fold.end > self.sent.position
+        # Each state of the file is gone through once, however many batches it is sent in.
+        start, self._asking_to = max(self.sent.position, self._asked_to), self.transcript.tick
+        found = {
+            fold.thread: self._ids[fold.thread]
+            for fold in self.transcript.ended(start, self._asking_to)
+            if fold.thread not in self._asked
         }
+        if not found:
+            self._asked_to = self._asking_to
+        return found
 
     def adopt(
         self, asked: Mapping[str | None, UUID], known: Mapping[UUID, KnownConversation]
     ) -> None:
         """Take the revisions that the database has of conversations that it was asked for."""
-        above = False
+        above, self._asked_to = False, self._asking_to
         for thread, id in asked.items():
             self._asked.add(thread)
             fold, row = self.transcript.conversations.get(thread), known.get(id)

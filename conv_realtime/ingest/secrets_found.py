@@ -48,8 +48,9 @@ class Secrets:
         """
         if whole:
             self._by_path.pop(path, None)
-        for id, fold in rows.conversations():
-            self._put(path, id, metadata_of(fold.secrets))
+        for fold in rows.transcript.conversations.values():
+            if fold.entries and (fold.secrets or path in self._by_path):
+                self._put(path, rows.conversation_id(fold), metadata_of(fold.secrets))
 
     def remember(self, kept: Iterable[tuple[str, UUID, Mapping[str, int]]]) -> None:
         """Take what an earlier run found: the numbers of conversations, and their files."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from conv_realtime.errors import SourceError
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user, uuid
 from tests.ingest.running import ingest, running, texts, until, write
-from tests.ingest.weighing import Weight
+from tests.ingest.weighing import weighed
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for its memory")
 
@@ -219,15 +217,6 @@ def _filled(path: Path, before: bytes, fill: bytes, size: int, after: bytes) -> 
         file.write(after)
 
 
-def _weigh(folder: Path, **settings: int) -> Weight:
-    stated = [f"{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "tests.ingest.weighing", str(folder), *stated]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60)
-    weight = Weight(**json.loads(done.stdout))
-    weight.skips[:] = [(reason, offset) for reason, offset in weight.skips]
-    return weight
-
-
 _RECORD = _ON[: _ON.index(b"prompt q")]
 _GB = 2**30
 _LONG = "line too long"
@@ -248,7 +237,7 @@ def test_a_gigabyte_costs_an_eighth_of_itself_at_most(tmp_path: Path, heavy: Any
     before, fill, size, after, skips, read = heavy
     path = tmp_path / "projects" / "-p" / "a.jsonl"
     _filled(path, before, fill, size, after)
-    weight = _weigh(tmp_path)
+    weight = weighed(tmp_path)
     os.truncate(path, 0)
     assert (weight.skips, weight.texts) == (skips, read)
     assert weight.grown < size / 8
@@ -259,7 +248,7 @@ def test_what_comes_while_it_is_watched_costs_no_more(tmp_path: Path) -> None:
     """A line that grows beyond the limit is let go of before it ends."""
     write(tmp_path, _ON, name="-p/a.jsonl")
     _filled(tmp_path / "more", b"", b"\0", _GB // 4, b"\n" + user("last", session=uuid("foreign")))
-    weight = _weigh(tmp_path)
+    weight = weighed(tmp_path)
     os.truncate(tmp_path / "more", 0)
     assert weight.texts == ["prompt q", "prompt last"]
     assert weight.grown < _GB / 8, weight.grown
@@ -270,4 +259,4 @@ def test_what_is_held_is_seen(tmp_path: Path) -> None:
     """With a limit above it, a line costs more than itself: the measure is none that passes all."""
     size = 128 * _MB
     _filled(tmp_path / "projects" / "-p" / "a.jsonl", _ON, b"x", size, b"\n" + _MORE)
-    assert _weigh(tmp_path, max_line_bytes=2 * size).grown > size
+    assert weighed(tmp_path, max_line_bytes=2 * size).grown > size

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,16 @@ class Weight:
     grown: int
     texts: list[str]
     skips: list[tuple[str, int | None]]
+
+
+def weighed(folder: Path, **settings: int) -> Weight:
+    """Return what reading a folder comes to, in a process of its own."""
+    pairs = [f"{name}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "tests.ingest.weighing", str(folder), *pairs]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    skips = [(reason, offset) for reason, offset in found["skips"]]
+    return Weight(found["grown"], found["texts"], skips)
 
 
 def peak() -> int:

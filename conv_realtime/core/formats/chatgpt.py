@@ -30,6 +30,7 @@ _OTHERS = frozenset({"uuid", "chat_messages", "role", "messages"})
 _ROLES: Mapping[str, Role] = {
     "user": "user", "assistant": "assistant", "tool": "tool", "system": "system",
 }  # fmt: skip
+_PLAIN = frozenset({"content_type", "parts"})
 _THOUGHTS = ("thoughts", "reasoning_recap")
 
 
@@ -139,13 +140,17 @@ def _input(content: Mapping[str, Any], said: str) -> Mapping[str, Any]:
 
 def _text(content: Mapping[str, Any]) -> str:
     """Return the text of a message's content, of whatever kind."""
-    parts = [part for part in _parts(content) if isinstance(part, str)]
-    parts += [
-        said
-        for part in _parts(content)
-        if mapping(part).get("content_type") == "audio_transcription"
-        and (said := text(mapping(part).get("text")))
-    ]
+    stated = _parts(content)
+    parts = [part for part in stated if isinstance(part, str)]
+    if len(parts) < len(stated):
+        parts += [
+            said
+            for part in stated
+            if mapping(part).get("content_type") == "audio_transcription"
+            and (said := text(mapping(part).get("text")))
+        ]
+    if len(content) <= len(_PLAIN) and content.keys() <= _PLAIN:  # most are
+        return "\n\n".join(part for part in parts if part.strip())
     names = ("text", "result", "content", "user_profile", "user_instructions", "output_str")
     parts += [said for name in names if (said := text(content.get(name)))]
     thoughts = content.get("thoughts")
