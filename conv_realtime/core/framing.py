@@ -120,7 +120,7 @@ class LineBuffer:
 def _trimmed(start: int, data: bytes, mark: tuple[int, int]) -> Line | None:
     """Return the line without filler at its ends, None when nothing else is on it."""
     if data.startswith(b"{") and data.endswith(b"}"):  # nearly always
-        return Line(start, start + len(data), data, mark)
+        return Line(start, mark[0], data, mark)
     body = data.lstrip(_FILLER)
     start += len(data) - len(body)
     body = body.rstrip(_FILLER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from conv_realtime.models import Skipped
 
 _A_HOP = 64
 """How many files' first bytes are read in one go on a thread."""
+
+_LIVELY_SECONDS = 86_400.0
+"""How long after its last line a file may well get another: until then its fold is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ async def catch_up(
             path = waiting.pop()
             await tender.catch_up(path, resting=resting)
             are_done([path])
+            if resting or time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
+                tender.let_go(path)
 
     async with asyncio.TaskGroup() as workers:
         for number in range(min(desk.settings.concurrency, len(waiting))):

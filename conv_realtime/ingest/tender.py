@@ -105,6 +105,13 @@ class Tender:
                 old.follower = None
                 del self._folded[path]
 
+    def let_go(self, path: str) -> None:
+        """Forget the fold of a file that is sent, ahead of others: nobody is at it."""
+        book = self._desk.shelf.book(path)
+        if _is_idle(book):
+            book.follower = None
+            self._folded.pop(path, None)
+
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
         """Begin a task, None where the work has ended or is about to."""
         try:

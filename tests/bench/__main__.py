@@ -13,6 +13,7 @@ from tests.bench import (
     detection,
     fanout,
     imports,
+    large,
     local_realtime,
     page,
     parse,
@@ -27,8 +28,8 @@ from tests.bench.rig import allow_many_files
 
 # Importing a module adds its benchmarks to the suite, in the order of the table.
 MODULES = (
-    pipeline, fanout, clients, suite, parse, backfill, start, detection, imports, local_realtime,
-    changes, projects, page,
+    pipeline, fanout, clients, suite, parse, large, backfill, start, detection, imports,
+    local_realtime, changes, projects, page,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ end and is never revised, so any split of the file into reads gives the same row
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -139,7 +140,8 @@ class ClaudeTranscript(LogTranscript):
         self.session = self.file.session
         self.agent = self.id(self.file.agent) if self.file.agent else None
         self._roots: dict[str, str] = {}  # uuid of a sidechain line → uuid of its first ancestor
-        self._uuids: set[int] = set()
+        self._uuids = array("q")  # their hashes, of the lines that no summary was compared with
+        self._compared: set[int] = set()
         self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
         self._cwd: str | None = None
 
@@ -209,7 +211,7 @@ class ClaudeTranscript(LogTranscript):
             if uuid is not None:
                 self._roots[uuid] = agent
         if uuid is not None:
-            self._uuids.add(hash(uuid))
+            self._uuids.append(hash(uuid))
         return self.fold(agent, agent)
 
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
@@ -235,7 +237,9 @@ class ClaudeTranscript(LogTranscript):
         leaf, summary = text(fields.get("leafUuid")), text(fields.get("summary"))
         if leaf is None or summary is None:
             return
-        if hash(leaf) in self._uuids:
+        self._compared.update(self._uuids)
+        del self._uuids[:]
+        if hash(leaf) in self._compared:
             fold.titles["summary"] = self.shortened(summary)
         elif len(self._summaries) < _PENDING_SUMMARIES:
             self._summaries[hash(leaf)] = self.shortened(summary)
