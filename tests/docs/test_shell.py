@@ -109,11 +109,24 @@ def shell(home: Path, project: SupabaseLocal) -> Iterator[Shell]:
 
 def _end(pid: int) -> None:
     """End a process that is nobody's child any more."""
-    os.kill(pid, signal.SIGTERM)
+    if _runs(pid):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 25
-    while Path(f"/proc/{pid}").exists():
+    while _runs(pid):
         assert time.monotonic() < deadline, f"process {pid} goes on"
         time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process has not ended; nobody may have taken note of that yet."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:  # it has ended just now, or there is no /proc
+        return not Path("/proc/self").exists()
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture
