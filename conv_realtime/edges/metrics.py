@@ -16,7 +16,8 @@ from conv_realtime.settings import Settings
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-Readings = Callable[[], Mapping[str, float]]
+Readings = Callable[[], Mapping[str, float | Mapping[str, float]]]
+"""Counts by name, some of them by reason."""
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _COUNTERS = {
@@ -24,7 +25,7 @@ _COUNTERS = {
     "store_retries": "Requests that are sent to the database again.",
     "rows_refused": "Rows that the database refused for good.",
     "frames_delivered": "Frames written to clients of /ws.",
-    "client_gaps": "Clients of /ws that were told to fetch again because they did not read.",
+    "resyncs": "Clients of /ws that were told of a gap, and so to fetch again.",
     "clients_evicted": "Clients of /ws that were cut because they did not read or answer.",
 }
 _GAUGES = {
@@ -121,11 +122,18 @@ class Metrics:
         """Yield what the sources say now; called by prometheus-client."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        found: dict[str, float] = {}
+        found: dict[str, float | Mapping[str, float]] = {}
         for source in self._sources:
             found.update(source())
         for name, value in found.items():
-            if name in _COUNTERS:
+            if isinstance(value, Mapping):
+                family = CounterMetricFamily(
+                    f"conv_realtime_{name}", _COUNTERS[name], labels=["reason"]
+                )
+                for reason, count in value.items():
+                    family.add_metric([reason], count)
+                yield family
+            elif name in _COUNTERS:
                 yield CounterMetricFamily(f"conv_realtime_{name}", _COUNTERS[name], value=value)
             else:
                 yield GaugeMetricFamily(f"conv_realtime_{name}", _GAUGES[name], value=value)

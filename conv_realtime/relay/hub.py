@@ -16,6 +16,7 @@ Its rules:
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -51,6 +52,7 @@ class Hub:
             self.log, self.level, settings, give_up=self._give_up, lose=self._lose
         )
         self.evicted = 0
+        self.gaps: Counter[str] = Counter()  # told of, by reason, beside slow clients
         self.appended: list[Callable[[Entry], None]] = []
         self.iterators = 0  # of `events()`
         self._flush_due = False
@@ -85,6 +87,8 @@ class Hub:
             # They came before the stream had a beginning: between what they read by then, if
             # anything, and this page may lie changes that no feed will tell again.
             page = replace(page, resync=True)
+        if page.resync:
+            self.gaps["source_gap"] += len(self.clients)
         for entry in self._intake.entries_of(page):
             self._append(entry)
         self._intake.finish(page)

@@ -124,6 +124,7 @@ def _entries_of(page: Page, before: str) -> list[Entry]:
 
 
 def _resync(hub: Hub, client: Client, reason: str, cursor: str) -> None:
+    hub.gaps[reason] += 1
     hub.send(client, Resync(data=ResyncData(reason=reason, cursor=cursor)))
 
 

@@ -242,12 +242,12 @@ class Relay:
                 if change.created and isinstance(change.row, Message):
                     metrics.told(change.row.created_at)
 
-    def _readings(self) -> dict[str, float]:
+    def _readings(self) -> dict[str, float | dict[str, float]]:
         hub = self.manager.hub
         live = self._feed is not None and self._feed.health().state == "live"
         return {
             "frames_delivered": hub.delivered,
-            "client_gaps": hub.resyncs,
+            "resyncs": {"too_slow": hub.resyncs, **hub.gaps},
             "clients_evicted": hub.evicted,
             "clients": len(hub.clients),
             "feed_live": live and not self._failing,

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from conv_realtime import ConfigError, testing
 from conv_realtime.cli.server import Server
+from conv_realtime.ports import Page as FeedPage
 from conv_realtime.testing import claude_line
 from conv_realtime.testing.bridging import TestBridge
 from tests.ingest.running import until
@@ -113,6 +114,19 @@ async def test_an_outage_is_counted() -> None:
         assert page("store_retries_total") >= 1
         assert page("queue") == 1
         served.bridge.store.down = False
+
+
+async def test_gaps_are_counted_by_reason() -> None:
+    """Who comes with a cursor of another run; who was connected when the stream broke."""
+    async with serving() as served, websockets.connect(served.ws, proxy=None) as client:
+        await client.send('{"type": "subscribe", "data": {"since": "another.1"}}')
+        while json.loads(await client.recv())["type"] != "resync":
+            pass
+        hub = served.bridge.bridge.manager.hub
+        hub.take(FeedPage([], "new.1", resync=True))
+        page = await served.page()
+    reasons = ("too_slow", "unknown_cursor", "source_gap")
+    assert [page("resyncs_total", reason=reason) for reason in reasons] == [0, 1, 1]
 
 
 async def test_strangers_read_none_of_it() -> None:
