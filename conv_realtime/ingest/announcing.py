@@ -59,7 +59,7 @@ class Announcer:
         totals = {row.id: row for row in batch.totals}
         begun = [totals.pop(stub.id, stub) for stub in batch.stubs]
         for row in (*begun, *totals.values()):
-            self._keep(row.id, Shown(follower.path, row))
+            self._keep(row.id, Shown(follower.path, row.project_id, row))
         changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
         changes += [Change(row, row.id in batch.created) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)
@@ -123,7 +123,7 @@ class Announcer:
         """Name a conversation no more."""
         shown = self.rows.pop(conversation, None)
         if shown is not None:
-            self._counts[shown.row.project_id] -= 1
+            self._counts[shown.project_id] -= 1
 
     def file_changed(self, path: str, change: str, size: int) -> None:
         """Pass on that a file changed."""
@@ -132,10 +132,10 @@ class Announcer:
 
     def _keep(self, id: UUID, shown: Shown) -> None:
         known = self.rows.get(id)
-        if known is None or known.row.project_id != shown.row.project_id:
-            self._counts[shown.row.project_id] += 1
+        if known is None or known.project_id != shown.project_id:
+            self._counts[shown.project_id] += 1
             if known is not None:
-                self._counts[known.row.project_id] -= 1
+                self._counts[known.project_id] -= 1
         self.rows[id] = shown
 
     def _counted(self, row: Project) -> Project:

@@ -59,7 +59,7 @@ class Secrets:
             self._put(path, id, {KEY: counts})
 
     def _put(self, path: str, id: UUID, metadata: Mapping[str, Mapping[str, int]]) -> None:
-        if counts := Counter(metadata.get(KEY, {})):
-            self._by_path.setdefault(path, {})[id] = counts
+        if counts := metadata.get(KEY):
+            self._by_path.setdefault(path, {})[id] = Counter(counts)
         elif path in self._by_path:
             self._by_path[path].pop(id, None)

@@ -11,12 +11,13 @@ from conv_realtime.models import Conversation
 
 
 class Shown:
-    """A conversation that is known, and the path that states it."""
+    """A conversation that is known, the path that states it and the project that it is of."""
 
-    __slots__ = ("_row", "path")
+    __slots__ = ("_row", "path", "project_id")
 
-    def __init__(self, path: str, row: Conversation | str) -> None:
+    def __init__(self, path: str, project_id: UUID | None, row: Conversation | str) -> None:
         self.path = path
+        self.project_id = project_id
         self._row = row
 
     @property
@@ -46,8 +47,9 @@ class AllShown(MutableMapping[UUID, Shown]):
     def __getitem__(self, id: UUID) -> Shown:
         made = self._made.get(id)
         if made is None:
-            _, path, row, _ = self._kept.pop(str(id))
-            made = self._made[id] = Shown(os.fsdecode(path), row)
+            _, path, row, project = self._kept.pop(str(id))
+            project_id = UUID(project) if project else None
+            made = self._made[id] = Shown(os.fsdecode(path), project_id, row)
         return made
 
     def __setitem__(self, id: UUID, shown: Shown) -> None:

@@ -74,14 +74,15 @@ class Tender:
         """
         known = self._desk.shelf.knows(path)
         book = self._desk.shelf.book(path)
-        if tell:
-            self._tell(path, "modified" if known else "created")
         if book.looking:
             book.look_again = True
-            return
-        book.looking = True
-        if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
-            book.looking = False
+        else:
+            book.looking = True
+            if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
+                book.looking = False
+        if tell:  # when the look has begun: what the file says is wanted sooner
+            change = "modified" if known else "created"
+            asyncio.get_running_loop().call_soon(self._tell, path, change)
 
     async def catch_up(self, path: str, *, resting: bool) -> None:
         """Look at a file now, unless somebody does, and wait until it is sent."""
