@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.follow import Following
 from conv_realtime.ingest.rows import Rows
-from conv_realtime.ingest.shown import AllShown, Shown
+from conv_realtime.ingest.shown import AllShown, Keeping, Shown
 from conv_realtime.models import Change, Conversation, Message, Project
 from conv_realtime.ports import Sink
 
@@ -30,7 +29,7 @@ class Announcer:
     ) -> None:
         self._sink = sink
         self._clock = clock
-        self.rows = AllShown({})
+        self.rows = AllShown()
         self._counts: Counter[UUID | None] = Counter()
         self._projects: set[UUID] = set()
 
@@ -39,13 +38,13 @@ class Announcer:
         """Whether anybody listens."""
         return self._sink is not None
 
-    def remember(self, kept: Mapping[str, KeptConversation]) -> None:
+    def remember(self, keeping: Keeping) -> None:
         """Take conversations that an earlier run has seen: they are no news.
 
         What was known before counts no more.
         """
-        self.rows = AllShown(kept)
-        counts = Counter([project for *_, project in kept.values()])
+        self.rows = AllShown(keeping)
+        counts = self.rows.of_projects()
         self._counts = Counter({UUID(id) if id else None: n for id, n in counts.items()})
 
     def moved(self, former: str, path: str) -> None:
@@ -59,7 +58,7 @@ class Announcer:
         totals = {row.id: row for row in batch.totals}
         begun = [totals.pop(stub.id, stub) for stub in batch.stubs]
         for row in (*begun, *totals.values()):
-            self._keep(row.id, Shown(follower.path, row.project_id, row))
+            self._keep(row.id, Shown(follower.path, row.project_id, row.revision, row))
         changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
         changes += [Change(row, row.id in batch.created) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)

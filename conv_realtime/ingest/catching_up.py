@@ -80,10 +80,10 @@ async def catch_up(
     """
     shelf = desk.shelf
     with heap.growing():
-        at_rest = shelf.rest(stats, desk.resends)
-        others = stats.keys() - at_rest
+        shelf.rest(stats, desk.resends)
+        others = [path for path in stats if path not in shelf.resting]
         recalled = {path for path in others if shelf.recall(path, stats[path])}
-    unknown = list(others - recalled)
+    unknown = [path for path in others if path not in recalled]
     for start in range(0, len(unknown), _A_HOP):
         await asyncio.to_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
     await documents.survey(desk, unknown)
@@ -98,11 +98,11 @@ async def catch_up(
 
     # Who owns what depends on all files, not on their order: only now is it known who is alone.
     settled = {path for path in recalled if shelf.is_alone(path)} - desk.resends
-    settled |= at_rest & shelf.resting
-    if settled:
-        are_done(settled)
+    left = [path for path in stats if path not in shelf.resting and path not in settled]
+    if len(left) < files:
+        are_done(stats.keys() - left)
     # Whoever waits for the first look wants what is going on now before last year's files.
-    waiting = sorted(stats.keys() - settled, key=lambda path: stats[path].mtime_ns)
+    waiting = sorted(left, key=lambda path: stats[path].mtime_ns)
 
     async def work() -> None:
         while waiting:

@@ -319,10 +319,11 @@ class Ingest(Upkeep):
             self._replaced_by = None
         desk.shelf.claims.clear()
         with heap.growing():
-            desk.shelf.remember(desk.checkpoints.load())
+            sources = {form.source for form in desk.shelf.formats}
+            desk.shelf.remember(desk.checkpoints.load(sources))
             desk.secrets.remember(desk.checkpoints.redacted())
             if desk.announcer.wanted:
-                desk.announcer.remember(desk.checkpoints.conversations())
+                desk.announcer.remember(desk.checkpoints)
         for book in desk.shelf.books.values():
             book.follower = None
         desk.sender.forget_projects()

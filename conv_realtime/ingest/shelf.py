@@ -123,9 +123,7 @@ class Shelf:
         self.resting: set[str] = set()
         self._by_key: dict[ConversationKey, set[str]] = {}
         self._judged: dict[ConversationKey, dict[str, FileStat]] = {}
-        self._former: dict[ConversationKey, str] = {}
         self._likely: Format | None = None  # has the file asked for last: most are of one kind
-        self._restless: set[str] = set()  # are looked at: no format has them, or another states it
 
     def book(self, path: str) -> Book:
         """Return the book of a path, a new one where there is none."""
@@ -172,11 +170,12 @@ class Shelf:
             raise SourceError(path, "it is no transcript any more")
         return book.form
 
-    def rest(self, stats: Mapping[str, FileStat], but: Collection[str]) -> set[str]:
-        """Take files as resting where they can be, in one go; return which. `but` these."""
-        found = self.checkpoints.unchanged(stats).difference(self._restless, self.books, but)
+    def rest(self, stats: Mapping[str, FileStat], but: Collection[str]) -> None:
+        """Take of these files as resting those that can be, in one go, `but` some."""
+        found = self.checkpoints.unchanged(stats).difference(self.books, but)
+        for path in self.resting.intersection(stats) - found:
+            self.book(path)  # it has changed
         self.resting |= found
-        return found
 
     def recall(self, path: str, stat: FileStat) -> bool:
         """Take what a file is from its checkpoint, where it has not changed since.
@@ -202,17 +201,7 @@ class Shelf:
     def remember(self, checkpoints: Remembered) -> None:
         """Take what an earlier run has come to, and nothing of what was known."""
         self.checkpoints = checkpoints
-        keys = checkpoints.keys_by_path()
-        self._former = {key: path for path, key in keys.items()}
         self.resting.clear()
-        self._restless.clear()
-        sources = {form.source for form in self.formats}
-        if len(self._former) < len(keys) or not {key[0] for key in self._former} <= sources:
-            self._restless.update(
-                path
-                for path, key in keys.items()
-                if key[0] not in sources or self._former[key] != path
-            )
 
     def is_alone(self, path: str) -> bool:
         """Return whether no other file is known to state the same conversation."""
@@ -222,8 +211,9 @@ class Shelf:
     def _file(self, book: Book, form: Format, known: Recognised) -> None:
         book.form, book.recognised = form, known
         key = known.source, known.session, known.agent
-        if (other := self._former.get(key)) in self.resting:
-            self.book(other)  # it is not alone any more
+        if self.resting:
+            for other in self.resting.intersection(self.checkpoints.stating(key)):
+                self.book(other)  # it is not alone any more
         self._by_key.setdefault(key, set()).add(book.path)
 
     def _clean(self, known: Recognised) -> Recognised:
@@ -313,11 +303,13 @@ class Shelf:
 
     def _left_behind(self, key: ConversationKey) -> str | None:
         """Return the log that stated a conversation in an earlier run, if no file is there now."""
-        former = self._former.get(key)
-        if former is None or former not in self.checkpoints or disk.stat(former) is not None:
-            return None
-        named = (form for form in self.formats if form.source == key[0] and form.is_named(former))
-        return former if isinstance(next(named, None), LogFormat) else None
+        for former in self.checkpoints.stating(key):
+            if former in self.checkpoints and disk.stat(former) is None:
+                forms = (form for form in self.formats if form.source == key[0])
+                named = next((form for form in forms if form.is_named(former)), None)
+                if isinstance(named, LogFormat):
+                    return former
+        return None
 
     def _candidates(self, present: dict[str, FileStat]) -> Collection[Candidate]:
         return [

@@ -1,9 +1,15 @@
-"""Every conversation that was told of or that an earlier run has seen; of those most stay text."""
+"""Every conversation that was told of or that an earlier run has seen.
+
+Of the latter, which may be tens of thousands, the state directory keeps the rows until somebody
+wants to see them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Protocol
 from uuid import UUID
 
 from conv_realtime.edges.checkpoints import KeptConversation
@@ -11,34 +17,77 @@ from conv_realtime.models import Conversation
 
 
 class Shown:
-    """A conversation that is known, the path that states it and the project that it is of."""
+    """A conversation that is known: the path that states it, and as much of its row as there is.
 
-    __slots__ = ("_row", "path", "project_id")
+    Attributes:
+        row: all of it, None while nobody wanted to see it.
+    """
 
-    def __init__(self, path: str, project_id: UUID | None, row: Conversation | str) -> None:
+    __slots__ = ("path", "project_id", "revision", "row")
+
+    def __init__(
+        self, path: str, project_id: UUID | None, revision: int, row: Conversation | None = None
+    ) -> None:
         self.path = path
         self.project_id = project_id
-        self._row = row
+        self.revision = revision
+        self.row = row
 
-    @property
-    def row(self) -> Conversation:
-        """Its row. Of an earlier run it is parsed now: nobody may ever want it."""
-        if isinstance(self._row, str):
-            self._row = Conversation.model_validate_json(self._row)
-        return self._row
+    def gone(self, id: UUID, owner: UUID) -> Conversation:
+        """Return what is told of it when it was erased for good: nothing of what it said."""
+        return Conversation(
+            id=id,
+            owner_id=owner,
+            project_id=self.project_id,
+            source="",
+            machine="",
+            session_id="",
+            updated_at=self.row and self.row.updated_at,
+            revision=self.revision + 1,
+        )
+
+
+class Keeping(Protocol):
+    """Where the rows of an earlier run are."""
+
+    def conversations(self) -> Mapping[str, KeptConversation]:
+        """Return every conversation that is kept, by id."""
+        ...
+
+    def rows(self) -> Iterable[tuple[str, str]]:
+        """Return the id of each, and its row as JSON."""
+        ...
 
 
 class AllShown(MutableMapping[UUID, Shown]):
     """Conversations by id; those of an earlier run are made when they are asked for."""
 
-    def __init__(self, kept: Mapping[str, KeptConversation]) -> None:
-        self._kept = dict(kept)
+    def __init__(self, keeping: Keeping | None = None) -> None:
+        self._keeping = keeping
+        self._kept = dict(keeping.conversations()) if keeping is not None else {}
         self._made: dict[UUID, Shown] = {}
+        self._read = not self._kept
+
+    def of_projects(self) -> Counter[str | None]:
+        """Return how many each project has, of those of an earlier run."""
+        return Counter([project for _, project, _ in self._kept.values()])
+
+    def rows(self) -> Iterator[tuple[UUID, Conversation]]:
+        """Yield each conversation with all of its row; what was erased meanwhile has none."""
+        if not self._read and self._keeping is not None:
+            self._read = True
+            for name, text in self._keeping.rows():
+                shown = self.get(UUID(name))
+                if shown is not None and shown.row is None:
+                    shown.row = Conversation.model_validate_json(text)
+        for id, shown in self.items():
+            if shown.row is not None:
+                yield id, shown.row
 
     def moved(self, former: str, path: str) -> None:
         """Take note that another file states what `former` did."""
         place = os.fsencode(former)
-        for id in [id for id, (_, where, *_) in self._kept.items() if where == place]:
+        for id in [id for id, (where, *_) in self._kept.items() if where == place]:
             self[UUID(id)]  # is made, so that it can be changed
         for shown in self._made.values():
             if shown.path == former:
@@ -47,9 +96,9 @@ class AllShown(MutableMapping[UUID, Shown]):
     def __getitem__(self, id: UUID) -> Shown:
         made = self._made.get(id)
         if made is None:
-            _, path, row, project = self._kept.pop(str(id))
+            path, project, revision = self._kept.pop(str(id))
             project_id = UUID(project) if project else None
-            made = self._made[id] = Shown(os.fsdecode(path), project_id, row)
+            made = self._made[id] = Shown(os.fsdecode(path), project_id, revision)
         return made
 
     def __setitem__(self, id: UUID, shown: Shown) -> None:

@@ -26,7 +26,7 @@ def conversations(desk: Desk) -> Sequence[Conversation]:
     """
     letters = desk.checkpoints.letters
     hidden = letters.faults.keys() | letters.forgotten
-    rows = [shown.row for id, shown in desk.announcer.rows.items() if id not in hidden]
+    rows = [row for id, row in desk.announcer.rows.rows() if id not in hidden]
     rows.sort(key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0)
     return rows
 
@@ -62,11 +62,10 @@ async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> Non
     letters.forget(forgotten)
     for conversation in letters.forgotten & desk.announcer.rows.keys():
         shown = desk.announcer.rows[conversation]
-        row = shown.row
         revisions = await _revisions(desk, tender, shown.path, conversation)
         desk.announcer.drop(conversation)
         desk.announcer.withdraw(
-            row.model_copy(update={"revision": row.revision + 1}),
+            shown.gone(conversation, desk.identity.owner_id),
             {id: revision + 1 for id, revision in revisions.items()},
         )
 

@@ -142,7 +142,7 @@ class Misses:
         self.missing = False
         self._told: set[str] = set()
         self._told_before: set[str] = set()
-        self._before: dict[str, FileStat] | None = None
+        self._before: set[int] | None = None  # hashes: of tens of thousands of files
         self._quiet = 0
 
     def told(self, paths: Iterable[str]) -> None:
@@ -163,12 +163,12 @@ class Misses:
 
         What changed within the last second does not count: its event may be on its way.
         """
-        before, self._before = self._before, stats
+        before, self._before = self._before, {hash(state) for state in stats.items()}
         told = self._told_before | self._told
         if before is None:
             return False
         missed = any(
-            before.get(path) != stat
+            hash((path, stat)) not in before
             and path not in told
             and now_ns - stat.mtime_ns > _ON_ITS_WAY_NS
             for path, stat in stats.items()

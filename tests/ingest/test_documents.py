@@ -283,7 +283,8 @@ async def test_a_state_directory_of_the_last_version_goes_on(tmp_path: Path) -> 
     await read(tmp_path, store)
     with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
         db.execute("drop table documents")
-        db.execute("alter table conversations drop column project")
+        for column in ("project", "revision"):
+            db.execute(f"alter table conversations drop column {column}")
         db.execute("pragma user_version = 4")
     assert (await read(tmp_path, store)).changed == 0
     put(tmp_path, chat(note("a", "one"), note("b", "two")))

@@ -6,13 +6,12 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.format import Recognised
 from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.sanitize import Sanitizer
-from conv_realtime.edges.checkpoints import Checkpoints, Remembered
+from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.checkpoints.file import FILE_NAME
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.catching_up import Progress, Summary
@@ -188,33 +187,38 @@ async def test_a_state_directory_of_version_7_goes_on(tmp_path: Path) -> None:
     first, _, _ = await backfill(tmp_path, store)
     with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
         db.execute("drop index redacted")
-        db.execute("alter table conversations drop column project")
+        for column in ("project", "revision"):
+            db.execute(f"alter table conversations drop column {column}")
         db.execute("pragma user_version = 7")
     second, _, _ = await backfill(tmp_path, store)
     assert (second.unchanged, second.redacted) == (1, first.redacted)
     with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
-        (project,) = db.execute("select project from conversations").fetchone()
-    assert UUID(project) in store.projects
+        kept = db.execute("select project, revision from conversations").fetchall()
+    (row,) = store.conversations.values()
+    assert kept == [(str(row.project_id), row.revision)]
 
 
-def test_two_checkpoints_of_one_conversation_are_not_both_at_rest() -> None:
-    """Which of the files states it is then decided as ever."""
+def test_two_checkpoints_of_one_conversation_are_not_at_rest(tmp_path: Path) -> None:
+    """Which of the files states it is decided as ever; so is what becomes of a format that went."""
     shelf = Shelf(BUILT_IN, Sanitizer())
     state = FileStat(1, 2, 3, 4)
-    mine = Recognised("claude_code", uuid(1), None, True)
-    other = Recognised("claude_code", uuid(2), "agent", True)
-    foreign = Recognised("unheard of", uuid(3))
-    said = {"/a.jsonl": mine, "/b.jsonl": mine, "/c.jsonl": other, "/d.jsonl": foreign}
-    rows = [
-        (*state, 1, 1, known.source, known.session, known.agent, path.encode())
-        for path, known in said.items()
-    ]
-    shelf.remember(Remembered(rows, lambda path: Checkpoint(state, known=said[path])))
+    said = {
+        "/a.jsonl": Recognised("claude_code", uuid(1), None, True),
+        "/b.jsonl": Recognised("claude_code", uuid(1), None, False),
+        "/c.jsonl": Recognised("claude_code", uuid(1), "agent", True),
+        "/d.jsonl": Recognised("unheard of", uuid(2)),
+        "/e.jsonl": None,
+    }
     stats = {path: state for path in said}
-    assert shelf.rest(stats, but=()) == {"/b.jsonl", "/c.jsonl"}
-    assert shelf.recall("/a.jsonl", state)
-    assert shelf.resting == {"/c.jsonl"}
-    assert not shelf.is_alone("/a.jsonl") and not shelf.is_alone("/b.jsonl")
+    with Checkpoints(tmp_path, "somewhere") as checkpoints:
+        for path, known in said.items():
+            assert checkpoints.save(path, Checkpoint(state, known=known))
+        shelf.remember(checkpoints.load({form.source for form in shelf.formats}))
+        shelf.rest(stats, but=())
+        assert shelf.resting == {"/c.jsonl"}
+        assert shelf.recall("/a.jsonl", state) and shelf.recall("/b.jsonl", state)
+        assert not shelf.is_alone("/a.jsonl") and not shelf.is_alone("/b.jsonl")
+        assert not shelf.recall("/d.jsonl", state) and not shelf.recall("/e.jsonl", state)
 
 
 def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:
@@ -225,14 +229,14 @@ def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:
         f"/{number}.jsonl": Checkpoint(
             stat if number else None,
             base=number, position=7, crc=8, end=9, rewritten=True, messages=number, conversations=1,
-            known=Recognised("claude_code", uuid(number), None, True) if number < 3 else None,
+            known=Recognised("claude_code", uuid(number), None, True),
         )
         for number in range(4)
     }  # fmt: skip
     with Checkpoints(tmp_path, "somewhere") as checkpoints:
         for path, checkpoint in kept.items():
             assert checkpoints.save(path, checkpoint)
-        remembered = checkpoints.load()
+        remembered = checkpoints.load({"claude_code"})
         assert len(remembered) == 4 and "/4.jsonl" not in remembered
         stats = {path: stat for path in (*kept, "/4.jsonl")}
         changed = {"/2.jsonl": stat._replace(size=4)}

@@ -33,7 +33,7 @@ _TABLES = {
     "cleaning": "destination text primary key, how text not null",
     "conversations": """
         destination text not null, id text not null, path blob not null, row text not null,
-        project text,
+        project text, revision integer,
         primary key (destination, id)""",
     "databases": "address text primary key, stream text not null",
     "dead_letters": """
@@ -64,6 +64,7 @@ _SCHEMA = "".join(
     for table, columns in _TABLES.items()
 )
 _SCHEMA += f"""
+create index if not exists stating on checkpoints (destination, source, session, agent);
 create index if not exists redacted on conversations (destination) where {REDACTED};
 pragma user_version = {VERSION};
 """
@@ -79,10 +80,12 @@ drop table dead_letters;
 _FROM_3 = "".join(f"alter table checkpoints add column {column};" for column in _KNOWN)
 # One of version 5 does not say how rows were cleaned: all are sent once more. One of version 6 does
 # not say which sessions of a database were judged: all are read once more. Until version 7 only
-# its row told the project of a conversation.
+# its row told the project and revision of a conversation.
 _FROM_7 = """
 alter table conversations add column project text;
-update conversations set project = json_extract(row, '$.project_id');
+alter table conversations add column revision integer;
+update conversations set
+    project = json_extract(row, '$.project_id'), revision = json_extract(row, '$.revision');
 """
 _FROM = {
     2: _FROM_2 + _FROM_3 + _FROM_7,

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,7 @@ from conv_realtime.edges.checkpoints.file import (
 )
 from conv_realtime.edges.checkpoints.letters import DeadLetters
 from conv_realtime.edges.checkpoints.remembered import COLUMNS as REMEMBERED
-from conv_realtime.edges.checkpoints.remembered import Remembered
+from conv_realtime.edges.checkpoints.remembered import Key, Remembered
 from conv_realtime.models import Conversation
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -39,9 +39,8 @@ _SAVE = (
 )
 
 
-KeptConversation = tuple[str, bytes, str, str | None]
-"""A conversation of an earlier run: its id, the path of its file, all of its row as JSON, and the
-id of its project."""
+KeptConversation = tuple[bytes, str | None, int]
+"""A conversation of an earlier run: the path of its file, the id of its project, its revision."""
 
 
 class Checkpoints:
@@ -116,12 +115,36 @@ class Checkpoints:
         self._unread = False
         return True
 
-    def load(self) -> Remembered:
-        """Return every checkpoint by path."""
+    def load(self, sources: Collection[str] = ()) -> Remembered:
+        """Return every checkpoint by path.
+
+        No file counts as unchanged that is of none of `sources`, or that is not the only one to
+        state its conversation: it has to be looked at.
+        """
+        where = (self._destination,)
         rows = self._db.execute(
-            f"select {REMEMBERED} from checkpoints where destination = ?", (self._destination,)
+            f"select {REMEMBERED} from checkpoints where destination = ?", where
         )
-        return Remembered(rows, self._load_later)
+        found = Remembered(rows, self)
+        others = self._db.execute(
+            "select source, session, agent from checkpoints where destination = ?"
+            " group by source, session, agent"
+            f" having count(*) > 1 or source is null or source not in ({_places(sources)})",
+            (*where, *sources),
+        )
+        for key in others.fetchall():
+            for path in self.stating(key):
+                found.get(path)
+        return found
+
+    def stating(self, key: Key) -> list[str]:
+        """Return the files that state the same, by their checkpoints."""
+        rows = self._db.execute(
+            "select path from checkpoints where destination = ?"
+            " and source is ? and session is ? and agent is ?",
+            (self._destination, *key),
+        )
+        return [os.fsdecode(path) for (path,) in rows]
 
     def load_one(self, path: str) -> Checkpoint | None:
         """Return the checkpoint of a file as it now stands, None if there is none."""
@@ -131,7 +154,7 @@ class Checkpoints:
         ).fetchone()
         return _checkpoint(row) if row else None
 
-    def _load_later(self, path: str) -> Checkpoint | None:
+    def whole(self, path: str) -> Checkpoint | None:
         """Return the same, None where it cannot be read: the file is sent once more then."""
         try:
             return self.load_one(path)
@@ -160,7 +183,7 @@ class Checkpoints:
         shown = [
             (
                 self._destination, str(row.id), key[1], row.model_dump_json(),
-                row.project_id and str(row.project_id),
+                row.project_id and str(row.project_id), row.revision,
             )
             for row in rows
         ]  # fmt: skip
@@ -169,7 +192,7 @@ class Checkpoints:
         def work(db: sqlite3.Connection) -> None:
             nonlocal written
             written = db.execute(_SAVE, (*key, *values)).rowcount
-            db.executemany("insert or replace into conversations values (?,?,?,?,?)", shown)
+            db.executemany("insert or replace into conversations values (?,?,?,?,?,?)", shown)
 
         self._opened.write(work)
         return written > 0
@@ -205,10 +228,20 @@ class Checkpoints:
     def conversations(self) -> dict[str, KeptConversation]:
         """Return every conversation kept, by id."""
         rows = self._db.execute(
-            "select id, path, row, project from conversations where destination = ?",
+            "select id, path, project, revision from conversations where destination = ?",
             (self._destination,),
         )
-        return {row[0]: row for row in rows}
+        same: dict[str | None, str | None] = {}  # one text for all conversations of a project
+        return {
+            id: (path, same.setdefault(project, project), revision)
+            for id, path, project, revision in rows
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the id of every conversation kept, and its row as JSON."""
+        return self._db.execute(
+            "select id, row from conversations where destination = ?", (self._destination,)
+        ).fetchall()
 
     def redacted(self) -> Iterator[tuple[str, UUID, dict[str, int]]]:
         """Yield the file and id of conversations that were rid of secrets, and how many by kind."""
@@ -259,6 +292,10 @@ class Checkpoints:
 
     def _of(self, stream: str | None) -> str:
         return f"{stream or self._address} {self._whose}"
+
+
+def _places(values: Collection[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _checkpoint(row: Sequence[Any]) -> Checkpoint:

@@ -7,13 +7,13 @@ that is wanted is that they did not change.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Protocol
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 
-COLUMNS = "device, inode, size, mtime_ns, messages, conversations, source, session, agent, path"
-_STAT, _MESSAGES, _CONVERSATIONS, _KEY, _PATH = slice(0, 4), 4, 5, slice(6, 9), 9
+COLUMNS = "device, inode, size, mtime_ns, messages, conversations, path"
+_STAT, _MESSAGES, _CONVERSATIONS, _PATH = slice(0, 4), 4, 5, 6
 _DECODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 Row = tuple[Any, ...]
@@ -23,27 +23,36 @@ Key = tuple[str, str, str | None]
 """Source, session and agent: what a file states."""
 
 
+class Reading(Protocol):
+    """Where the rest of a row is read."""
+
+    def whole(self, path: str) -> Checkpoint | None:
+        """Return the checkpoint of a file, None where it is lost."""
+        ...
+
+    def stating(self, key: Key) -> list[str]:
+        """Return the files that state the same."""
+        ...
+
+
 class Remembered(MutableMapping[str, Checkpoint]):
     """The checkpoint of each file, by path.
 
     Args:
         rows: what an earlier run has kept.
-        read: gives the whole checkpoint of a path of `rows`, None where it is lost.
+        reading: reads the rest.
     """
 
-    def __init__(
-        self,
-        rows: Iterable[Row] = (),
-        read: Callable[[str], Checkpoint | None] = lambda path: None,
-    ) -> None:
-        self._read = read
-        self._rows = {row[_PATH].decode(*_DECODING): row for row in rows}
+    def __init__(self, rows: Iterable[Row] = (), reading: Reading | None = None) -> None:
+        self._rows = {row[_PATH].decode(*_DECODING): row[:_PATH] for row in rows}
         self._made: dict[str, Checkpoint] = {}
+        self._reading = reading
 
     def __getitem__(self, path: str) -> Checkpoint:
-        if path not in self._made and self._rows.pop(path, None) is not None:
-            if (checkpoint := self._read(path)) is not None:
-                self._made[path] = checkpoint
+        if path in self._rows:
+            del self._rows[path]
+            if self._reading is not None and (whole := self._reading.whole(path)) is not None:
+                self._made[path] = whole
         return self._made[path]
 
     def __setitem__(self, path: str, checkpoint: Checkpoint) -> None:
@@ -63,18 +72,13 @@ class Remembered(MutableMapping[str, Checkpoint]):
     def __len__(self) -> int:
         return len(self._made) + len(self._rows)
 
+    def stating(self, key: Key) -> list[str]:
+        """Return the files that state the same, by their checkpoints."""
+        return self._reading.stating(key) if self._reading is not None else []
+
     def unchanged(self, stats: Mapping[str, FileStat]) -> set[str]:
         """Return which files are as their rows say; none whose checkpoint was asked for."""
-        rows = self._rows
-        return {
-            path
-            for path, stat in stats.items()
-            if (row := rows.get(path)) is not None and row[_STAT] == stat
-        }
-
-    def keys_by_path(self) -> dict[str, Key]:
-        """Return what each file states, by the rows."""
-        return {path: row[_KEY] for path, row in self._rows.items()}
+        return {path for path, row in self._rows.items() if stats.get(path) == row[_STAT]}
 
     def counts(self, paths: Collection[str]) -> tuple[int, int]:
         """Return how many messages and conversations files state, by their rows."""
