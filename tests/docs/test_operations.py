@@ -20,6 +20,7 @@ from conv_realtime import Settings, testing
 from conv_realtime.cli.options import STOP_SECONDS
 from conv_realtime.edges.metrics import Metrics
 from conv_realtime.testing.plugin import pytest_addoption
+from tests.docs import options
 from tests.docs.knobs import command, parse, variables
 from tests.docs.pages import blocks, table
 
@@ -79,6 +80,13 @@ def test_the_settings_of_pytest_are_those_of_the_plugin() -> None:
     parser = pytest.Parser(_ispytest=True)
     pytest_addoption(parser)
     assert set(shown["pytest"]) <= set(parser._inidict)
+
+
+def test_the_table_of_options_is_the_current_one() -> None:
+    """Whoever changes an option writes it anew."""
+    text = options.PAGE.read_text(encoding="utf-8")
+    assert options.page(text) == text, "python -m tests.docs.options"
+    assert len(table(PAGE, "| option | variable | of |")) > 25
 
 
 async def test_every_metric_is_in_the_table() -> None:
