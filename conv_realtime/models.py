@@ -95,8 +95,10 @@ class _Row(BaseModel):
 
     def columns(self) -> dict[str, Any]:
         """Return what `to_row` does, but ids and times as they are, for who can encode them."""
-        joined = self.joined
-        return {name: value for name, value in self.__dict__.items() if name not in joined}
+        columns = dict(self.__dict__)
+        for name in self.joined:
+            del columns[name]
+        return columns
 
 
 class Project(_Row):

@@ -34,6 +34,8 @@ def _as_block(item: Any) -> Block:
 
 def merge(known: list[Block], more: list[Block]) -> list[Block]:
     """Return the blocks of earlier lines and of one more line, in order of first appearance."""
+    if not known:
+        return list(more)
     merged = list(known)
     for block in more:
         place = next((i for i, old in enumerate(known) if _same_block(old, block)), None)

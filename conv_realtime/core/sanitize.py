@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import uuid5
 
@@ -90,14 +90,15 @@ class Sanitizer:
         What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and numbers beyond 1e300 None.
         `plain` where `note` has looked at all that is in it, and found nothing.
         """
-        return self._clean(value, 0, redacting=not plain and self._may_hold_secrets(value))
+        clean = self._storable if plain or not self._may_hold_secrets(value) else self.text
+        return self._clean(value, 0, clean)
 
     def note(self, value: Any) -> bool:
         """Remember the secrets of a JSON value; return whether there are any."""
         if not self._may_hold_secrets(value):
             return False
         before, self._found = self._found, set()
-        self._clean(value, 0, redacting=True)
+        self._clean(value, 0, self.text)
         found = bool(self._found)
         self._found |= before
         return found
@@ -128,29 +129,29 @@ class Sanitizer:
                 parts += part
         return self._redactor.suspects("\n".join(texts).replace("\x00", ""))
 
-    def _clean(self, value: Any, depth: int, *, redacting: bool) -> Any:
+    def _clean(self, value: Any, depth: int, text: Callable[[str], str]) -> Any:
         if isinstance(value, str):
-            if redacting:
-                return self.text(value)
-            if len(value) <= self._short and value.isascii() and "\x00" not in value:
-                return value  # nothing to cut or to leave out: most keys, names, ids
-            return cut(storable(self._without_data_url(value)), self._max_text_bytes)
-        if isinstance(value, float):
-            return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None
+            return text(value)
         if isinstance(value, dict | list) and depth >= MAX_DEPTH:
             return "[nested too deep]"
         if isinstance(value, dict):
             return {
-                self._clean(key, 0, redacting=redacting): self._clean(
-                    item, depth + 1, redacting=redacting
-                )
+                text(key): self._clean(item, depth + 1, text)
                 for key, item in self._without_media(value).items()
             }
         if isinstance(value, list):
-            return [self._clean(item, depth + 1, redacting=redacting) for item in value]
+            return [self._clean(item, depth + 1, text) for item in value]
+        if isinstance(value, float):
+            return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_NUMBER:
             return None
         return value
+
+    def _storable(self, text: str) -> str:
+        """Return a string without secrets as PostgreSQL takes it."""
+        if len(text) <= self._short and text.isascii() and "\x00" not in text:
+            return text  # most keys, names and ids
+        return cut(storable(self._without_data_url(text)), self._max_text_bytes)
 
     def _without_secrets(self, text: str) -> str:
         text = storable(text)

@@ -126,7 +126,7 @@ def make_batch(
     return Batch(
         projects=list({row.id: row for row in map(rows.project, involved)}.values()),
         stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
-        messages=sorted(messages, key=lambda row: (row.conversation_id, row.id)),
+        messages=sorted(messages, key=lambda row: (row.conversation_id.int, row.id.int)),
         gone=gone,
         totals=sorted(totals, key=_id),
         created=frozenset(created),
