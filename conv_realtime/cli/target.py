@@ -144,7 +144,7 @@ async def local_supabase(
     Raises:
         ConfigError: the extra `local` is missing.
     """
-    require_local()
+    require_local(instead="set SUPABASE_URL and SUPABASE_SECRET_KEY")
     from conv_realtime.local import LocalSupabase
 
     async with LocalSupabase(

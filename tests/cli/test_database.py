@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from uuid import UUID
 
 import jwt
 import psycopg
+import pytest
 from click.testing import CliRunner, Result
 
 from conv_realtime.cli import main
@@ -111,6 +113,15 @@ def test_check_without_a_database_says_what_is_missing() -> None:
     done = _run("migrations", "--check", "--db-url", "postgresql://127.0.0.1:1/none")
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_check_without_a_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of no URL that would do as well."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    done = _run("migrations", "--check", "--db-url", "postgresql://127.0.0.1:1/none")
+    assert done.exit_code == 2
+    assert "comparing a database needs: pip install 'conv_realtime[local]'" in done.stderr
+    assert "SUPABASE_URL" not in done.stderr
 
 
 def test_a_migration_with_another_text_is_called_changed() -> None:
