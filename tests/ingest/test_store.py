@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 import respx
 
@@ -25,6 +26,7 @@ from conv_realtime.edges.store import (
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Conversation, Message, Project, Row
 from conv_realtime.settings import Settings
+from conv_realtime.testing import SupabaseLocal
 from tests.project import Owner, SupabaseProject
 
 _AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -305,6 +307,17 @@ async def test_a_database_without_our_schema_is_told(answer: httpx.Response, say
             with pytest.raises(MigrationError, match=says) as refused:
                 await store.database()
     assert "conv-realtime migrations" in str(refused.value)
+
+
+async def test_a_schema_of_a_later_version_is_written_to(supabase_local: SupabaseLocal) -> None:
+    """With more files applied, and columns that this version does not know."""
+    with psycopg.connect(supabase_local.db_url) as connection:
+        connection.execute("insert into conv_realtime.versions values ('99990101000000')")
+        connection.execute("alter table messages add column later text not null default 'x'")
+    async with _store(supabase_local.url, supabase_local.secret_key) as store:
+        stream = await store.database()
+        assert await _write_all(store, _rows(supabase_local.owner_id)) == [1, 1, 2]
+        assert await store.database() == stream
 
 
 @pytest.mark.parametrize(
