@@ -57,6 +57,8 @@ def _places(source: str, platform: str, environ: dict[str, str]) -> list[str]:
         ),
         ("codex", "linux", {"CODEX_HOME": "/c"}, "/c/sessions"),
         ("iflow", "darwin", {}, "/Users/ada/.iflow/projects"),
+        ("continue", "linux", {"CONTINUE_GLOBAL_DIR": "/c"}, "/c/sessions"),
+        ("continue", "darwin", {}, "/Users/ada/.continue/sessions"),
         ("qwen_code", "win32", {}, "C:/Users/ada/.qwen/projects"),
         ("qwen_code", "linux", {"QWEN_RUNTIME_DIR": "/q"}, "/q/projects"),
         ("copilot_cli", "linux", {"COPILOT_HOME": "/c"}, "/c/session-state"),

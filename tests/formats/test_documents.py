@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from conv_realtime.core.format import Format
 from conv_realtime.core.formats.chatgpt import ChatGpt
 from conv_realtime.core.formats.claude_ai import ClaudeAi
+from conv_realtime.core.formats.continue_dev import Continue
 from conv_realtime.core.formats.gemini_json import GeminiJson
 from conv_realtime.ingest import Ingest, Summary
 from conv_realtime.models import Conversation, Message
@@ -133,6 +135,98 @@ def test_a_session_that_is_resumed_goes_on_in_its_log(
     assert [row.text for row in live][-1] == "Thank you."
     assert (len(live), all(row.deleted_at is None for row in live)) == (5, True)
     assert asyncio.run(_backfill(tmp_path, store)).changed == 0
+
+
+# Continue ----------------------------------------------------------------------------------
+
+
+def test_a_session_of_continue_has_thoughts_tools_and_what_a_prompt_was_given() -> None:
+    """In the messages that they are of, in each state of the file; the folder is no address."""
+    stated = _read(Continue())
+    ((row, messages),) = _by_title(stated).values()
+    assert (row.title, row.cwd, row.project_name) == ("Dry beds", "/work/my garden", "my garden")
+    assert (row.model, row.message_count, row.tool_usage_count) == ("Test Model", 4, 1)
+    assert (row.activity, row.metadata) == ("working", {"cost": 0.0125})
+    assert [(m.role, m.text) for m in messages] == [
+        ("user", "Which beds are dry?"),
+        ("assistant", "I look."),
+        ("assistant", "Bed 3, with the roses."),
+        ("user", "Water it."),
+    ]
+    assert [[b["type"] for b in m.content] for m in messages] == [
+        ["text", "document"], ["thinking", "text", "tool_use", "tool_result"],
+        ["thinking", "text"], ["text"],
+    ]  # fmt: skip
+    assert messages[0].content[1]["title"] == "moisture.txt"
+    assert messages[1].content[2]["input"] == {"filepath": "beds.txt"}
+    assert messages[1].content[3]["content"] == "bed 3: roses"
+    assert messages[2].created_at == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    assert [m.revision for m in messages] == [1, 2, 1, 1]
+    assert all(m.deleted_at is None for m in stated.messages.values())
+
+
+_CALL = {"id": "c", "type": "function", "function": {"name": "ls", "arguments": "{not json"}}
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([{"role": "user", "content": "q"}], [("user", "q", ["text"])]),
+        ([{"role": "thinking", "content": "hm"}], [("assistant", "", ["thinking"])]),
+        (
+            [{"role": "thinking", "content": "hm"}, {"role": "thinking", "content": "so"},
+             {"role": "assistant", "content": "a"}],
+            [("assistant", "a", ["thinking", "thinking", "text"])],
+        ),
+        (
+            [{"role": "assistant", "content": "", "toolCalls": [_CALL]},
+             {"role": "tool", "content": "files", "toolCallId": "c"}],
+            [("assistant", "", ["tool_use"]), ("tool", "files", ["tool_result"])],
+        ),
+        ([{"role": "system", "content": "be kind"}], [("system", "be kind", ["text"])]),
+        ([{"role": "user", "content": "  "}, None, 7, {"role": "user"}], []),
+        (
+            [{"role": "user", "content": [{"type": "imageUrl", "imageUrl": {"url": "http://x"}}]}],
+            [("user", "", ["image"])],
+        ),
+    ],
+)  # fmt: skip
+def test_what_messages_of_continue_say(
+    tmp_path: Path, history: list[Any], expected: list[tuple[str, str, list[str]]]
+) -> None:
+    """Without ids, as its command line writes them: their place names them."""
+    path = tmp_path / "files" / "s.json"
+    path.parent.mkdir()
+    items = [{"message": message, "contextItems": []} for message in history]
+    record = {
+        "sessionId": "s",
+        "title": "New Session",
+        "workspaceDirectory": "/w",
+        "history": items,
+    }
+    path.write_text(json.dumps(record))
+    store = MemoryStore()
+    asyncio.run(_backfill(tmp_path, store))
+    rows = sorted(store.messages.values(), key=lambda row: row.seq)
+    assert [(r.role, r.text, [b["type"] for b in r.content]) for r in rows] == expected
+    assert "New Session" not in {row.title for row in store.conversations.values()}
+
+
+@pytest.mark.parametrize(
+    ("stated", "folder"),
+    [
+        ("/work/garden", "/work/garden"),
+        ("file:///work/my%20garden", "/work/my garden"),
+        ("file:///c%3A/work", "c:/work"),
+        ("vscode-remote://wsl%2Bubuntu/work", "vscode-remote://wsl%2Bubuntu/work"),
+        ("", None),
+    ],
+)
+def test_where_a_session_of_continue_runs(stated: str, folder: str | None) -> None:
+    """Its editors state an address, on Windows with a drive."""
+    record = {"sessionId": "s", "title": "t", "workspaceDirectory": stated, "history": []}
+    (found,) = Continue().conversations(record, PurePath("s.json"))
+    assert found.noted.cwd == folder
 
 
 # Exports -----------------------------------------------------------------------------------

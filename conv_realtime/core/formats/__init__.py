@@ -10,6 +10,7 @@ from conv_realtime.core.formats.claude_ai import ClaudeAi
 from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.formats.claude_kin import IFlow, OpenClaude, Qoder
 from conv_realtime.core.formats.codex import Codex
+from conv_realtime.core.formats.continue_dev import Continue
 from conv_realtime.core.formats.copilot_cli import CopilotCli
 from conv_realtime.core.formats.cursor import Cursor
 from conv_realtime.core.formats.gemini_json import GeminiJson
@@ -37,6 +38,7 @@ BUILT_IN: tuple[Format, ...] = (
     Codex(),
     GeminiLog(),
     GeminiJson(),
+    Continue(),
     ChatGpt(),
     ClaudeAi(),
     OpenCode(),
