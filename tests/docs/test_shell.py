@@ -54,7 +54,7 @@ class Shell:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=self.home, env=self.environment, input=f"{EMAIL}\n",
-            capture_output=True, text=True, timeout=100, check=False,
+            capture_output=True, text=True, timeout=250, check=False,
         )  # fmt: skip
 
     def placeholders(self) -> dict[str, str]:
@@ -141,6 +141,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.timeout(300)  # up to a dozen commands, each a process
 @pytest.mark.parametrize(
     ("page", "block"),
     [pytest.param(page, block, id=f"{page}-{number}") for page, number, block in RUN],
