@@ -41,19 +41,37 @@ async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) ->
     hidden = conversation in letters.faults or conversation in letters.forgotten
     if shown is None or last <= 0 or hidden:
         return []
-    path = shown.path
-    book = desk.shelf.book(path)
-    async with book.lock:
-        try:
-            with disk.open_file(path) as file:
-                follower = await _folded(desk, tender, book, file, conversation)
-                fold = dict(follower.rows.conversations()).get(conversation)
-                rows = follower.last_messages(fold, file, last) if fold else []
-        except (SourceError, RewrittenError) as error:
-            logger.warning("no messages for a snapshot: %s", error)
-            book.retell = True  # should it be there again
-            return []
+    try:
+        rows = await _last_messages(desk, tender, conversation, last)
+    except (SourceError, RewrittenError) as error:
+        logger.warning("no messages for a snapshot: %s", error)
+        return []
     return [row for row in rows if row.id not in letters.faults]
+
+
+async def _last_messages(
+    desk: Desk, tender: Tender, conversation: UUID, last: int
+) -> Sequence[Message]:
+    """Return the last messages of a conversation from the file that states it.
+
+    Raises:
+        SourceError, RewrittenError: they cannot be told now; they are told when they can be.
+    """
+    while True:
+        path = desk.announcer.rows[conversation].path
+        book = desk.shelf.book(path)
+        async with book.lock:
+            try:
+                with disk.open_file(path) as file:
+                    follower = await _folded(desk, tender, book, file, conversation)
+                    fold = dict(follower.rows.conversations()).get(conversation)
+                    return follower.last_messages(fold, file, last) if fold else []
+            except (SourceError, RewrittenError):
+                shown = desk.announcer.rows.get(conversation)
+                if shown is None or shown.path == path:
+                    book.retell = True
+                    raise
+                # Meanwhile another file has taken over.
 
 
 async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> None:

@@ -526,6 +526,22 @@ async def test_what_a_snapshot_went_without_is_told_when_it_is_there_again(
         assert len(await ingest.transcripts.messages(row.id, 9)) == 1
 
 
+async def test_what_moved_in_an_earlier_run_is_in_snapshots(tmp_path: Path) -> None:
+    """A file goes on where it was moved to, and nothing of it is told again."""
+    path, store, sink = _file(tmp_path, user("q")), MemoryStore(), Heard()
+    place = tmp_path / "projects" / "-elsewhere" / path.name
+    place.parent.mkdir()
+    async with _running(_ingest(tmp_path, store, sink, sweep_seconds=0.1)) as ingest:
+        checkpoints = ingest._opened[0].shelf.checkpoints
+        await _until(lambda: str(path) in checkpoints and ingest.health()["queue"] == 0)
+        path.rename(place)
+        await _until(lambda: str(place) in checkpoints)
+    async with _running(_ingest(tmp_path, store, sink)) as ingest:
+        (row,) = await ingest.transcripts.conversations()
+        rows = await ingest.transcripts.messages(row.id, 9)
+    assert [one.text for one in rows] == sink.texts() == ["prompt q"]
+
+
 async def test_another_database_behind_the_address_gets_everything(tmp_path: Path) -> None:
     """After a reset the old checkpoints say nothing: no row is missing because of them."""
     _file(tmp_path, user("q"))

@@ -219,11 +219,20 @@ class Checkpoints:
 
         return self._opened.write(work)
 
-    def forget(self, path: str) -> None:
-        """Drop the checkpoint of a file that another one took over from."""
-        key = (self._destination, os.fsencode(path))
-        statement = "delete from checkpoints where destination = ? and path = ?"
-        self._opened.write(lambda db: db.execute(statement, key))
+    def forget(self, path: str, heir: str | None = None) -> None:
+        """Drop the checkpoint of a file that another one took over from.
+
+        `heir` states the file's conversations from now on.
+        """
+        where = (self._destination, os.fsencode(path))
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("delete from checkpoints where destination = ? and path = ?", where)
+            if heir is not None:
+                statement = "update conversations set path = ? where destination = ? and path = ?"
+                db.execute(statement, (os.fsencode(heir), *where))
+
+        self._opened.write(work)
 
     def conversations(self) -> dict[str, KeptConversation]:
         """Return every conversation kept, by id."""
