@@ -97,9 +97,12 @@ class Desk:
         while await apart(large, lambda: follower.read(file, stride)):
             await self.announce(follower, file)
         self.secrets.note(follower.path, follower.rows, whole=follower.complete)
+        new = follower.skipped[skipped:]
+        for one in new:
+            place = "" if one.offset is None else f" at byte {one.offset}"
+            logger.info("%s: skipped%s: %s", one.path, place, one.reason)
         if self.meter is not None:
-            reasons = [one.reason for one in follower.skipped[skipped:]]
-            self.meter.read(follower.lines - lines, reasons)
+            self.meter.read(follower.lines - lines, [one.reason for one in new])
         await self.announce(follower, file)
 
     async def announce(self, follower: Following, file: OpenFile) -> None:

@@ -152,8 +152,14 @@ async def test_a_backfill_reads_what_can_be_read_and_names_the_rest(
 
 
 @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN.keys())
-async def test_watching_goes_on_beside_it(tmp_path: Path, foreign: Foreign) -> None:
-    """It comes while others are watched, is looked at, and once more when everything rests."""
+async def test_watching_goes_on_beside_it(
+    tmp_path: Path, foreign: Foreign, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes while others are watched, is looked at, and once more when everything rests.
+
+    A line that is skipped is told with its place.
+    """
+    caplog.set_level("INFO", "conv_realtime")
     store = MemoryStore()
     beside = write(tmp_path, user("beside"))
     async with running(ingest(tmp_path, store)) as river:
@@ -167,6 +173,8 @@ async def test_watching_goes_on_beside_it(tmp_path: Path, foreign: Foreign) -> N
         with beside.open("ab") as file:
             file.write(user("later"))
         await until(lambda: "prompt later" in texts(store))
+    for reason, offset in foreign.skips:
+        assert offset is None or f"skipped at byte {offset}: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("foreign", ["a pipe", "a device", "a link to itself", "a folder"])

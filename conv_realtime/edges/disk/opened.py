@@ -11,6 +11,7 @@ from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.errors import SourceError
 
 CHUNK = 2**20
+_MOST = 2**30  # systems refuse two gigabytes at once
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 IRREGULAR = "not a regular file"
 
@@ -68,7 +69,7 @@ class OpenFile:
         """Return the bytes at `start`, fewer than `length` only at the end of the file."""
         parts: list[bytes] = []
         try:  # in one piece, nearly always: pieces that are joined are there twice
-            while length > 0 and (part := os.pread(self._fd, length, start)):
+            while length > 0 and (part := os.pread(self._fd, min(length, _MOST), start)):
                 parts.append(part)
                 start += len(part)
                 length -= len(part)
