@@ -25,6 +25,7 @@ from conv_realtime.core.requests import (
     snapshot_messages,
 )
 from conv_realtime.core.selection import MAX_EXCLUDED
+from conv_realtime.edges.formats import known_formats
 from conv_realtime.relay.dialogue import FRAMES_AT_ONCE, FRAMES_PER_SECOND
 from conv_realtime.relay.hub import ANSWER_BYTES, HANG_UP_SECONDS
 from conv_realtime.relay.laggards import STALL_SECONDS
@@ -269,6 +270,16 @@ def test_the_changelog_has_the_form_that_it_names() -> None:
     for section in re.split(r"^## ", text, flags=re.M)[1:]:
         found = re.findall(r"^### (.+)$", section, re.M)
         assert set(found) <= kinds and len(found) == len(set(found))
+
+
+def test_every_format_is_in_the_tables() -> None:
+    """By its `source`: where it lies or what it is, and what it states."""
+    sources = {one.source for one in known_formats()}
+    shown = [row[1] for row in table("README.md", "| assistant |").values()]
+    shown += [row[1] for row in table("README.md", "| what | `source` | a conversation").values()]
+    assert {cell.strip("`") for cell in shown} == sources
+    states = " ".join(table("conv_realtime/core/formats/README.md", "| `source` |"))
+    assert set(re.findall(r"\w+", states)) == sources
 
 
 # Commands ----------------------------------------------------------------------------------

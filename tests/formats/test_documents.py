@@ -146,7 +146,7 @@ def test_a_session_of_continue_has_thoughts_tools_and_what_a_prompt_was_given() 
     ((row, messages),) = _by_title(stated).values()
     assert (row.title, row.cwd, row.project_name) == ("Dry beds", "/work/my garden", "my garden")
     assert (row.model, row.message_count, row.tool_usage_count) == ("Test Model", 4, 1)
-    assert (row.activity, row.metadata) == ("working", {"cost": 0.0125})
+    assert (row.activity, row.metadata) == ("working", {"cost_usd": 0.0125})
     assert [(m.role, m.text) for m in messages] == [
         ("user", "Which beds are dry?"),
         ("assistant", "I look."),

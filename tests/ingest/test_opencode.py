@@ -52,7 +52,7 @@ async def test_a_session_has_what_its_rows_say(tmp_path: Path) -> None:
     assert (row.cwd, row.project_name, row.model) == ("/work/garden", "garden", "gpt-test")
     assert (row.message_count, row.tool_usage_count, row.activity) == (2, 1, "waiting")
     assert (row.input_tokens, row.cache_read_tokens, row.reasoning_tokens) == (100, 50, 5)
-    assert row.metadata == {"cost": 0.0125}
+    assert row.metadata == {"cost_usd": 0.0125}
     assert _live(store) == [("user", "Which roses are dry?"), ("assistant", "Those in bed 3.")]
     answer = next(m for m in store.messages.values() if m.role == "assistant")
     assert [b["type"] for b in answer.content] == ["thinking", "tool_use", "tool_result", "text"]

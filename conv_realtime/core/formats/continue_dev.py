@@ -83,7 +83,7 @@ class Continue(JsonDocument):
             session,
             list(_messages(list(map(mapping, history)))),
             noted=noted,
-            metadata={"cost": round(cost, 6)} if cost else {},
+            metadata={"cost_usd": round(cost, 6)} if cost else {},
         )
 
 

@@ -99,13 +99,13 @@ class OpenCode(DatabaseFormat):
             cwd=text(session.get("directory")),
             parent=text(session.get("parent_id")),
         )
-        costs = [one.metadata["cost"] for one in messages if one and "cost" in one.metadata]
+        costs = [one.metadata["cost_usd"] for one in messages if one and "cost_usd" in one.metadata]
         return StatedConversation(
             id,
             messages,
             noted=noted,
             stated_at=time(session.get("time_updated")),
-            metadata={"cost": round(sum(costs), 6)} if costs else {},
+            metadata={"cost_usd": round(sum(costs), 6)} if costs else {},
             unreadable=sum(not data for data in stated),
         )
 
@@ -212,5 +212,5 @@ def _metadata(data: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {name: value for name, value in kept.items() if text(value)}
     cost = data.get("cost")
     if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 1e9:
-        found["cost"] = cost
+        found["cost_usd"] = cost
     return found
