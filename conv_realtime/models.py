@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar, Literal, Self
@@ -68,6 +68,11 @@ def message_id(conversation: UUID | str, native: str) -> UUID:
     return UUID(bytes=rest.digest()[:16], version=5)
 
 
+@cache
+def _names(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields)
+
+
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -84,7 +89,7 @@ class _Row(BaseModel):
         row = cls.__new__(cls)
         put = object.__setattr__
         put(row, "__dict__", fields)
-        put(row, "__pydantic_fields_set__", set(fields))
+        put(row, "__pydantic_fields_set__", _names(cls))  # one for all: rows are frozen
         put(row, "__pydantic_extra__", None)
         put(row, "__pydantic_private__", None)
         return row
