@@ -264,6 +264,12 @@ GUARDS = (
     ),
     Guard(
         "edges/watch/inotify.py",
+        "                    self._drop(path)\n",
+        "                    pass\n",
+        f"{_WATCHING}a_folder_that_takes_the_place_of_another_is_watched",
+    ),
+    Guard(
+        "edges/watch/inotify.py",
         "        return self._kernel is not None\n",
         "        return True\n",
         f"{_WATCHING}watching_begins_again_when_it_breaks",
