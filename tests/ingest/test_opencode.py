@@ -133,13 +133,13 @@ async def test_only_sessions_that_changed_are_read(tmp_path: Path) -> None:
     with _writer(tmp_path) as writer:
         for number in range(20):
             converse(writer, f"ses_{number}")
-        async with _ingest(tmp_path, store) as river:
-            await river.backfill()
+        async with running(_ingest(tmp_path, store)) as river:
+            await until(lambda: river.caught_up)
             book = river._desk.shelf.book(str(tmp_path / "opencode" / "opencode.db"))  # type: ignore[union-attr]
             folds = dict(book.follower.transcript.conversations)  # type: ignore[union-attr]
             converse(writer, "ses_7")
-            await river.backfill()
             now = book.follower.transcript.conversations  # type: ignore[union-attr]
+            await until(lambda: any(now[name] is not folds[name] for name in folds))
     assert [name for name in folds if now[name] is not folds[name]] == ["ses_7"]
 
 
