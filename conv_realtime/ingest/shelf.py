@@ -187,6 +187,7 @@ class Shelf:
         if checkpoint is None or checkpoint.stat != stat or book.follower is not None:
             return False
         self._recall(book)
+        self._wake_others(book)
         return book.key is not None
 
     def _recall(self, book: Book) -> None:
@@ -211,10 +212,13 @@ class Shelf:
     def _file(self, book: Book, form: Format, known: Recognised) -> None:
         book.form, book.recognised = form, known
         key = known.source, known.session, known.agent
-        if self.resting:
-            for other in self.resting.intersection(self.checkpoints.stating(key)):
-                self.book(other)  # it is not alone any more
         self._by_key.setdefault(key, set()).add(book.path)
+
+    def _wake_others(self, book: Book) -> None:
+        """Give a book to files at rest that state the same: they are not alone any more."""
+        if self.resting and book.key is not None:
+            for path in self.resting.intersection(self.checkpoints.stating(book.key)):
+                self.book(path)
 
     def _clean(self, known: Recognised) -> Recognised:
         """Return what is kept of a file: the ids as they stand in its rows."""
@@ -236,6 +240,7 @@ class Shelf:
                 found = self._tell(file, resting=resting)
             if isinstance(found, tuple):
                 self._file(book, found[0], self._clean(found[1]))
+                self._wake_others(book)
             else:
                 book.recognised = found
         return book
