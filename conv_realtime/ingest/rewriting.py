@@ -105,16 +105,21 @@ async def _mark(
 ) -> bool:
     """Mark what was taken back, for the database and for listeners; return whether `what` still
     holds then."""
+
+    def of_those_gone(told: Mapping[UUID, UUID]) -> dict[UUID, UUID]:
+        """Return those that are not stated, neither then nor since: the file may have grown."""
+        stated = what.stated | follower.rows.all_told().keys()
+        return {id: of for id, of in told.items() if id not in stated}
+
     known = await desk.ask(lambda: desk.store.known(what.conversations))
     if not holds():
         return False
-    missing = {id: of for of, row in known.items() for id in row.live if id not in what.stated}
-    if missing:
+    live = {id: of for of, row in known.items() for id in row.live}
+    if missing := of_those_gone(live):
         ids, base, at = list(missing), what.base, what.at
         desk.sender.changed += await desk.ask(lambda: desk.store.mark_deleted(ids, base, at))
     # Also what the database never had: it was told as soon as it was read.
-    told = {id: of for id, of in what.told.items() if id not in what.stated}
-    if gone := missing | told:
+    if gone := of_those_gone({**missing, **what.told}):
         desk.announcer.announce_deleted(follower, gone, what.base, what.at)
     return holds()
 

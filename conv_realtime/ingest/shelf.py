@@ -44,7 +44,7 @@ class Unmarked:
     """
 
     conversations: Collection[UUID]
-    stated: Collection[UUID]
+    stated: frozenset[UUID]
     told: Mapping[UUID, UUID]
     base: int
     at: datetime

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -418,6 +419,36 @@ async def test_what_only_listeners_had_is_taken_back_too(tmp_path: Path) -> None
         await _until(lambda: len({c.row.id for c in sink.changes if _is_gone(c)}) == 2)
     assert len(store.messages) == 2, "one of them was never sent"
     assert _texts(store) == ["prompt q"]
+
+
+async def test_what_comes_back_while_it_is_marked_deleted_stays(tmp_path: Path) -> None:
+    """A response goes on just after a line of it was cut off; no revision of it falls."""
+    lines = user("q"), assistant("a", "msg_1", says("one")), assistant("b", "msg_1", says("two"))
+    path, store, sink = _file(tmp_path, *lines), MemoryStore(), Heard()
+    mark, asked, allowed = store.mark_deleted, asyncio.Event(), asyncio.Event()
+
+    async def wait(ids: Collection[UUID], revision: int, at: datetime) -> int:
+        asked.set()
+        await allowed.wait()
+        return await mark(ids, revision, at)
+
+    store.mark_deleted = wait  # type: ignore[method-assign]
+    async with _running(_ingest(tmp_path, store, sink)) as ingest:
+        await _until(lambda: _texts(store) == ["prompt q", "one\n\ntwo"])
+        path.write_bytes(lines[0])
+        await asked.wait()
+        with path.open("ab") as file:
+            file.write(lines[2])
+        await _until(lambda: sink.texts()[-1] == "two")
+        allowed.set()
+        checkpoints = ingest._opened[0].shelf.checkpoints
+        await _until(lambda: (kept := checkpoints.get(str(path))) and not kept.rewritten)
+        await _until(lambda: _texts(store) == ["prompt q", "two"])
+    told = [change.row for change in sink.changes if isinstance(change.row, Message)]
+    answer = [row for row in told if row.role == "assistant" or row.deleted_at is not None]
+    revisions = [row.revision for row in answer]
+    assert revisions == sorted(revisions)
+    assert answer[-1].text == "two"
 
 
 async def test_what_was_taken_back_just_before_another_file_came_is_gone_too(
