@@ -13,8 +13,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import jwt
-
 Kind = Literal["secret", "publishable", "user", "unknown"]
 
 _HOSTED = re.compile(r"([a-z0-9]{20})\.supabase\.(?:co|in|red)")
@@ -57,6 +55,8 @@ def read_key(key: str) -> Key:
         return Key("secret", "a secret key")
     if key.startswith("sb_publishable_"):
         return Key("publishable", "a publishable key")
+    import jwt  # here, for it brings nine megabytes of cryptography
+
     try:
         claims = jwt.decode(key, options={"verify_signature": False})
         kind = _ROLES.get(claims.get("role"), "unknown")
