@@ -15,8 +15,8 @@ from conv_realtime.core.ownership import FORKED
 from conv_realtime.core.redaction import Found
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
 
-Span = tuple[int, int, int]
-"""Start, end and CRC-32 of one record's bytes in the file."""
+Span = tuple[int, int, int, int]
+"""Start and end of one record's bytes in the file, their CRC-32, and what that was begun with."""
 
 
 class LogEntry(NamedTuple):
@@ -68,7 +68,7 @@ class Entry:
     @property
     def size(self) -> int:
         """About how many bytes it has."""
-        return self.weight or sum(end - start for start, end, _ in self.spans)
+        return self.weight or sum([span[1] - span[0] for span in self.spans])
 
 
 @dataclass(slots=True)

@@ -18,14 +18,15 @@ _FILLER = b"\x00 \t\r\n"  # a crashed writer leaves runs of NUL behind
 class Line(NamedTuple):
     """Bytes `start` to `end` of a file, without the newline; `data` is None when too long.
 
-    `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there;
-    `raw` are the bytes with the filler, up to the mark.
+    `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there,
+    `before` that of the file up to the line; `raw` are the bytes with the filler, up to the mark.
     """
 
     start: int
     end: int
     data: bytes | None
     mark: tuple[int, int]
+    before: int
     raw: bytes = b""
 
 
@@ -77,7 +78,8 @@ class LineBuffer:
         """Return what follows the last newline, or None when there is nothing to read."""
         if self._overlong or not self._held:
             return None
-        return _trimmed(self.position, b"".join(self._held), (self.end, self._held_crc))
+        data = b"".join(self._held)
+        return _trimmed(self.position, data, (self.end, self._held_crc), self.crc)
 
     def take_rest(self) -> None:
         """Count what `rest` returned as read: the next line begins behind it."""
@@ -89,7 +91,7 @@ class LineBuffer:
         self._forget()
 
     def _complete(self, last: bytes) -> Line | None:
-        start, data = self.position, last
+        start, before, data = self.position, self.crc, last
         end = start + self._held_bytes + len(last)
         mark = (end, crc32(last, self._held_crc))
         too_long = end - start > self._limit
@@ -99,7 +101,9 @@ class LineBuffer:
             self._forget()
         self.position = end + 1
         self.crc = self._held_crc = crc32(b"\n", mark[1])
-        return Line(start, end, None, mark) if too_long else _trimmed(start, data, mark)
+        if too_long:
+            return Line(start, end, None, mark, before)
+        return _trimmed(start, data, mark, before)
 
     def _hold(self, data: bytes) -> None:
         self._held_bytes += len(data)
@@ -117,11 +121,11 @@ class LineBuffer:
         self._overlong = False
 
 
-def _trimmed(start: int, data: bytes, mark: tuple[int, int]) -> Line | None:
+def _trimmed(start: int, data: bytes, mark: tuple[int, int], before: int) -> Line | None:
     """Return the line without filler at its ends, None when nothing else is on it."""
     if data.startswith(b"{") and data.endswith(b"}"):  # nearly always
-        return Line(start, mark[0], data, mark)
+        return Line(start, mark[0], data, mark, before)
     body = data.lstrip(_FILLER)
     start += len(data) - len(body)
     body = body.rstrip(_FILLER)
-    return Line(start, start + len(body), body, mark, data) if body else None
+    return Line(start, start + len(body), body, mark, before, data) if body else None

@@ -24,9 +24,11 @@ TOO_LONG = "line too long"
 
 
 class Record(NamedTuple):
-    """One JSON object of a file, bytes `start` to `end`; `crc` is the CRC-32 of these bytes.
+    """One JSON object of a file, bytes `start` to `end`.
 
-    `mark` is the end of its line, and the CRC-32 of the file up to there.
+    `crc` is the CRC-32 of these bytes, begun with `seed`: that of the file before them, so that
+    none is computed twice, or 0. `mark` is the end of its line, and the CRC-32 of the file up to
+    there.
     """
 
     start: int
@@ -34,6 +36,7 @@ class Record(NamedTuple):
     crc: int
     mark: tuple[int, int]
     fields: dict[str, Any]
+    seed: int = 0
 
 
 class Torn(NamedTuple):
@@ -51,7 +54,10 @@ def read_records(line: Line) -> Iterable[Record | Torn]:
         return (Torn(line.start, line.end, TOO_LONG),)
     value = load(data)
     if isinstance(value, dict):
-        return (Record(line.start, line.end, crc32(data), line.mark, value),)
+        start, end, _, mark, before, raw = line
+        if raw:
+            return (Record(start, end, crc32(data), mark, value),)
+        return (Record(start, end, mark[1], mark, value, before),)
     if value is not None:
         reason = f"not an object but {type(value).__name__}"
         return (Torn(line.start, line.end, reason),)

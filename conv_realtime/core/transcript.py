@@ -155,7 +155,8 @@ class LogTranscript(Transcript):
         A record that `replaces` says all of the message anew: those before it are not read again.
         """
         name = native or f"@{record.start}"
-        entry = fold.put(name, role, (record.start, record.end, record.crc), replaces=replaces)
+        span = record.start, record.end, record.crc, record.seed
+        entry = fold.put(name, role, span, replaces=replaces)
         self.log.append(LogEntry(record.end, fold.thread, name, record.mark))
         return entry
 

@@ -109,7 +109,7 @@ async def catch_up(
             path = waiting.pop()
             await tender.catch_up(path, resting=resting)
             are_done([path])
-            if resting or time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
+            if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
                 tender.let_go(path)
 
     async with asyncio.TaskGroup() as workers:

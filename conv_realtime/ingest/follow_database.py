@@ -128,7 +128,7 @@ class DatabaseFollower(DocumentFollower):
                 where = self.transcript.id(id)
                 reason = f"rows of session {where} that cannot be read: {stated.unreadable}"
                 found.odd[id] = Skipped(self.path, reason)
-            span = 0, size, crc32(repr(mark).encode())
+            span = 0, size, crc32(repr(mark).encode()), 0
             statement = self.transcript.statement(stated, span, named=True)
             if statement.fold.entries:
                 found.statements[statement.fold.thread] = statement

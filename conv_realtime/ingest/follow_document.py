@@ -219,7 +219,7 @@ class DocumentFollower(Following):
             value = records.load(part)
             if value is None and not isinstance(self._form, Export):
                 return None
-            span = start, end, crc32(part)
+            span = start, end, crc32(part), 0
             several = list(self._stated(value))
             if not several:
                 skipped.append(Skipped(self.path, "no conversation", start))
@@ -289,7 +289,7 @@ class DocumentFollower(Following):
         Raises:
             RewrittenError: it is another one by now.
         """
-        start, end, crc = span
+        start, end, crc, _ = span
         data = file.read(start, end - start)
         if crc32(data) != crc:
             self._whole = False

@@ -227,9 +227,9 @@ class LogRows(Rows):
             yield self._with_secrets(self.transcript.message_fields(entry, records))
 
     def _record_at(self, ahead: _Ahead, span: Span) -> dict[str, Any]:
-        start, end, crc = span
+        start, end, crc, seed = span
         data = ahead.read(start, end)
-        record = self.transcript.load(data) if crc32(data) == crc else None
+        record = self.transcript.load(data) if crc32(data, seed) == crc else None
         if record is None:
             raise RewrittenError(ahead.file.path)
         return record

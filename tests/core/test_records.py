@@ -30,7 +30,18 @@ def test_two_records_on_a_line_are_both_read() -> None:
     assert isinstance(first, Record) and isinstance(second, Record)
     assert (first.fields["n"], second.fields["n"]) == (1, 2)
     assert data[second.start : second.end] == b'{"type":"user","n":2}'
-    assert second.crc == crc32(data[second.start : second.end])
+    assert second.crc == crc32(data[second.start : second.end], second.seed)
+
+
+def test_a_records_checksum_goes_on_from_what_is_before_it() -> None:
+    """Whole lines are not read for it a second time; filler around one makes no difference."""
+    lines = [b'{"n":1}', b' {"n":2}', b'{"n":3}\x00', b'{"n":4}']
+    data = b"\n".join(lines) + b"\n"
+    found = [one for one in _read(data) if isinstance(one, Record)]
+    assert [one.fields["n"] for one in found] == [1, 2, 3, 4]
+    for one in found:
+        assert one.seed in (0, crc32(data[: one.start]))
+        assert one.crc == crc32(data[one.start : one.end], one.seed)
 
 
 def test_a_record_behind_a_torn_one_is_read() -> None:

@@ -115,7 +115,7 @@ class AiderTranscript(LogTranscript):
         """Return what a message's lines say together, as columns of its row."""
         lines: list[str] = []
         end = entry.spans[0][0]
-        for (start, last, _), fields in zip(entry.spans, records, strict=True):
+        for (start, last, *_), fields in zip(entry.spans, records, strict=True):
             lines += [""] * (start > end + 1)  # blank lines make no records
             lines.append(_said(str(fields["line"]), entry.role))
             end = last
