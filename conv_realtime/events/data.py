@@ -182,7 +182,11 @@ class PingData(Data):
 class ResyncData(Data):
     """Why there is a gap, and where the stream goes on."""
 
-    reason: str = Field(description="`too_slow`, `unknown_cursor`, `source_gap` or `unavailable`.")
+    reason: str = Field(
+        description="`too_slow`: it did not read; `unknown_cursor`: of another run or database, or"
+        " too old; `source_gap`: the relay itself missed something; `unavailable`: the database"
+        " cannot be asked what came since."
+    )
     cursor: str = Field(description="Keep it once what is missing was fetched.")
 
 
@@ -190,8 +194,9 @@ class ErrorData(Data):
     """What was wrong."""
 
     code: str = Field(
-        description="`invalid_json`, `invalid_message`, `unknown_type`, `invalid_data`, or"
-        " `unavailable`: a snapshot could not be taken."
+        description="`invalid_json`: the frame is no JSON; `invalid_message`: it has no `type`, or"
+        " is no text; `unknown_type`; `invalid_data`: `message` says which field; `unavailable`:"
+        " a snapshot cannot be taken now."
     )
     message: str = Field(description="For a person.")
 
