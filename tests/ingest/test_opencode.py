@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from conv_realtime.ingest import Ingest, Summary
+from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import conversation_id
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
@@ -127,8 +128,11 @@ async def test_changes_are_told_as_they_are_written(tmp_path: Path) -> None:
     assert [row for row in heard.texts() if row][-1] == "Which roses are dry?"
 
 
-async def test_only_sessions_that_changed_are_read(tmp_path: Path) -> None:
+async def test_only_sessions_that_changed_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many others there are."""
+    monkeypatch.setattr(Tender, "let_go", lambda tender, path: None)
     store = MemoryStore()
     with _writer(tmp_path) as writer:
         for number in range(20):

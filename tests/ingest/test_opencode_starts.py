@@ -12,6 +12,7 @@ import pytest
 
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest import Ingest, Summary
+from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Row, Table, conversation_id
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
@@ -56,6 +57,12 @@ def _id(session: str) -> Any:
 def _texts(store: MemoryStore, session: str) -> list[str]:
     rows = [row for row in store.messages.values() if row.conversation_id == _id(session)]
     return [row.text for row in sorted(rows, key=lambda row: row.seq) if row.deleted_at is None]
+
+
+@pytest.fixture(autouse=True)
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folds stay when everything is sent, so that one can see what was read."""
+    monkeypatch.setattr(Tender, "let_go", lambda tender, path: None)
 
 
 @pytest.fixture
