@@ -360,6 +360,12 @@ GUARDS = (
     ),
     Guard(
         "ingest/waking.py",
+        "            if named and self._is_wanted(path):\n",
+        "            if named:\n",
+        f"{_WATCHING}of_a_single_file_nothing_beside_it_is_read",
+    ),
+    Guard(
+        "ingest/waking.py",
         "self.missing = missed or (",
         "self.missing = bool(self._quiet < 0) or (",
         f"{_WATCHING}writes_without_events_are_found_and_sweeps_quicken",

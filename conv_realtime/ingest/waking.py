@@ -45,6 +45,9 @@ class Waker:
         self._tender = tender
         self._watcher = watcher
         self._paths = paths
+        self._places = {os.path.abspath(path.expanduser()) for path in paths}
+        self._beside = {os.path.dirname(place) for place in self._places}
+        self._below = tuple(os.path.join(place, "") for place in self._places)
         self._misses = Misses()
         self._sweep_took = 0.0
 
@@ -95,13 +98,20 @@ class Waker:
         return min(usual, max(FASTEST_SWEEP_SECONDS, self._sweep_took / SWEEP_SHARE))
 
     async def _look(self, wakeup: Wakeup) -> None:
-        for folder in wakeup.folders:
+        for folder in filter(self._is_wanted, wakeup.folders):
             with contextlib.suppress(SourceError):  # it is gone again
                 wakeup.files.update((await self._walk([Path(folder)])).stats)
         self._misses.told(wakeup.files)
         for path in map(self._desk.shelf.subject, wakeup.files):
-            if self._desk.shelf.knows(path) or self._desk.shelf.is_named(path):
+            named = self._desk.shelf.knows(path) or self._desk.shelf.is_named(path)
+            if named and self._is_wanted(path):
                 self._tender.look_soon(path, tell=True)
+
+    def _is_wanted(self, path: str) -> bool:
+        """Return whether a path is not just beside a file that is watched, by its folder."""
+        if os.path.dirname(path) not in self._beside:
+            return True
+        return path in self._places or path.startswith(self._below)
 
     async def _walk(self, paths: Iterable[Path]) -> disk.Found:
         named, entering = self._desk.shelf.is_named, self._watcher.enter

@@ -425,6 +425,21 @@ async def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Pat
         await grows(river, path, store, 7)
 
 
+@pytest.mark.usefixtures("way")
+async def test_of_a_single_file_nothing_beside_it_is_read(tmp_path: Path) -> None:
+    """It is watched by the folder that it is in, where others may write, too."""
+    store = MemoryStore()
+    path = write(tmp_path, user("q"))
+    new_session(path.parent, "before")
+    async with running(ingest(tmp_path, store, paths=[path], sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        new_session(path.parent, "beside")
+        new_session(path.parent / "below", "below")
+        await grows(river, path, store, 2)
+        assert len(store.conversations) == 1
+        assert river.health()["files"] == 1
+
+
 @linux
 async def test_a_link_that_leads_elsewhere_is_followed_there(tmp_path: Path) -> None:
     """At once, into folders of the same names, which are watched as those before were."""
