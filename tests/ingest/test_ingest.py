@@ -427,10 +427,10 @@ async def test_what_comes_back_while_it_is_marked_deleted_stays(tmp_path: Path) 
     path, store, sink = _file(tmp_path, *lines), MemoryStore(), Heard()
     mark, asked, allowed = store.mark_deleted, asyncio.Event(), asyncio.Event()
 
-    async def wait(ids: Collection[UUID], revision: int, at: datetime) -> int:
+    async def wait(messages: Collection[UUID], revision: int, at: datetime) -> int:
         asked.set()
         await allowed.wait()
-        return await mark(ids, revision, at)
+        return await mark(messages, revision, at)
 
     store.mark_deleted = wait  # type: ignore[method-assign]
     async with _running(_ingest(tmp_path, store, sink)) as ingest:
