@@ -324,20 +324,20 @@ GUARDS = (
     ),
     Guard(
         "ingest/rewriting.py",
-        "    if gone := missing | told:",
-        "    if gone := missing:",
+        "    if gone := of_those_gone({**missing, **what.told}):",
+        "    if gone := of_those_gone(missing):",
         f"{_INGEST}what_only_listeners_had_is_taken_back_too",
     ),
     Guard(
         "ingest/stated.py",
-        "            book.retell = True  # should it be there again\n",
-        "",
+        "                    for other in desk.shelf.owe(path):\n",
+        "                    for other in []:\n",
         f"{_INGEST}what_a_snapshot_went_without_is_told_when_it_is_there_again",
     ),
     Guard(
         "ingest/rewriting.py",
-        "    if missing:\n",
-        "    if missing and not missing:\n",
+        "    if missing := of_those_gone(live):\n",
+        "    if (missing := of_those_gone(live)) and not missing:\n",
         f"{_INGEST}a_rewritten_file_takes_its_messages_back",
     ),
     Guard(

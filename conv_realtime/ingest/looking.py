@@ -50,15 +50,15 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         again = path in desk.resends
         if book.follower is None:
             unchanged = checkpoint is not None and checkpoint.stat == stat
-            if unchanged and not again and not book.retell:
+            if unchanged and not again and not desk.shelf.owes(book):
                 return None  # judged and acknowledged as it is
             book.follower = desk.follower(path, checkpoint)
         follower = book.follower
         if again:
             desk.send_again(book, follower)
             desk.resends.discard(path)
-        if book.retell:
-            book.retell = False
+        if desk.shelf.owes(book):
+            desk.shelf.settle_debt(book)
             follower.want()
             follower.tell_again()
         if isinstance(follower, DocumentFollower):
@@ -92,7 +92,6 @@ async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> Non
     if goes_on:
         desk.save(book.path, replace(checkpoint, stat=None))
         desk.announcer.moved(former, book.path)
-    book.retell |= desk.shelf.book(former).retell
     logger.info("%s goes on where %s ended", book.path, former)
 
 

@@ -65,7 +65,6 @@ class Book:
         told_earlier: messages that it stated before it was rewritten, with their conversations:
             those that it states no more are taken back when it rests.
         unmarked: what is still to be marked of conversations that it stated before these.
-        retell: whether listeners are to be told all of it once more.
         replaced: whether an unrelated file waits at the path until the former one is sent.
     """
 
@@ -80,7 +79,6 @@ class Book:
     generation: int = 0
     told_earlier: dict[UUID, UUID] = field(default_factory=dict)
     unmarked: list[Unmarked] = field(default_factory=list)
-    retell: bool = False
     replaced: bool = False
     looking: bool = False
     look_again: bool = False
@@ -123,6 +121,7 @@ class Shelf:
         self.resting: set[str] = set()
         self._by_key: dict[ConversationKey, set[str]] = {}
         self._judged: dict[ConversationKey, dict[str, FileStat]] = {}
+        self._owed: set[ConversationKey | str] = set()
         self._likely: Format | None = None  # has the file asked for last: most are of one kind
 
     def book(self, path: str) -> Book:
@@ -142,6 +141,26 @@ class Shelf:
     def owners(self) -> list[Book]:
         """Return the books that state a conversation of their own."""
         return [book for book in self.books.values() if book.key and book.owner is None]
+
+    def owe(self, path: str) -> list[str]:
+        """Note that listeners are to be told all that a file states, which could not be read.
+
+        Returns:
+            The files that may state it instead, itself among them.
+        """
+        checkpoint = self.checkpoints.get(path)
+        known = checkpoint.known if checkpoint is not None else None
+        key = self.book(path).key or (known and (known.source, known.session, known.agent))
+        self._owed.add(key or path)
+        return list(self._by_key.get(key, ())) if key else [path]
+
+    def owes(self, book: Book) -> bool:
+        """Return whether listeners are to be told all that a file states."""
+        return book.key in self._owed or book.path in self._owed
+
+    def settle_debt(self, book: Book) -> None:
+        """Take note that it is told."""
+        self._owed -= {book.key or book.path, book.path}
 
     def is_named(self, path: str) -> bool:
         """Return whether a file of this path can be a transcript of any format."""

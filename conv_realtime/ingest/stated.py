@@ -69,7 +69,8 @@ async def _last_messages(
             except (SourceError, RewrittenError):
                 shown = desk.announcer.rows.get(conversation)
                 if shown is None or shown.path == path:
-                    book.retell = True
+                    for other in desk.shelf.owe(path):
+                        tender.look_soon(other)
                     raise
                 # Meanwhile another file has taken over.
 

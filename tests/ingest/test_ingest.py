@@ -557,6 +557,30 @@ async def test_what_a_snapshot_went_without_is_told_when_it_is_there_again(
         assert len(await ingest.transcripts.messages(row.id, 9)) == 1
 
 
+async def test_a_snapshot_that_misses_a_file_on_its_way_back_is_made_up_for(
+    tmp_path: Path,
+) -> None:
+    """It was sent from both places, so nothing is new where it is found again."""
+    path, store, sink = _file(tmp_path, user("q")), MemoryStore(), Heard()
+    place = tmp_path / "projects" / "-elsewhere" / path.name
+    place.parent.mkdir()
+    store.down = True
+    async with _running(_ingest(tmp_path, store, sink)) as ingest:
+        await _until(lambda: sink.texts() == ["prompt q"])
+        path.rename(place)
+        await _until(lambda: sink.texts() == ["prompt q"] * 2)
+        store.down = False
+        checkpoints = ingest._opened[0].shelf.checkpoints
+        await _until(lambda: {str(path), str(place)} <= checkpoints.keys())
+        await _until(lambda: ingest.health()["queue"] == 0)
+        (row,) = await ingest.transcripts.conversations()
+        place.rename(path)
+        await _until(lambda: ingest._opened[0].shelf.book(str(place)).owner == str(path))
+        assert await ingest.transcripts.messages(row.id, 9) == []
+        await _until(lambda: sink.texts() == ["prompt q"] * 3)
+        assert len(await ingest.transcripts.messages(row.id, 9)) == 1
+
+
 async def test_what_moved_in_an_earlier_run_is_in_snapshots(tmp_path: Path) -> None:
     """A file goes on where it was moved to, and nothing of it is told again."""
     path, store, sink = _file(tmp_path, user("q")), MemoryStore(), Heard()
