@@ -23,7 +23,8 @@ _BLANK = re.compile(rb"[ \n\r\t]*")
 _WINDOW_BYTES = 64 * 2**10
 _OTHERS = (
     ".meta.json", "sessions-index.json", "package.json", "package-lock.json", "tsconfig.json",
-    "settings.json", "logs.json",
+    "settings.json", "logs.json", "api_conversation_history.json", "task_metadata.json",
+    "context_history.json", "history_item.json",
 )  # fmt: skip
 
 

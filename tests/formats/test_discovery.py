@@ -58,6 +58,13 @@ def _places(source: str, platform: str, environ: dict[str, str]) -> list[str]:
         ("codex", "linux", {"CODEX_HOME": "/c"}, "/c/sessions"),
         ("iflow", "darwin", {}, "/Users/ada/.iflow/projects"),
         ("continue", "linux", {"CONTINUE_GLOBAL_DIR": "/c"}, "/c/sessions"),
+        ("cline", "linux", {"CLINE_DIR": "/c"}, "/c/data/tasks"),
+        (
+            "roo_code",
+            "win32",
+            _ROAMING,
+            "C:/Users/ada/AppData/Roaming/Code/User/globalStorage/rooveterinaryinc.roo-cline/tasks",
+        ),
         ("continue", "darwin", {}, "/Users/ada/.continue/sessions"),
         ("qwen_code", "win32", {}, "C:/Users/ada/.qwen/projects"),
         ("qwen_code", "linux", {"QWEN_RUNTIME_DIR": "/q"}, "/q/projects"),

@@ -9,6 +9,7 @@ from conv_realtime.core.formats.chatgpt import ChatGpt
 from conv_realtime.core.formats.claude_ai import ClaudeAi
 from conv_realtime.core.formats.claude_code import ClaudeCode
 from conv_realtime.core.formats.claude_kin import IFlow, OpenClaude, Qoder
+from conv_realtime.core.formats.cline_tasks import Cline, RooCode
 from conv_realtime.core.formats.codex import Codex
 from conv_realtime.core.formats.continue_dev import Continue
 from conv_realtime.core.formats.copilot_cli import CopilotCli
@@ -39,6 +40,8 @@ BUILT_IN: tuple[Format, ...] = (
     GeminiLog(),
     GeminiJson(),
     Continue(),
+    RooCode(),
+    Cline(),
     ChatGpt(),
     ClaudeAi(),
     OpenCode(),
