@@ -35,6 +35,7 @@ _FANOUT = "tests/relay/test_fanout.py::test_"
 _WS = "tests/relay/test_ws.py::test_"
 _LETTERS = "tests/ingest/test_dead_letters.py::test_"
 _INGEST = "tests/ingest/test_ingest.py::test_"
+_OLDER_STATE = "tests/ingest/test_older_state.py::test_"
 _ATTACKS = "tests/relay/test_attacks.py::test_"
 _DAYS = "tests/simulator/test_days.py::test_a_day_"
 _WATCHING = "tests/ingest/test_watching.py::test_"
@@ -327,6 +328,18 @@ GUARDS = (
         "    if gone := of_those_gone({**missing, **what.told}):",
         "    if gone := of_those_gone(missing):",
         f"{_INGEST}what_only_listeners_had_is_taken_back_too",
+    ),
+    Guard(
+        "ingest/rewriting.py",
+        "    return max(base, *above)\n",
+        "    return base\n",
+        f"{_OLDER_STATE}totals_above_all_messages_say_that_a_file_was_rewritten",
+    ),
+    Guard(
+        "ingest/tender.py",
+        "(resting and follower.doubtful)",
+        "False",
+        f"{_OLDER_STATE}what_is_as_an_older_state_has_it_is_told_as_the_database_does",
     ),
     Guard(
         "ingest/stated.py",

@@ -108,6 +108,11 @@ class Following(abc.ABC):
         """Whether that was all of it; what an earlier run has judged may be left unread."""
         return True
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the database is to be asked what it has, even if there is nothing to send."""
+        return False
+
     def want(self, conversation: UUID | None = None) -> bool:
         """Have the next `read` take a conversation too, or all; return whether any was unread."""
         return False
@@ -373,6 +378,17 @@ class Follower(Following):
     def folded(self) -> bool:
         """Whether the file has been read."""
         return self._seen is not None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether somebody wrote to the file since it was judged, though it is what it was.
+
+        The checkpoint may be a backup's, from before the file grew, and was cut again.
+        """
+        seen, judged = self._seen, self.checkpoint.stat
+        if seen is None or not self.settled or self.confirmed:
+            return False
+        return judged is None or (seen.size, seen.mtime_ns) != (judged.size, judged.mtime_ns)
 
     def send_again(self) -> None:
         """Begin to send at the start of the file again: the database lost what it had."""

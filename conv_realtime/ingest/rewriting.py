@@ -178,13 +178,12 @@ def _is_behind(follower: Follower, known: Known) -> bool:
     """Return whether the database has rows above what the file states: ours would be dropped."""
     if follower.checkpoint.foreign:  # it is an older copy, and the rows are a larger one's
         return False
-    stated = {
-        id: revision
-        for _, fold in follower.rows.conversations()
-        for id, revision in follower.rows.revisions(fold).items()
-    }
-    live = (pair for row in known.values() for pair in row.live.items())
-    return any(revision > stated.get(id, revision) for id, revision in live)
+    base, stated = follower.checkpoint.base, dict[UUID, int]()
+    for id, fold in follower.rows.conversations():
+        stated |= {id: base + fold.end} | follower.rows.revisions(fold)
+    there = [(id, row.revision) for id, row in known.items()]
+    there += (pair for row in known.values() for pair in row.live.items())
+    return any(revision > stated.get(id, revision) for id, revision in there)
 
 
 async def fit(desk: Desk, follower: Follower, known: Known) -> None:
@@ -245,4 +244,11 @@ def _base(follower: Follower, known: Known) -> int | None:
     if not differences:
         return None if there else 0
     usual, times = Counter(differences).most_common(1)[0]
-    return max(0, usual if times * 2 >= len(differences) else max(differences))
+    base = max(0, usual if times * 2 >= len(differences) else max(differences))
+    if max(differences) > base or _foreign(follower, known):
+        return base
+    # Nothing else is there that this file does not state: where totals are above it, they are its
+    # own, from when it was rewritten and the database refused its messages.
+    folds = follower.rows.conversations()
+    above = [row.revision - fold.end for id, fold in folds if (row := known.get(id))]
+    return max(base, *above)

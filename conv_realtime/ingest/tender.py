@@ -153,7 +153,7 @@ class Tender:
             if book.recognised is None and not resting:  # its first line may be whole already
                 self._rest_later(book)
             return
-        self._send_soon(looked)
+        self._send_soon(looked, resting=resting)
         if not resting:
             self._rest_later(looked)
         elif looked.settling is None or looked.settling.done():
@@ -172,9 +172,11 @@ class Tender:
         delay = self._desk.settings.rest_seconds
         book.rest = loop.call_later(delay, lambda: self.look_soon(book.path, resting=True))
 
-    def _send_soon(self, book: Book) -> None:
+    def _send_soon(self, book: Book, *, resting: bool = False) -> None:
         follower = book.follower
-        if follower is None or not follower.has_news(follower.sent):
+        if follower is None:
+            return
+        if not (follower.has_news(follower.sent) or (resting and follower.doubtful)):
             return
         if book.sending is None or book.sending.done():
             if not self._sends:
