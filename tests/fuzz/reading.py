@@ -52,7 +52,8 @@ def read(source: str, data: bytes, folder: Path) -> None:
         database.read_database(data, folder)
         return
     form = FORMATS[source]
-    path = folder / Path(built_in(source)[0].name).name
+    path = folder / built_in(source)[0].name  # some are told by their folders
+    path.parent.mkdir(parents=True, exist_ok=True)
     head = Head(data[:HEAD_BYTES], whole=len(data) <= HEAD_BYTES, resting=True)
     if not isinstance(form.claim(path, head), Recognised):
         return
