@@ -81,7 +81,6 @@ class Day:
         self._files: dict[str, File] = {}
         self._clients: list[Client] = []
         self._kept: Path | None = None
-        self._forgot = False  # the state directory is not the newest, and nobody has read since
         self._refusing = False
         self._refused: set[str] = set()
         self._db: psycopg.AsyncConnection[dict[str, Any]] | None = None
@@ -216,7 +215,7 @@ class Day:
         if not file.alone:
             return
         file.settle_line()
-        if unrelated or file.moved or self._forgot:
+        if unrelated or file.unread:
             await self._rest("before it is rewritten")
         act()
 
@@ -253,7 +252,8 @@ class Day:
         if any(file.part.pending for file in self._files.values()):
             await self._rest("before it forgets")
         await self._processes["bridge"].crash()
-        self._forgot = True
+        for file in self._files.values():
+            file.unread = True
         return self._state_dir.exists()
 
     async def _do_lose_state(self) -> None:
@@ -373,12 +373,12 @@ class Day:
             if file.unsent:  # what is only in a file that is gone is lost
                 file.come_back()
         await self._becomes(self._differences_or_letters, f"the database, {when}")
-        if self._forgot or any(file.moved for file in self._files.values()):
+        if any(file.unread for file in self._files.values()):
             await self._becomes(self._unread, f"the state directory, {when}")
         self._model.rest()
-        self._forgot = False
         for file in self._files.values():
-            file.moved = file.unsent = False
+            file.unread = file.unread and file.away
+            file.unsent = False
 
     async def _compare_clients(self) -> None:
         await self._becomes(self._clients_differences, "the clients")

@@ -28,7 +28,7 @@ class File:
         begun: what is still to be written of a line that was begun.
         away: the file does not lie at its path now, or is empty.
         unsent: what it states may be nowhere but in it.
-        moved: it got another path since everything was at rest.
+        unread: it is new to the state directory: at this path, or altogether.
     """
 
     def __init__(self, root: Path, name: str, model: Model) -> None:
@@ -42,7 +42,7 @@ class File:
         self.begun: tuple[Record, int] | None = None
         self.away = False
         self.unsent = False
-        self.moved = False
+        self.unread = False
         self._count = 0
 
     @property
@@ -254,7 +254,7 @@ class File:
         if target is not None and self.alone:
             self.paths[0].rename(target)
             self.paths[0] = target
-            self.moved = True
+            self.unread = True
 
     def copy(self, linked: bool) -> None:
         """Have a second path, of the same file or of a copy that goes on alone."""
@@ -268,7 +268,7 @@ class File:
         else:
             shutil.copy2(self.paths[0], target)
             self.paths.insert(0, target)
-        self.moved = True
+        self.unread = True
 
     def drop_copies(self) -> None:
         """Have one path again."""
