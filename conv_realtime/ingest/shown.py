@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Protocol
 from uuid import UUID
 
@@ -50,8 +50,8 @@ class Shown:
 class Keeping(Protocol):
     """Where the rows of an earlier run are."""
 
-    def conversations(self) -> Mapping[str, KeptConversation]:
-        """Return every conversation that is kept, by id."""
+    def conversations(self) -> dict[str, KeptConversation]:
+        """Return every conversation that is kept, by id; the caller may change this."""
         ...
 
     def rows(self) -> Iterable[tuple[str, str]]:
@@ -64,13 +64,13 @@ class AllShown(MutableMapping[UUID, Shown]):
 
     def __init__(self, keeping: Keeping | None = None) -> None:
         self._keeping = keeping
-        self._kept = dict(keeping.conversations()) if keeping is not None else {}
+        self._kept = keeping.conversations() if keeping is not None else {}
         self._made: dict[UUID, Shown] = {}
         self._read = not self._kept
 
     def of_projects(self) -> Counter[str | None]:
         """Return how many each project has, of those of an earlier run."""
-        return Counter([project for _, project, _ in self._kept.values()])
+        return Counter([project for _, _, project, _ in self._kept.values()])
 
     def rows(self) -> Iterator[tuple[UUID, Conversation]]:
         """Yield each conversation with all of its row; what was erased meanwhile has none."""
@@ -87,7 +87,7 @@ class AllShown(MutableMapping[UUID, Shown]):
     def moved(self, former: str, path: str) -> None:
         """Take note that another file states what `former` did."""
         place = os.fsencode(former)
-        for id in [id for id, (where, *_) in self._kept.items() if where == place]:
+        for id in [id for id, (_, where, _, _) in self._kept.items() if where == place]:
             self[UUID(id)]  # is made, so that it can be changed
         for shown in self._made.values():
             if shown.path == former:
@@ -96,7 +96,7 @@ class AllShown(MutableMapping[UUID, Shown]):
     def __getitem__(self, id: UUID) -> Shown:
         made = self._made.get(id)
         if made is None:
-            path, project, revision = self._kept.pop(str(id))
+            _, path, project, revision = self._kept.pop(str(id))
             project_id = UUID(project) if project else None
             made = self._made[id] = Shown(os.fsdecode(path), project_id, revision)
         return made

@@ -283,6 +283,7 @@ async def test_a_state_directory_of_the_last_version_goes_on(tmp_path: Path) -> 
     await read(tmp_path, store)
     with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
         db.execute("drop table documents")
+        db.execute("drop index shown")
         for column in ("project", "revision"):
             db.execute(f"alter table conversations drop column {column}")
         db.execute("pragma user_version = 4")

@@ -189,6 +189,7 @@ async def test_a_state_directory_of_version_7_goes_on(tmp_path: Path) -> None:
     first, _, _ = await backfill(tmp_path, store)
     with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
         db.execute("drop index redacted")
+        db.execute("drop index shown")
         for column in ("project", "revision"):
             db.execute(f"alter table conversations drop column {column}")
         db.execute("pragma user_version = 7")

@@ -18,7 +18,7 @@ from conv_realtime.errors import ConfigError
 
 logger = logging.getLogger("conv_realtime.ingest")
 
-VERSION = 8
+VERSION = 9
 FILE_NAME = "checkpoints.sqlite3"
 _TABLES = {
     "checkpoints": """
@@ -65,6 +65,7 @@ _SCHEMA = "".join(
 )
 _SCHEMA += f"""
 create index if not exists stating on checkpoints (destination, source, session, agent);
+create index if not exists shown on conversations (destination, id, path, project, revision);
 create index if not exists redacted on conversations (destination) where {REDACTED};
 pragma user_version = {VERSION};
 """
@@ -91,6 +92,7 @@ _FROM = {
     2: _FROM_2 + _FROM_3 + _FROM_7,
     3: _FROM_3 + _FROM_7,
     **dict.fromkeys(range(4, 8), _FROM_7),
+    8: "",
 }
 
 

@@ -39,8 +39,8 @@ _SAVE = (
 )
 
 
-KeptConversation = tuple[bytes, str | None, int]
-"""A conversation of an earlier run: the path of its file, the id of its project, its revision."""
+KeptConversation = tuple[str, bytes, str | None, int]
+"""A conversation of an earlier run: its id, its file's path, its project's id, its revision."""
 
 
 class Checkpoints:
@@ -237,14 +237,11 @@ class Checkpoints:
     def conversations(self) -> dict[str, KeptConversation]:
         """Return every conversation kept, by id."""
         rows = self._db.execute(
-            "select id, path, project, revision from conversations where destination = ?",
+            "select id, path, project, revision from conversations indexed by shown"
+            " where destination = ?",
             (self._destination,),
         )
-        same: dict[str | None, str | None] = {}  # one text for all conversations of a project
-        return {
-            id: (path, same.setdefault(project, project), revision)
-            for id, path, project, revision in rows
-        }
+        return {row[0]: row for row in rows}
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the id of every conversation kept, and its row as JSON."""
