@@ -143,8 +143,8 @@ class Sanitizer:
             return [self._clean(item, depth + 1, text) for item in value]
         if isinstance(value, float):
             return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _MAX_NUMBER:
-            return None
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:  # what orjson reads as a float
+            return float(value) if abs(value) <= _MAX_NUMBER else None
         return value
 
     def _storable(self, text: str) -> str:
