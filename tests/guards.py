@@ -330,6 +330,12 @@ GUARDS = (
         f"{_INGEST}what_only_listeners_had_is_taken_back_too",
     ),
     Guard(
+        "ingest/stated.py",
+        "if book.follower is None and path not in desk.shelf.checkpoints:",
+        "if False:",
+        f"{_INGEST}a_copy_that_stated_it_once_has_no_messages_for_a_snapshot",
+    ),
+    Guard(
         "ingest/rewriting.py",
         "    return max(base, *above)\n",
         "    return base\n",

@@ -63,6 +63,9 @@ async def _last_messages(
         async with book.lock:
             try:
                 with disk.open_file(path) as file:
+                    if book.follower is None and path not in desk.shelf.checkpoints:
+                        # Which part it is, nobody remembers: another file goes on by now.
+                        raise SourceError(path, "it is not what states the conversation any more")
                     follower = await _folded(desk, tender, book, file, conversation)
                     fold = dict(follower.rows.conversations()).get(conversation)
                     return follower.last_messages(fold, file, last) if fold else []

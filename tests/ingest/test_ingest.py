@@ -597,6 +597,22 @@ async def test_what_moved_in_an_earlier_run_is_in_snapshots(tmp_path: Path) -> N
     assert [one.text for one in rows] == sink.texts() == ["prompt q"]
 
 
+async def test_a_copy_that_stated_it_once_has_no_messages_for_a_snapshot(tmp_path: Path) -> None:
+    """What it states is a later part by now, and nobody remembers which."""
+    store, sink = MemoryStore(), Heard()
+    _file(tmp_path, user("q"))
+    await _backfill(tmp_path, store)
+    (earlier,) = store.conversations
+    path = _file(tmp_path, user("x"), user("y"))
+    await _backfill(tmp_path, store)
+    path.unlink()
+    _file(tmp_path, user("x"), user("z"), name=f"-q/{SESSION}.jsonl")
+    await _backfill(tmp_path, store)
+    _file(tmp_path, user("x"), user("y"))
+    async with _running(_ingest(tmp_path, store, sink)) as ingest:
+        assert await ingest.transcripts.messages(earlier, 9) == []
+
+
 async def test_another_database_behind_the_address_gets_everything(tmp_path: Path) -> None:
     """After a reset the old checkpoints say nothing: no row is missing because of them."""
     _file(tmp_path, user("q"))
