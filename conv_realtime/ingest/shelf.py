@@ -125,12 +125,12 @@ class Shelf:
         self._likely: Format | None = None  # has the file asked for last: most are of one kind
 
     def book(self, path: str) -> Book:
-        """Return the book of a path, a new one where there is none."""
+        """Return the book of a path, a new one where there is none. May be called on any thread."""
         found = self.books.get(path)
         if found is None:
-            found = self.books[path] = Book(path)
+            found = self.books.setdefault(path, Book(path))
             if path in self.resting:
-                self.resting.remove(path)
+                self.resting.discard(path)
                 self._recall(found)
         return found
 

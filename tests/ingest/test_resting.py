@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.format import Recognised
@@ -13,9 +18,10 @@ from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.checkpoints.file import FILE_NAME
+from conv_realtime.edges.checkpoints.remembered import Key, Remembered
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.catching_up import Progress, Summary
-from conv_realtime.ingest.shelf import Shelf
+from conv_realtime.ingest.shelf import Book, Shelf
 from conv_realtime.models import Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
@@ -222,6 +228,59 @@ def test_two_checkpoints_of_one_conversation_are_not_at_rest(tmp_path: Path) -> 
         assert shelf.recall("/a.jsonl", state) and shelf.recall("/b.jsonl", state)
         assert not shelf.is_alone("/a.jsonl") and not shelf.is_alone("/b.jsonl")
         assert not shelf.recall("/d.jsonl", state) and not shelf.recall("/e.jsonl", state)
+
+
+def test_a_checkpoint_is_there_for_all_who_ask_at_once() -> None:
+    """While one thread reads it, others find it too; what was saved meanwhile is the newer one."""
+    asked, read = threading.Semaphore(0), threading.Event()
+
+    class Slow:
+        def whole(self, path: str) -> Checkpoint:
+            asked.release()
+            read.wait(10)
+            return Checkpoint(position=1)
+
+        def stating(self, key: Key) -> list[str]:
+            return []
+
+    remembered = Remembered([(1, 2, 3, 4, 0, 0, b"/a"), (1, 2, 3, 4, 0, 0, b"/b")], Slow())
+    with ThreadPoolExecutor() as threads:
+        found = []
+        for path in ("/a", "/a", "/b"):
+            found.append(threads.submit(remembered.__getitem__, path))
+            assert asked.acquire(timeout=10)
+        remembered["/b"] = Checkpoint(position=2)
+        read.set()
+        assert [one.result().position for one in found] == [1, 1, 2]
+    assert len(remembered) == 2
+
+
+def test_a_checkpoint_that_is_asked_for_while_all_are_gone_through_breaks_nothing() -> None:
+    """A sweep goes through them while files are recognised on a thread."""
+    rows = [(1, 2, 3, 4, 0, 0, name) for name in (b"/a", b"/b", b"/c")]
+    remembered = Remembered(rows)
+
+    class Asking(dict[str, FileStat]):
+        def get(self, path: str, default: object = None) -> Any:
+            remembered.get(path)
+            return super().get(path, default)
+
+    assert remembered.unchanged(Asking({"/a": FileStat(1, 2, 3, 4)})) == {"/a"}
+
+
+def test_a_file_has_one_book_whoever_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is recognised on a thread may be woken at the same time."""
+
+    def slow(path: str) -> Book:
+        begun.wait(10)
+        return Book(path)
+
+    begun = threading.Barrier(2)
+    monkeypatch.setattr("conv_realtime.ingest.shelf.Book", slow)
+    shelf = Shelf(BUILT_IN, Sanitizer())
+    with ThreadPoolExecutor() as threads:
+        one, other = threads.map(shelf.book, ["/a", "/a"])
+    assert one is other is shelf.books["/a"]
 
 
 def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Reading(Protocol):
 
 
 class Remembered(MutableMapping[str, Checkpoint]):
-    """The checkpoint of each file, by path.
+    """The checkpoint of each file, by path. May be asked on any thread, and changed on one.
 
     Args:
         rows: what an earlier run has kept.
@@ -50,14 +50,15 @@ class Remembered(MutableMapping[str, Checkpoint]):
 
     def __getitem__(self, path: str) -> Checkpoint:
         if path in self._rows:
-            del self._rows[path]
-            if self._reading is not None and (whole := self._reading.whole(path)) is not None:
-                self._made[path] = whole
+            whole = self._reading.whole(path) if self._reading is not None else None
+            if whole is not None:
+                self._made.setdefault(path, whole)
+            self._rows.pop(path, None)  # only now: another thread may ask for it meanwhile
         return self._made[path]
 
     def __setitem__(self, path: str, checkpoint: Checkpoint) -> None:
-        self._rows.pop(path, None)
         self._made[path] = checkpoint
+        self._rows.pop(path, None)
 
     def __delitem__(self, path: str) -> None:
         if self._rows.pop(path, None) is None:
@@ -78,7 +79,8 @@ class Remembered(MutableMapping[str, Checkpoint]):
 
     def unchanged(self, stats: Mapping[str, FileStat]) -> set[str]:
         """Return which files are as their rows say; none whose checkpoint was asked for."""
-        return {path for path, row in self._rows.items() if stats.get(path) == row[_STAT]}
+        rows = self._rows.copy()
+        return {path for path, row in rows.items() if stats.get(path) == row[_STAT]}
 
     def counts(self, paths: Collection[str]) -> tuple[int, int]:
         """Return how many messages and conversations files state, by their rows."""
