@@ -425,6 +425,28 @@ async def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Pat
         await grows(river, path, store, 7)
 
 
+@linux
+@pytest.mark.parametrize("alone", [False, True], ids=["a folder", "a file"])
+async def test_the_next_folder_of_a_path_is_watched_though_it_has_the_same_inode(
+    tmp_path: Path, *, alone: bool
+) -> None:
+    """File systems give it to the next one; who looks a second later sees no other folder."""
+    store, top = MemoryStore(), tmp_path / "projects"
+    path = new_session(top, 0)
+    paths = [path if alone else top]
+    async with running(ingest(tmp_path, store, paths=paths, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        before, text = top.stat().st_ino, path.read_bytes()
+        path.unlink()
+        top.rmdir()
+        top.mkdir()
+        if top.stat().st_ino != before:
+            pytest.skip("this file system numbers folders anew")
+        path.write_bytes(text)
+        for messages in (2, 3):  # the first may be found by the sweep that takes it up
+            await grows(river, path, store, messages)
+
+
 @pytest.mark.usefixtures("way")
 async def test_of_a_single_file_nothing_beside_it_is_read(tmp_path: Path) -> None:
     """It is watched by the folder that it is in, where others may write, too."""

@@ -154,7 +154,8 @@ class InotifyWatcher(Watcher):
             seen.sweep = True
         elif mask & kernel.IGNORED:  # the folder is gone
             for folder in self._folders.pop(number, ()):
-                self._forget(folder, number)
+                if self._forget(folder, number):
+                    self._know_as_gone(folder)
         else:
             for folder in self._folders.get(number, ()):
                 self._take_one(seen, os.path.join(folder, name), mask)
@@ -183,9 +184,17 @@ class InotifyWatcher(Watcher):
                 elif self._kernel is not None:
                     self._kernel.remove(number)
 
-    def _forget(self, folder: str, number: int) -> None:
-        if self._numbers.get(folder) == number:
+    def _forget(self, folder: str, number: int) -> bool:
+        known = self._numbers.get(folder) == number
+        if known:
             del self._numbers[folder]
+        return known
+
+    def _know_as_gone(self, folder: str) -> None:
+        """Have what is watched by a folder taken up anew: the next one may get its inode."""
+        for path in self._identities:
+            if folder in (path, os.path.dirname(path)):
+                self._identities[path] = None
 
     def _refuse(self, folder: str) -> None:
         self._refused.add(folder)
