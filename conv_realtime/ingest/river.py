@@ -249,7 +249,7 @@ class Ingest(Upkeep):
 
         None without a sink: then nothing is kept of them.
         """
-        return stated.conversations(self._opened[0])
+        return await stated.conversations(self._opened[0])
 
     async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
         """Return the last messages of a conversation, by `seq`; none if its file is gone."""

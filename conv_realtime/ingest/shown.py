@@ -6,6 +6,7 @@ wants to see them.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -14,6 +15,9 @@ from uuid import UUID
 
 from conv_realtime.edges.checkpoints import KeptConversation
 from conv_realtime.models import Conversation
+
+_A_HOP = 1000
+"""How many rows are taken in one go on the loop."""
 
 
 class Shown:
@@ -55,7 +59,7 @@ class Keeping(Protocol):
         ...
 
     def rows(self) -> Iterable[tuple[str, str]]:
-        """Return the id of each, and its row as JSON."""
+        """Return the id of each, and its row as JSON. From any thread."""
         ...
 
 
@@ -67,19 +71,27 @@ class AllShown(MutableMapping[UUID, Shown]):
         self._kept = keeping.conversations() if keeping is not None else {}
         self._made: dict[UUID, Shown] = {}
         self._read = not self._kept
+        self._reading = asyncio.Lock()
 
     def of_projects(self) -> Counter[str | None]:
         """Return how many each project has, of those of an earlier run."""
         return Counter([project for _, _, project, _ in self._kept.values()])
 
-    def rows(self) -> Iterator[tuple[UUID, Conversation]]:
-        """Yield each conversation with all of its row; what was erased meanwhile has none."""
-        if not self._read and self._keeping is not None:
-            self._read = True
-            for name, text in self._keeping.rows():
-                shown = self.get(UUID(name))
+    async def read(self) -> None:
+        """Read all of the rows of an earlier run, on a thread, if nobody has. May be cancelled."""
+        async with self._reading:
+            if self._read or self._keeping is None:
+                return
+            for place, (id, row) in enumerate(await asyncio.to_thread(_rows, self._keeping)):
+                shown = self.get(id)
                 if shown is not None and shown.row is None:
-                    shown.row = Conversation.model_validate_json(text)
+                    shown.row, shown.revision = row, row.revision
+                if place % _A_HOP == 0:
+                    await asyncio.sleep(0)
+            self._read = True
+
+    def rows(self) -> Iterator[tuple[UUID, Conversation]]:
+        """Yield each conversation of which all is known: see `read`."""
         for id, shown in self.items():
             if shown.row is not None:
                 yield id, shown.row
@@ -117,3 +129,7 @@ class AllShown(MutableMapping[UUID, Shown]):
 
     def __len__(self) -> int:
         return len(self._made) + len(self._kept)
+
+
+def _rows(keeping: Keeping) -> list[tuple[UUID, Conversation]]:
+    return [(UUID(id), Conversation.model_validate_json(row)) for id, row in keeping.rows()]

@@ -19,14 +19,16 @@ from conv_realtime.models import Conversation, Message
 logger = logging.getLogger("conv_realtime.ingest")
 
 
-def conversations(desk: Desk) -> Sequence[Conversation]:
+async def conversations(desk: Desk) -> Sequence[Conversation]:
     """Return every conversation that the files state, newest `updated_at` last.
 
     Without those that the database refused or that were erased for good.
     """
+    shown = desk.announcer.rows
+    await shown.read()
     letters = desk.checkpoints.letters
     hidden = letters.faults.keys() | letters.forgotten
-    rows = [row for id, row in desk.announcer.rows.rows() if id not in hidden]
+    rows = [row for id, row in shown.rows() if id not in hidden]
     rows.sort(key=lambda row: row.updated_at.timestamp() if row.updated_at else 0.0)
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
@@ -22,7 +23,7 @@ from conv_realtime.edges.checkpoints.remembered import Key, Remembered
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.catching_up import Progress, Summary
 from conv_realtime.ingest.shelf import Book, Shelf
-from conv_realtime.models import Project
+from conv_realtime.models import Conversation, Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
 from tests.ingest.running import Heard, ingest, running, texts, until, write
@@ -186,6 +187,56 @@ async def test_conversations_of_an_earlier_run_are_counted_and_shown(tmp_path: P
             assert len(await river.messages(row.id, 9)) == 1
         await river.forget([rows[uuid(1)].id])
         assert uuid(1) not in {row.session_id for row in await river.conversations()}
+
+
+async def test_the_first_snapshot_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run has kept is read on a thread; where that fails, by the next one."""
+    store = MemoryStore()
+    for number in range(3):
+        rested(tmp_path, number)
+    await backfill(tmp_path, store)
+    read, goes_on = Checkpoints.rows, threading.Event()
+    faults = [sqlite3.OperationalError("disk I/O error")]
+
+    def slow(checkpoints: Checkpoints) -> list[tuple[str, str]]:
+        assert goes_on.wait(5), "the loop stands still"
+        if faults:
+            raise faults.pop()
+        return read(checkpoints)
+
+    monkeypatch.setattr(Checkpoints, "rows", slow)
+    async with ingest(tmp_path, store, Heard()) as river, asyncio.TaskGroup() as tasks:
+        failing = tasks.create_task(_failure(river))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.01, goes_on.set)
+        assert "disk I/O" in await failing
+        several = [tasks.create_task(river.conversations()) for _ in range(2)]
+        assert [len(await one) for one in several] == [3, 3]
+
+
+async def _failure(river: Ingest) -> str:
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        await river.conversations()
+    return str(caught.value)
+
+
+async def test_what_another_process_has_sent_is_withdrawn_above_its_revision(
+    tmp_path: Path,
+) -> None:
+    """The snapshot had the newer row: whoever got it drops what is below."""
+    store, heard = MemoryStore(), Heard()
+    path = rested(tmp_path, 1)
+    await backfill(tmp_path, store)
+    async with ingest(tmp_path, store, heard) as river:
+        with path.open("ab") as file:
+            file.write(user("more", session=uuid(1)))
+        await backfill(tmp_path, store)
+        (row,) = await river.conversations()
+        await river.forget([row.id])
+    (gone,) = (one.row for one in heard.changes if isinstance(one.row, Conversation))
+    assert gone.revision > row.revision > 0
 
 
 async def test_a_state_directory_of_version_7_goes_on(tmp_path: Path) -> None:

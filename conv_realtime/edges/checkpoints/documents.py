@@ -15,11 +15,10 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 from conv_realtime.core.document_fold import Judged, Memory, Rank, Remembered
-from conv_realtime.edges.checkpoints.file import StateFile
+from conv_realtime.edges.checkpoints.file import StateFile, connect
 
 _COLUMNS = "id, path, stated_at, stated_messages, named, revision, digest, base, unsent, messages"
 _IDS_A_QUESTION = 500
@@ -39,8 +38,7 @@ class Documents:
         """
         found: dict[UUID, Memory] = {}
         if ids:
-            # A connection of its own: the other one may be in the middle of a transaction.
-            with closing(_connect(self._file.path)) as db:
+            with closing(connect(self._file.path)) as db:
                 for some in _chunks([str(id) for id in ids]):
                     found.update(self._read(db, some))
         return found
@@ -103,7 +101,7 @@ class Documents:
 
     def judged(self, path: str) -> Sequence[Judged]:
         """Return what is kept of the sessions of a database. May be called on any thread."""
-        with closing(_connect(self._file.path)) as db:
+        with closing(connect(self._file.path)) as db:
             rows = db.execute(
                 "select id, mark, messages from judged where destination = ? and path = ?",
                 (self._destination, os.fsencode(path)),
@@ -115,10 +113,6 @@ class Documents:
         before = self.recall([id]).get(id, Memory(path=path))
         base = max(before.base, above)
         self.keep({id: replace(before, base=base, unsent=True)})
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=10)
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

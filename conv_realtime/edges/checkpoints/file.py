@@ -197,6 +197,11 @@ class StateFile:
         return int(version)
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection of its own: the other one may be in the middle of a transaction."""
+    return sqlite3.connect(path, isolation_level=None, timeout=10)
+
+
 def _version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("pragma user_version").fetchone()
     return int(version)

@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from conv_realtime.edges.checkpoints.file import (
     REDACTED,
     TABLES_OF_A_DESTINATION,
     StateFile,
+    connect,
 )
 from conv_realtime.edges.checkpoints.letters import DeadLetters
 from conv_realtime.edges.checkpoints.remembered import COLUMNS as REMEMBERED
@@ -244,10 +246,11 @@ class Checkpoints:
         return {row[0]: row for row in rows}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the id of every conversation kept, and its row as JSON."""
-        return self._db.execute(
-            "select id, row from conversations where destination = ?", (self._destination,)
-        ).fetchall()
+        """Return the id of every conversation kept, and its row as JSON. From any thread."""
+        with closing(connect(self._opened.path)) as db:
+            return db.execute(
+                "select id, row from conversations where destination = ?", (self._destination,)
+            ).fetchall()
 
     def redacted(self) -> Iterator[tuple[str, UUID, dict[str, int]]]:
         """Yield the file and id of conversations that were rid of secrets, and how many by kind."""
