@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from conv_realtime.core.checkpoint import FileStat
@@ -20,6 +20,7 @@ from conv_realtime.edges import disk
 from conv_realtime.edges.watch import Wakeup, Watcher
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
+from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -30,6 +31,9 @@ APPEAR_SECONDS = 1.0
 FASTEST_SWEEP_SECONDS = 1.0
 SWEEP_SHARE = 0.02
 """The part of the time that sweeps may take where they replace events."""
+
+State = tuple[str, FileStat]
+"""A file, by its path, and how it was found."""
 
 _ON_ITS_WAY_NS = 1_000_000_000
 _QUIET_SWEEPS = 60
@@ -69,8 +73,9 @@ class Waker:
         if await self._watcher.follow_links(found.links):
             found = await self._walk(existing(self._paths))
         stats = found.stats
+        states = await asyncio.to_thread(by_hash, stats)
         self._sweep_took = time.monotonic() - begun
-        if self._misses.compare(stats, time.time_ns()):
+        if self._misses.compare(states, time.time_ns()):
             logger.warning("files change and no event tells of it; sweeping instead")
         return stats
 
@@ -128,21 +133,32 @@ class Waker:
 
     async def _sweep(self) -> None:
         """Look at every file whose state on disk is not the one last seen."""
-        shelf = self._desk.shelf
         try:
             stats = await self.files()
         except SourceError as error:
             logger.warning("%s", error)
             return
-        resting = shelf.resting & shelf.checkpoints.unchanged(stats)
-        for path in stats.keys() - resting:
-            stat, book = stats[path], shelf.books.get(path)
-            checkpoint = shelf.checkpoints.get(path)
-            if book is not None and isinstance(book.recognised, str) and book.looked_at == stat:
-                continue  # nobody's, and as it was
-            followed = book is not None and book.follower is not None
-            if followed or checkpoint is None or checkpoint.stat != stat:
-                self._tender.look_soon(path)
+        for path in await asyncio.to_thread(_changed, self._desk.shelf, stats):
+            self._tender.look_soon(path)
+
+
+def _changed(shelf: Shelf, stats: Mapping[str, FileStat]) -> list[str]:
+    """Return the files that are worth a look. On a thread: there may be a hundred thousand."""
+    changed = []
+    for path in stats.keys() - (shelf.resting & shelf.checkpoints.unchanged(stats)):
+        stat, book = stats[path], shelf.books.get(path)
+        checkpoint = shelf.checkpoints.get(path)
+        if book is not None and isinstance(book.recognised, str) and book.looked_at == stat:
+            continue  # nobody's, and as it was
+        followed = book is not None and book.follower is not None
+        if followed or checkpoint is None or checkpoint.stat != stat:
+            changed.append(path)
+    return changed
+
+
+def by_hash(stats: Mapping[str, FileStat]) -> dict[int, State]:
+    """Return files with their states by a hash of both."""
+    return {hash(state): state for state in stats.items()}
 
 
 class Misses:
@@ -168,20 +184,18 @@ class Misses:
         """Note that a sweep begins: what is told from now on may be of a later change."""
         self._told_before, self._told = self._told, set()
 
-    def compare(self, stats: dict[str, FileStat], now_ns: int) -> bool:
-        """Take the files as a sweep found them; return whether events turn out missing.
+    def compare(self, states: Mapping[int, State], now_ns: int) -> bool:
+        """Take the files as a sweep found them, by hash; return whether events turn out missing.
 
         What changed within the last second does not count: its event may be on its way.
         """
-        before, self._before = self._before, {hash(state) for state in stats.items()}
+        before, self._before = self._before, set(states)
         told = self._told_before | self._told
         if before is None:
             return False
         missed = any(
-            hash((path, stat)) not in before
-            and path not in told
-            and now_ns - stat.mtime_ns > _ON_ITS_WAY_NS
-            for path, stat in stats.items()
+            path not in told and now_ns - stat.mtime_ns > _ON_ITS_WAY_NS
+            for path, stat in map(states.__getitem__, states.keys() - before)
         )
         was_missing = self.missing
         self._quiet = 0 if missed else self._quiet + 1

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,23 @@ async def test_one_that_changes_without_an_event_is_found_by_a_sweep(tmp_path: P
         await until(lambda: len(store.messages) == 3)
         await waker._sweep()
         assert list(shelf_of(river).books) == [str(path)]
+
+
+async def test_a_sweep_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a hundred thousand files to compare."""
+    rested(tmp_path, 1)
+    compare, goes_on = Remembered.unchanged, threading.Event()
+
+    def slow(remembered: Remembered, stats: Mapping[str, FileStat]) -> set[str]:
+        assert goes_on.wait(5), "the loop stands still"
+        return compare(remembered, stats)
+
+    async with running(ingest(tmp_path, MemoryStore(), sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        assert river._waker is not None
+        monkeypatch.setattr(Remembered, "unchanged", slow)
+        asyncio.get_running_loop().call_later(0.01, goes_on.set)
+        await river._waker._sweep()
 
 
 async def test_a_copy_that_appears_beside_one_is_known_as_a_copy(tmp_path: Path) -> None:

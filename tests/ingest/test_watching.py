@@ -24,7 +24,7 @@ from conv_realtime.edges.watch.inotify import InotifyWatcher
 from conv_realtime.edges.watch.kernel import Event, Kernel
 from conv_realtime.edges.watch.observer import ObserverWatcher
 from conv_realtime.ingest import Ingest
-from conv_realtime.ingest.waking import Misses
+from conv_realtime.ingest.waking import Misses, by_hash
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user
 from tests.ingest.running import Heard, ingest, running, texts, until, write
@@ -229,7 +229,7 @@ def test_a_miss_is_a_change_that_nobody_told_of() -> None:
     def sweep(stat: FileStat, now: int, *, during: str = "") -> bool:
         misses.begin()
         misses.told({during})
-        return misses.compare({"a": stat}, now * second)
+        return misses.compare(by_hash({"a": stat}), now * second)
 
     assert not sweep(old, 10)
     misses.told({"a"})
