@@ -117,9 +117,16 @@ class File:
             self.part.records.append(Record(record.data[:written]))
 
     def append_unended(self, kind: int) -> None:
-        """Write a whole line without the newline that ends it."""
+        """Write a whole line without the newline that ends it.
+
+        Behind what a writer left of a line it gets one: without, it may be a piece of that line, and
+        nobody reads it.
+        """
         self.settle_line()
         record = self._record(kind)
+        if self.part.records and not self.part.records[-1].data.endswith(b"\n"):
+            self._grow([record])
+            return
         self.part.records.append(Record(record.data[:-1], record.said))
         self._write_on(record.data[:-1])
 
