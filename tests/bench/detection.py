@@ -2,8 +2,8 @@
 
 A tree of many folders and files; one append at a time, some milliseconds apart, to a random file.
 The time runs from just before the write, here, until the watcher has seen it, in a process of its
-own; the clock is the system's. **The others only say that a file changed; ours has read, parsed and
-folded the line by then.** Each is started in its turn, so that no two watch at once.
+own; the clock is the system's. The others only say that a file changed; ours has read, parsed and
+folded the line by then. Each is started in its turn, so that no two watch at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Seen:
 @benchmark("detection")
 def detection(scale: Scale) -> Iterator[Finding]:
     """From an append until it is noticed, beside other watchers; their CPU at rest, and memory."""
-    folders, files, rounds = scale.pick((5000, 20_000, 5), (500, 2_000, 3), (3, 5, 1))
+    folders, files, rounds = scale.pick((5000, 20_000, 3), (500, 2_000, 3), (3, 5, 1))
     appends, idle = scale.pick((300, 5.0), (100, 2.0), (5, 0.1))
     with tempfile.TemporaryDirectory() as root, tempfile.TemporaryDirectory() as state:
         write_transcripts(Path(root), folders, files)
