@@ -57,14 +57,15 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         if again:
             desk.send_again(book, follower)
             desk.resends.discard(path)
-        if desk.shelf.owes(book):
-            desk.shelf.settle_debt(book)
+        if owes := desk.shelf.owes(book):
             follower.want()
             follower.tell_again()
         if isinstance(follower, DocumentFollower):
             await documents.take(desk, book, follower, stat, resting=resting)
         elif isinstance(follower, Follower):
             await _take(desk, book, follower, stat, resting=resting)
+        if owes and not follower.has_news(follower.published):
+            desk.shelf.settle_debt(book)  # not before: the file may be away again
     return book
 
 

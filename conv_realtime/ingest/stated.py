@@ -85,7 +85,9 @@ async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> Non
     letters = desk.checkpoints.letters
     letters.forget(forgotten)
     for conversation in letters.forgotten & desk.announcer.rows.keys():
-        shown = desk.announcer.rows[conversation]
+        shown = desk.announcer.rows.get(conversation)
+        if shown is None:  # withdrawn by another, while the file of the one before was read
+            continue
         revisions = await _revisions(desk, tender, shown.path, conversation)
         desk.announcer.drop(conversation)
         desk.announcer.withdraw(
