@@ -494,6 +494,33 @@ async def test_a_folder_of_two_names_is_told_by_both(tmp_path: Path) -> None:
         assert wakeup.files == {str(tmp_path / name / "file") for name in ("real", "link")}
 
 
+@linux
+async def test_looking_for_folders_that_were_refused_holds_up_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be tens of thousands above the limit; one that is gone is not missed any more."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    def is_there(path: str) -> bool:
+        assert not watcher._lock.locked()
+        return os.path.exists(path)
+
+    watcher = InotifyWatcher([tmp_path])
+    async with watcher:
+        monkeypatch.setattr(Kernel, "add", full)
+        watcher.enter(str(folder))
+        monkeypatch.setattr("os.path.isdir", is_there)
+        await watcher.arm()
+        assert watcher.blind
+        folder.rmdir()
+        await watcher.arm()
+        assert not watcher.blind
+
+
 async def grows(river: Ingest, path: Path, store: MemoryStore, messages: int) -> None:
     """Appends to a transcript that nobody is about to look at; returns when that is stored."""
     book = river._opened[0].shelf.book(str(path))

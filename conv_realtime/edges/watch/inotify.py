@@ -120,8 +120,10 @@ class InotifyWatcher(Watcher):
                 with self._lock:
                     self._drop(path)
                     self._numbers.pop(os.path.dirname(path), None)
+        # Without the lock, which events wait for: there may be tens of thousands.
+        gone = [folder for folder in tuple(self._refused) if not os.path.isdir(folder)]
         with self._lock:
-            self._refused = {folder for folder in self._refused if os.path.isdir(folder)}
+            self._refused.difference_update(gone)
 
     def _end(self) -> Kernel | None:
         with self._lock:
