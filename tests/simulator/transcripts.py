@@ -119,8 +119,8 @@ class File:
     def append_unended(self, kind: int) -> None:
         """Write a whole line without the newline that ends it.
 
-        Behind what a writer left of a line it gets one: without, it may be a piece of that line, and
-        nobody reads it.
+        Behind what a writer left of a line it gets one: without, it may be a piece of that line,
+        and nobody reads it.
         """
         self.settle_line()
         record = self._record(kind)
