@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.ingest.follow import Following
+from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rows import Rows
 from conv_realtime.ingest.shown import AllShown, Keeping, Shown
 from conv_realtime.models import Change, Conversation, Message, Project

@@ -18,9 +18,10 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
 from conv_realtime.ingest.document_rows import Parses
-from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_database import DatabaseFollower
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets

@@ -22,8 +22,8 @@ from conv_realtime.core.said import Said
 from conv_realtime.edges import sqlite
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.blame import blaming
-from conv_realtime.ingest.follow import READ_BYTES
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.following import READ_BYTES
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.models import Skipped
 

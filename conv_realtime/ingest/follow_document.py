@@ -10,10 +10,10 @@ before the first row that it speaks of leaves. Without it, the database is asked
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 from zlib import crc32
 
@@ -24,7 +24,6 @@ from conv_realtime.core.document import DatabaseFormat, DocumentFormat, Export, 
 from conv_realtime.core.document_fold import (
     FIRST_TICK,
     DocumentTranscript,
-    Judged,
     Memory,
     Rank,
     Statement,
@@ -38,36 +37,13 @@ from conv_realtime.ingest.batches import Batch, Mark, Reader
 from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
 from conv_realtime.ingest.document_rows import DocumentRows, Parses
-from conv_realtime.ingest.follow import READ_BYTES, Following
+from conv_realtime.ingest.following import READ_BYTES, Following
+from conv_realtime.ingest.memories import Memories
 from conv_realtime.ingest.rows import Identity, RewrittenError
 from conv_realtime.models import Conversation, Skipped, message_id
 from conv_realtime.ports import KnownConversation
 
 MAX_BYTES = 256 * 2**20
-
-
-class Memories(Protocol):
-    """What is kept of conversations across restarts: see `edges.checkpoints.documents`."""
-
-    def recall(self, ids: Collection[UUID]) -> Mapping[UUID, Memory]:
-        """Return what is kept of those of `ids` of which anything is. From any thread."""
-        ...
-
-    def keep(self, memories: Mapping[UUID, Memory]) -> None:
-        """Keep what is about to be sent."""
-        ...
-
-    def sent(self, ids: Collection[UUID]) -> None:
-        """Note that the database has all of these conversations."""
-        ...
-
-    def judge(self, path: str, judged: Collection[Judged]) -> None:
-        """Note that sessions of a database need not be read while their marks are the same."""
-        ...
-
-    def judged(self, path: str) -> Collection[Judged]:
-        """Return what is kept of the sessions of a database. From any thread."""
-        ...
 
 
 class DocumentFollower(Following):

@@ -13,8 +13,9 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest import documents
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.desk import Desk
-from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sender import MissingParentError, Outcome, PutOffError

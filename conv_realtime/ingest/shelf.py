@@ -22,7 +22,7 @@ from conv_realtime.edges.sqlite import LOG_SUFFIX
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.claims import Claims
-from conv_realtime.ingest.follow import Following
+from conv_realtime.ingest.following import Following
 
 FIRST_BYTES = 8 * 2**10
 """How much of a file is read to tell what it is, before more is: nearly always its first line."""

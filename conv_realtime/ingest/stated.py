@@ -10,7 +10,7 @@ from uuid import UUID
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import STRIDE, Desk
-from conv_realtime.ingest.follow import Following
+from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.shelf import Book
 from conv_realtime.ingest.tender import Tender

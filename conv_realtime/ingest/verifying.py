@@ -25,8 +25,9 @@ from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.catching_up import Progress
 from conv_realtime.ingest.desk import STRIDE, Desk
-from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rewriting import fit
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.tender import Tender

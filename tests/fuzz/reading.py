@@ -13,8 +13,9 @@ from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.formats.opencode import OpenCode
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.ingest.follow import Follower, Following
+from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.following import Following
 from conv_realtime.testing.formats.examples import built_in
 from conv_realtime.testing.formats.reading import Stated
 from conv_realtime.testing.formats.well_formed import faults

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.ingest.follow import Following
+from conv_realtime.ingest.following import Following
 from conv_realtime.testing.formats.reading import Stated
 
 _ALL = 10**9
