@@ -7,6 +7,7 @@ wants to see them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -77,11 +78,15 @@ class AllShown(MutableMapping[UUID, Shown]):
         """Return how many each project has, of those of an earlier run."""
         return Counter([project for _, _, project, _ in self._kept.values()])
 
-    async def read(self) -> None:
-        """Read all of the rows of an earlier run, on a thread, if nobody has. May be cancelled."""
+    async def read(self) -> set[str]:
+        """Read all of the rows of an earlier run, on a thread, if nobody has. May be cancelled.
+
+        Returns:
+            The files that state those that cannot be read, of a damaged state directory.
+        """
         async with self._reading:
             if self._read or self._keeping is None:
-                return
+                return set()
             for place, (id, row) in enumerate(await asyncio.to_thread(_rows, self._keeping)):
                 shown = self.get(id)
                 if shown is not None and shown.row is None:
@@ -89,6 +94,7 @@ class AllShown(MutableMapping[UUID, Shown]):
                 if place % _A_HOP == 0:
                     await asyncio.sleep(0)
             self._read = True
+            return {shown.path for shown in self.values() if shown.row is None}
 
     def rows(self) -> Iterator[tuple[UUID, Conversation]]:
         """Yield each conversation of which all is known: see `read`."""
@@ -132,4 +138,8 @@ class AllShown(MutableMapping[UUID, Shown]):
 
 
 def _rows(keeping: Keeping) -> list[tuple[UUID, Conversation]]:
-    return [(UUID(id), Conversation.model_validate_json(row)) for id, row in keeping.rows()]
+    rows = []
+    for id, row in keeping.rows():
+        with contextlib.suppress(ValueError):  # damaged
+            rows.append((UUID(id), Conversation.model_validate_json(row)))
+    return rows

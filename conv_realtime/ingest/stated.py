@@ -25,7 +25,9 @@ async def conversations(desk: Desk) -> Sequence[Conversation]:
     Without those that the database refused or that were erased for good.
     """
     shown = desk.announcer.rows
-    await shown.read()
+    if damaged := await shown.read():
+        logger.error("the state directory is damaged; sending %d files again", len(damaged))
+        desk.resends.update(damaged)
     letters = desk.checkpoints.letters
     hidden = letters.faults.keys() | letters.forgotten
     rows = [row for id, row in shown.rows() if id not in hidden]

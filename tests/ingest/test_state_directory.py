@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from conv_realtime.errors import ConfigError
 from conv_realtime.models import StoredFault
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import SESSION, assistant, user, uuid
-from tests.ingest.running import ingest, running, texts, until
+from tests.ingest.running import Heard, ingest, running, texts, until
 from tests.ingest.running import write as transcript
 
 FAULT = StoredFault("messages", UUID(int=7), "/a", "23514", "refused", 5)
@@ -191,6 +191,23 @@ async def test_a_spoilt_state_file_costs_a_silent_re_read(
         file.write(user("r"))
     async with ingest(tmp_path, store) as river:
         assert (await river.backfill()).changed == 2
+
+
+async def test_a_conversation_that_is_damaged_is_in_snapshots_again(tmp_path: Path) -> None:
+    """SQLite does not notice what is wrong within a value."""
+    store = MemoryStore()
+    transcript(tmp_path, user("q"))
+    async with ingest(tmp_path, store) as river:
+        await river.backfill()
+    with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as db, db:
+        db.execute("update conversations set row = replace(row, 'prompt q', char(0))")
+    for _ in range(2):
+        async with running(ingest(tmp_path, store, Heard())) as river:
+            while not await river.conversations():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+            (row,) = await river.conversations()
+            assert row.title == "prompt q"
+            await until(lambda: river.health()["queue"] == 0)
 
 
 _VERSION_2 = """
