@@ -481,6 +481,26 @@ async def test_a_link_that_leads_elsewhere_is_followed_there(tmp_path: Path) -> 
 
 
 @linux
+async def test_what_takes_the_place_of_a_linked_folder_is_watched_after_a_sweep(
+    tmp_path: Path,
+) -> None:
+    """Nothing tells of it: the link is what it was, and what it leads to lies elsewhere."""
+    store = MemoryStore()
+    (tmp_path / "projects").mkdir()
+    link = tmp_path / "projects" / "link"
+    one, two = (new_session(tmp_path / name / "-p", name) for name in ("one", "two"))
+    link.symlink_to(tmp_path / "one")
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await grows(river, link / "-p" / one.name, store, 2)
+        (tmp_path / "one").rename(tmp_path / "former")
+        (tmp_path / "two").rename(tmp_path / "one")
+        assert river._waker is not None
+        await river._waker._sweep()
+        await grows(river, link / "-p" / two.name, store, 4)
+        assert river.health()["watcher"] == "ok"
+
+
+@linux
 async def test_a_folder_of_two_names_is_told_by_both(tmp_path: Path) -> None:
     """A transcript is read by the one that owns its conversation, whichever that is."""
     watcher = InotifyWatcher([])

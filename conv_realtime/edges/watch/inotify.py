@@ -98,8 +98,8 @@ class InotifyWatcher(Watcher):
             self._refused.discard(folder)
 
     async def follow_links(self, links: Sequence[str]) -> bool:
-        """Return that none is new: those that were walked were entered."""
-        return False
+        """Return whether one leads to another folder by now; no event tells of that."""
+        return any(await asyncio.to_thread(lambda: [self._leads_elsewhere(one) for one in links]))
 
     # The kernel -----------------------------------------------------------------------------
 
@@ -124,6 +124,18 @@ class InotifyWatcher(Watcher):
         gone = [folder for folder in tuple(self._refused) if not os.path.isdir(folder)]
         with self._lock:
             self._refused.difference_update(gone)
+
+    def _leads_elsewhere(self, link: str) -> bool:
+        """Return whether a link does; then nothing is watched there before it is entered anew."""
+        with self._lock:
+            known = self._numbers.get(link)
+            try:
+                if known is None or self._kernel is None or self._kernel.add(link) == known:
+                    return False
+            except OSError:  # to nothing
+                return False
+            self._drop(link)
+            return True
 
     def _end(self) -> Kernel | None:
         with self._lock:
