@@ -73,8 +73,8 @@ class Waker:
         if await self._watcher.follow_links(found.links):
             found = await self._walk(existing(self._paths))
         stats = found.stats
-        states = await asyncio.to_thread(by_hash, stats)
         self._sweep_took = time.monotonic() - begun
+        states = await asyncio.to_thread(by_hash, stats)
         if self._misses.compare(states, time.time_ns()):
             logger.warning("files change and no event tells of it; sweeping instead")
         return stats

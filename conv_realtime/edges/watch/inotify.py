@@ -99,6 +99,8 @@ class InotifyWatcher(Watcher):
 
     async def follow_links(self, links: Sequence[str]) -> bool:
         """Return whether one leads to another folder by now; no event tells of that."""
+        if not links:
+            return False
         return any(await asyncio.to_thread(lambda: [self._leads_elsewhere(one) for one in links]))
 
     # The kernel -----------------------------------------------------------------------------
