@@ -21,9 +21,9 @@ _SKIPS_SHOWN = 20
 @paths_argument
 @common_options
 def sources(paths: Sequence[Path], as_json: bool, state_dir: Path | None) -> None:
-    """Say which assistants were found, their files, and what would be skipped and why.
+    """Say which assistants are here, and their files.
 
-    Nothing is sent, and no database is needed.
+    And what of these would be skipped, and why. Nothing is sent, and no database is needed.
 
     PATHs are files and folders; default: every assistant found in its usual place.
     """

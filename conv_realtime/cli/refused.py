@@ -34,7 +34,9 @@ _ASK_SECONDS = 3.0
 @click.command()
 @common_options
 def status(as_json: bool, state_dir: Path | None) -> int:
-    """Say how the running instance does, and what the database refused.
+    """Say how the running instance does.
+
+    And which rows the database refused, and why.
 
     Where nothing runs, it says what the state directory knows.
     """
@@ -62,6 +64,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "status": health.get("status"),
         "ws": instance.get("ws"),
         "supabase_url": instance.get("supabase_url"),
+        "publishable_key": instance.get("publishable_key"),
         "signed_in": session and (session.email or str(session.user_id)),
         "feed": health.get("feed"),
         "clients": health.get("clients"),

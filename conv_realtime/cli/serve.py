@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 import websockets
@@ -13,11 +15,11 @@ from starlette.applications import Starlette
 
 from conv_realtime import viewer
 from conv_realtime.background import beside
-from conv_realtime.cli.instance import Instance
+from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import emit, until
 from conv_realtime.cli.server import Server
 from conv_realtime.cli.target import Target, succession, target
-from conv_realtime.errors import FeedError, StoreError
+from conv_realtime.errors import ConfigError, FeedError, StoreError
 
 if TYPE_CHECKING:
     from conv_realtime.bridge import Bridge
@@ -75,7 +77,7 @@ class Serving:
     async def _serve(self, make: Callable[[Target], Awaitable[Bridge | Relay]]) -> None:
         # Left in reverse: clients are told first, then the port closes, then the database.
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(Server(*self._address))
+            server = await stack.enter_async_context(self._server())
             instance = stack.enter_context(Instance(self._settings.state_dir))
             found = await stack.enter_async_context(
                 target(self._settings, instance, local_port=self._local_port)
@@ -88,9 +90,32 @@ class Serving:
             )
             facts = self._facts(server, found)
             await _live(served.health, facts["ws"])
+            if not instance.mine:
+                _refuse_another_supabase(self._settings.state_dir, found, served.health()[1])
             async with _announced(self._settings, instance, found, facts):
                 self._say_ready(facts)
                 await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def _server(self) -> AsyncIterator[Server]:
+        """Take the port; where the instance of this state directory has it, say so.
+
+        Raises:
+            ConfigError: it is in use, or the address is not this machine's.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                server = await stack.enter_async_context(Server(*self._address))
+            except ConfigError:
+                other = running(self._settings.state_dir) or {}
+                if urlsplit(other.get("viewer") or "").port != self._address[1]:
+                    raise
+                raise ConfigError(
+                    "--port",
+                    f"conv-realtime runs on {self._address[1]} already, as process {other['pid']}: "
+                    f"open {other['viewer']}, or choose another port",
+                ) from None
+            yield server
 
     def _facts(self, server: Server, found: Target) -> dict[str, Any]:
         return {
@@ -107,6 +132,28 @@ class Serving:
             for name in ("viewer", "ws", "supabase_url", "owner_id"):
                 click.echo(f"  {name:<14} {facts[name]}")
         self.ready.set()
+
+
+def _refuse_another_supabase(state_dir: Path, found: Target, health: Mapping[str, Any]) -> None:
+    """See to it that who stands by for another process would write where that one does.
+
+    Raises:
+        ConfigError: it does not, so nothing would ever arrive.
+    """
+    if health.get("ingest", {}).get("watcher") != "standby":
+        return
+    other = running(state_dir) or {}
+    theirs = other.get("supabase_url")
+    if theirs is not None and _place(theirs) != _place(found.url):
+        raise ConfigError(
+            "--state-dir",
+            f"process {other['pid']} sends the transcripts of {state_dir} to {theirs}, so that "
+            f"none would go to {found.url}; stop it, or choose another state directory",
+        )
+
+
+def _place(url: str) -> str:
+    return urlsplit(url).netloc.replace("localhost", "127.0.0.1")
 
 
 @asynccontextmanager
@@ -158,7 +205,12 @@ async def _live(health: Callable[[], tuple[int, Mapping[str, Any]]], ws: str) ->
             await until(lambda: _is_live(health()[1]), _LOOK_SECONDS)
             await _welcomed(ws)
     except TimeoutError:
-        raise FeedError(ws, f"not live after {_LIVE_SECONDS:.0f} s: {dict(health()[1])}") from None
+        said = health()[1]
+        feed, watcher = said.get("feed", {}).get("state"), said.get("ingest", {}).get("watcher")
+        what = f"feed {feed}" if watcher in _WATCHING else f"feed {feed}, watcher {watcher}"
+        raise FeedError(
+            ws, f"not live after {_LIVE_SECONDS:.0f} s ({what}); conv-realtime doctor says why"
+        ) from None
 
 
 def _is_live(health: Mapping[str, Any]) -> bool:

@@ -70,7 +70,7 @@ async def target(
     """Give the Supabase to work on, started here if need be.
 
     Raises:
-        ConfigError: SUPABASE_URL has no key beside it, or the extra `local` is missing.
+        ConfigError: SUPABASE_URL is none or has no key beside it, or the extra `local` is missing.
     """
     if settings.supabase_url is not None:
         yield _configured(settings)
@@ -161,6 +161,12 @@ def _configured(settings: Settings) -> Target:
             "(Supabase dashboard, Project Settings, API Keys)",
         )
     assert settings.supabase_url is not None
+    if not settings.supabase_url.startswith(("https://", "http://")):
+        raise ConfigError(
+            "SUPABASE_URL",
+            "is no project's URL: that begins with https://, or on this machine with http:// "
+            "(Supabase dashboard, Project Settings, Data API)",
+        )
     url, key = settings.supabase_url, settings.supabase_key.get_secret_value()
     publishable = key if read_key(key).kind == "publishable" else None
     session = signed_in(settings)

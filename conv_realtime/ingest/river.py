@@ -305,7 +305,11 @@ class Ingest(Upkeep):
         except StoreError as error:
             if not error.retryable:
                 raise advised(error) from error
-            logger.warning("the database is away (%s); going on without it", error)
+            logger.warning(
+                "the database is away (%s); going on without it. "
+                "If that lasts, conv-realtime doctor says what to do",
+                error,
+            )
         else:
             desk.checkpoints.met_database(stream)
             desk.checkpoints.letters.forget(erased)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterator
@@ -55,8 +56,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.bind((host, port))
             listener.listen(_BACKLOG)
         except OSError as error:
-            raise ConfigError(
-                "--local-port", f"port {port} on {host}: {error.strerror}; choose another"
-            ) from None
+            if error.errno == errno.EADDRINUSE:
+                said = f"{port} is in use; choose another, or 0"
+            else:
+                said = f"port {port} on {host}: {error.strerror}; choose another"
+            raise ConfigError("--local-port", said) from None
         listener.setblocking(False)
         yield listener

@@ -58,6 +58,15 @@ def test_the_commands_are_those_of_the_design() -> None:
     }
 
 
+def test_help_says_what_each_command_does_in_whole_sentences() -> None:
+    """On a terminal of 80 columns no line of the list is cut."""
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    for name in _commands():
+        line = next(line for line in text.splitlines() if line.startswith(f"  {name} "))
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
+
+
 @pytest.mark.parametrize("name", sorted(_commands()))
 def test_every_option_can_be_set_by_the_environment(name: str) -> None:
     """Each option names its variable in --help, and every command has --json and --state-dir."""

@@ -238,6 +238,48 @@ async def test_a_second_up_serves_what_the_first_ingests(up: Up) -> None:
     assert announced["pid"] == up.command.process.pid
 
 
+def test_a_second_up_on_the_port_of_the_first_says_where_that_is(up: Up) -> None:
+    """Whoever starts it twice hears that it runs, and where to look."""
+    second = up.start("up", "--port", str(urlsplit(up.ready["viewer"]).port))
+    assert second.process.wait(30) == 2
+    assert f"as process {up.command.process.pid}: open {up.ready['viewer']}" in second.stderr()
+
+
+def test_a_second_up_for_another_supabase_is_refused(up: Up, local_supabase: LocalSupabase) -> None:
+    """It would say that it is ready, and nothing would ever arrive there."""
+    second = up.start(
+        *("up", *FREE),
+        SUPABASE_URL=local_supabase.url,
+        SUPABASE_SECRET_KEY=local_supabase.secret_key,
+        CONV_REALTIME_OWNER_ID=str(local_supabase.owner_id),
+    )
+    assert second.process.wait(60) == 2
+    assert second.rest() == []
+    error = second.stderr().splitlines()[-1]
+    assert error.startswith(f"Error: --state-dir: process {up.command.process.pid} sends")
+    assert up.ready["supabase_url"] in error
+    assert local_supabase.url in error
+
+
+def test_a_second_up_may_call_the_same_supabase_by_another_name(up: Up) -> None:
+    """`localhost` is no other Supabase, and no second one is needed to serve what it has."""
+    second = up.start(
+        *("up", *FREE),
+        SUPABASE_URL=up.ready["supabase_url"].replace("127.0.0.1", "localhost"),
+        SUPABASE_SECRET_KEY=up.ready["secret_key"],
+        CONV_REALTIME_OWNER_ID=up.ready["owner_id"],
+    )
+    assert second.json()["event"] == "ready"
+    assert second.end() == 130
+
+
+def test_status_has_what_a_frontend_needs(up: Up) -> None:
+    """Of an `up` that did not print it: the key to sign in with, and no secret one."""
+    said = json.loads(up.start("status", "--json").rest()[-1])
+    assert said["publishable_key"] == up.ready["publishable_key"]
+    assert up.ready["secret_key"] not in said.values()
+
+
 async def test_serve_shows_what_is_in_the_database(up: Up) -> None:
     """`serve` watches nothing and is fed by Supabase."""
     serve = up.start("serve", *FREE)
@@ -406,7 +448,7 @@ def test_a_local_port_in_use_is_told(conv_realtime: Runner) -> None:
         port = str(taken.getsockname()[1])
         command = conv_realtime("up", "--port", "0", "--local-port", port)
         assert command.process.wait(60) == 2
-    assert "--local-port" in command.stderr()
+    assert f"--local-port: {port} is in use; choose another, or 0" in command.stderr()
     assert "Traceback" not in command.stderr()
 
 
@@ -425,6 +467,15 @@ def test_a_url_without_a_key_names_the_key(conv_realtime: Runner) -> None:
     command = conv_realtime("up", *FREE, SUPABASE_URL="http://127.0.0.1:1")
     assert command.process.wait(30) == 2
     assert "SUPABASE_SECRET_KEY" in command.stderr()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:54321", "postgresql://postgres:pw@127.0.0.1/postgres"])
+def test_a_url_that_is_none_is_told_and_not_shown(conv_realtime: Runner, url: str) -> None:
+    """It says how one begins; a connection string that went there by mistake has a password."""
+    command = conv_realtime("up", *FREE, SUPABASE_URL=url, SUPABASE_SECRET_KEY="sb_secret_x")
+    assert command.process.wait(30) == 2
+    assert "SUPABASE_URL: is no project's URL: that begins with https://" in command.stderr()
+    assert url not in command.stderr()
 
 
 async def test_up_takes_over_when_the_first_is_killed(conv_realtime: Runner, home: Path) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from conv_realtime.cli.serve import _welcomed
+from conv_realtime.cli.serve import _live, _welcomed
+from conv_realtime.errors import FeedError
+
+
+async def test_what_does_not_come_to_life_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not live, and who says why."""
+    monkeypatch.setattr("conv_realtime.cli.serve._LIVE_SECONDS", 0.05)
+    health = {"status": "down", "feed": {"state": "down"}, "ingest": {"watcher": "stopped"}}
+    said = r"not live after 0 s \(feed down, watcher stopped\); conv-realtime doctor says why"
+    with pytest.raises(FeedError, match=said):
+        await _live(lambda: (503, health), "ws://127.0.0.1:1/ws")
 
 
 async def test_a_busy_stream_does_not_hold_up_ready() -> None:
