@@ -1,5 +1,6 @@
 """The bridge inside a FastAPI application of your own.
 
+    pip install fastapi
     conv-realtime local                  # a Supabase on this machine; prints what to set
     export SUPABASE_URL=... SUPABASE_SECRET_KEY=... CONV_REALTIME_OWNER_ID=...
     uvicorn --app-dir examples fastapi_app:app --ws websockets-sansio

@@ -257,6 +257,12 @@ async def javascript(url: str, key: str) -> AsyncIterator[asyncio.subprocess.Pro
 # The run -----------------------------------------------------------------------------------
 
 
+def local_environment() -> dict[str, str]:
+    """Return the environment without a project of yours: what is measured is local."""
+    ours = ("SUPABASE_", "CONV_REALTIME_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 @asynccontextmanager
 async def up(state: Path, transcripts: Path) -> AsyncIterator[dict[str, Any]]:
     """Run `conv-realtime up` on free ports; gives its ready line."""
@@ -265,6 +271,7 @@ async def up(state: Path, transcripts: Path) -> AsyncIterator[dict[str, Any]]:
         *(sys.executable, "-m", "conv_realtime", *command),
         *("--state-dir", str(state), "--machine", MACHINE),
         stdout=asyncio.subprocess.PIPE,
+        env=local_environment(),
     )
     try:
         assert process.stdout is not None
@@ -279,6 +286,7 @@ async def token(state: Path, *options: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "conv_realtime", "token", "--state-dir", str(state), *options),
         stdout=asyncio.subprocess.PIPE,
+        env=local_environment(),
     )
     out, _ = await process.communicate()
     return out.decode().strip()

@@ -4,7 +4,7 @@
     USER_EMAIL=... USER_PASSWORD=... python examples/subscribe_supabase_py.py
 
 The local Supabase has no sign-in; there a token takes its place. `conv-realtime up --json` prints
-the URL and the key:
+the URL and the key, and so does `conv-realtime status --json` where it runs already:
 
     USER_TOKEN=$(conv-realtime token) python examples/subscribe_supabase_py.py
 

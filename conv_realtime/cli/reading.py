@@ -75,6 +75,11 @@ def _tell(summary: Summary, *, as_json: bool) -> None:
     for skip in summary.skips:
         place = skip.path if skip.offset is None else f"{skip.path} at byte {skip.offset}"
         click.echo(printable(f"skipped {place}: {skip.reason}"), err=True)
+    if not summary.files:
+        click.echo(
+            "no transcripts found: conv-realtime sources says where it looks, and what is skipped",
+            err=True,
+        )
     facts = {name: getattr(summary, name) for name in _FACTS}
     if as_json:
         emit({"event": "summary", **facts, "redacted": dict(summary.redacted)})

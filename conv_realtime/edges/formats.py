@@ -50,12 +50,8 @@ def this_machine() -> Machine:
 
 
 def usual_paths(formats: Sequence[Format]) -> list[Path]:
-    """Return the usual places of the assistants that are read: those that exist.
-
-    Where none does, all of them: an assistant makes its folder when it is first used.
-    """
-    places = all_places(formats)
-    return [place for place in places if os.path.exists(place)] or places
+    """Return the usual places of the assistants that are read: those that exist."""
+    return [place for place in all_places(formats) if os.path.exists(place)]
 
 
 def all_places(formats: Sequence[Format]) -> list[Path]:

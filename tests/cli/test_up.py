@@ -340,6 +340,17 @@ def test_backfill_of_what_is_not_there_is_a_usage_error(
     assert "nowhere" in command.stderr()
 
 
+def test_without_any_transcript_backfill_and_verify_find_nothing(conv_realtime: Runner) -> None:
+    """On a machine without assistants nothing is wrong, and it says where to look."""
+    backfill = conv_realtime("backfill", "--local-port", "0")
+    assert backfill.rest()[0].startswith("0 conversations and 0 messages in 0 files: ")
+    assert backfill.process.returncode == 0
+    assert backfill.stderr().startswith("no transcripts found: conv-realtime sources says where")
+    verify = conv_realtime("verify", "--local-port", "0")
+    assert verify.rest()[0].startswith("0 conversations: ")
+    assert verify.process.returncode == 0
+
+
 def test_tail_without_an_instance_says_what_to_run(conv_realtime: Runner) -> None:
     """One line, exit code 2."""
     command = conv_realtime("tail")

@@ -56,7 +56,7 @@ export function SignIn() {
             <input name="token" type="password" required autoComplete="off" aria-describedby="token-hint" />
             <small id="token-hint">
               The local Supabase has no sign-in. <code>conv-realtime token</code> prints what belongs here, and{" "}
-              <code>conv-realtime up --json</code> the URL and the key.
+              <code>conv-realtime status --json</code> the URL and the key.
             </small>
           </label>
         ) : (
