@@ -84,13 +84,16 @@ def _gone(desk: Desk, path: str) -> None:
 
 async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> None:
     """Go on where another copy of the same conversation has got, if this one contains it."""
-    checkpoint = desk.shelf.checkpoints.pop(former)
+    checkpoint = desk.shelf.checkpoints.pop(former, None)
     desk.shelf.book(former).follower = None
-    with disk.open_file(book.path) as file:
-        crc = await apart(large or file.packed, lambda: file.crc(checkpoint.position))
-    goes_on = crc == checkpoint.crc and book.follower is None
+    goes_on = False
+    if checkpoint is not None:  # else it cannot be read, and all is sent once more
+        end = checkpoint.position
+        with disk.open_file(book.path) as file:
+            crc = await apart(large or file.packed, lambda: file.crc(end))
+        goes_on = crc == checkpoint.crc and book.follower is None
     desk.checkpoints.forget(former, heir=book.path if goes_on else None)
-    if goes_on:
+    if checkpoint is not None and goes_on:
         desk.save(book.path, replace(checkpoint, stat=None))
         desk.announcer.moved(former, book.path)
     logger.info("%s goes on where %s ended", book.path, former)

@@ -187,6 +187,32 @@ async def test_a_checkpoint_that_is_lost_meanwhile_is_none(tmp_path: Path) -> No
     assert {id: store.messages[id] for id in before} == before
 
 
+async def test_a_file_that_moved_goes_on_without_a_checkpoint_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is sent again, as it was; the ingest does not end."""
+    store = MemoryStore()
+    path = rested(tmp_path, 1)
+    await backfill(tmp_path, store)
+    before = dict(store.messages)
+    moved = path.rename(path.parent.parent / path.name)
+    read, faults = Checkpoints.load_one, [sqlite3.OperationalError("disk I/O error")]
+
+    def failing(checkpoints: Checkpoints, of: str) -> Checkpoint | None:
+        if of == str(path) and faults:
+            raise faults.pop()
+        return read(checkpoints, of)
+
+    monkeypatch.setattr(Checkpoints, "load_one", failing)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        assert not faults
+        with moved.open("ab") as file:
+            file.write(user("more", session=uuid(1)))
+        await until(lambda: texts(store) == ["prompt 1", "prompt more"])
+    assert {id: store.messages[id] for id in before} == before
+
+
 async def test_conversations_of_an_earlier_run_are_counted_and_shown(tmp_path: Path) -> None:
     """A listener hears how many a project has; a snapshot has them, and says who states them."""
     store, heard = MemoryStore(), Heard()
