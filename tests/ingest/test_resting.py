@@ -213,6 +213,23 @@ async def test_a_file_that_moved_goes_on_without_a_checkpoint_that_cannot_be_rea
     assert {id: store.messages[id] for id in before} == before
 
 
+async def test_a_state_file_that_is_damaged_meanwhile_ends_nothing(tmp_path: Path) -> None:
+    """Files go on, a new one and one that was at rest; /healthz says what is wrong."""
+    store = MemoryStore()
+    path = rested(tmp_path, 1)
+    await backfill(tmp_path, store)
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+            db.execute("drop table checkpoints")
+        rested(tmp_path, 2)
+        await until(lambda: len(store.messages) == 2)
+        with path.open("ab") as file:
+            file.write(user("more", session=uuid(1)))
+        await until(lambda: len(store.messages) == 3)
+        await until(lambda: "no such table" in str(river.health()["last_error"]))
+
+
 async def test_conversations_of_an_earlier_run_are_counted_and_shown(tmp_path: Path) -> None:
     """A listener hears how many a project has; a snapshot has them, and says who states them."""
     store, heard = MemoryStore(), Heard()

@@ -135,12 +135,22 @@ class Checkpoints:
             (*where, *sources),
         )
         for key in others.fetchall():
-            for path in self.stating(key):
+            for path in self._stating(key):
                 found.get(path)
         return found
 
     def stating(self, key: Key) -> list[str]:
-        """Return the files that state the same, by their checkpoints."""
+        """Return the files that state the same, by their checkpoints.
+
+        None where they cannot be read: who states it is then decided by the files alone.
+        """
+        try:
+            return self._stating(key)
+        except sqlite3.Error as error:
+            logger.error("who states the session of a file cannot be read: %s", error)
+            return []
+
+    def _stating(self, key: Key) -> list[str]:
         rows = self._db.execute(
             "select path from checkpoints where destination = ?"
             " and source is ? and session is ? and agent is ?",
