@@ -293,6 +293,19 @@ async def test_a_state_directory_of_the_last_version_goes_on(tmp_path: Path) -> 
     assert _texts(store) == [(0, "one"), (1, "two")]
 
 
+async def test_what_is_kept_may_be_damaged_while_it_is_used(tmp_path: Path) -> None:
+    """The database is asked, and what changed is sent."""
+    store = MemoryStore()
+    put(tmp_path, chat(note("a", "one"), note("b", "two")))
+    await read(tmp_path, store)
+    async with notes_ingest(tmp_path, store) as river:
+        with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+            db.execute("drop table documents")
+        put(tmp_path, chat(note("a", "uno"), note("b", "two")))
+        await river.backfill()
+    assert _texts(store) == [(0, "uno"), (1, "two")]
+
+
 async def test_what_is_kept_says_nothing_of_contents(tmp_path: Path) -> None:
     """Digests and ids lie in the state directory, no text."""
     put(tmp_path, chat(note("a", "a very private sentence")))

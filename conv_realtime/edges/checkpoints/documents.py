@@ -10,15 +10,18 @@ only while nothing of it is about to be sent.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from uuid import UUID
 
 from conv_realtime.core.document_fold import Judged, Memory, Rank, Remembered
 from conv_realtime.edges.checkpoints.file import StateFile, connect
+
+logger = logging.getLogger("conv_realtime.ingest")
 
 _COLUMNS = "id, path, stated_at, stated_messages, named, revision, digest, base, unsent, messages"
 _IDS_A_QUESTION = 500
@@ -38,7 +41,7 @@ class Documents:
         """
         found: dict[UUID, Memory] = {}
         if ids:
-            with closing(connect(self._file.path)) as db:
+            with self._reading() as db:
                 for some in _chunks([str(id) for id in ids]):
                     found.update(self._read(db, some))
         return found
@@ -100,13 +103,26 @@ class Documents:
             self._file.write(lambda db: db.executemany(statement, rows))
 
     def judged(self, path: str) -> Sequence[Judged]:
-        """Return what is kept of the sessions of a database. May be called on any thread."""
-        with closing(connect(self._file.path)) as db:
+        """Return what is kept of the sessions of a database. May be called on any thread.
+
+        What cannot be read is not known: they are read instead.
+        """
+        found: list[Judged] = []
+        with self._reading() as db:
             rows = db.execute(
                 "select id, mark, messages from judged where destination = ? and path = ?",
                 (self._destination, os.fsencode(path)),
             )
-            return [Judged(UUID(id), tuple(json.loads(mark)), count) for id, mark, count in rows]
+            found += [Judged(UUID(id), tuple(json.loads(mark)), count) for id, mark, count in rows]
+        return found
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(connect(self._file.path)) as db:
+                yield db
+        except sqlite3.Error as error:
+            logger.error("what was sent cannot be read in %s: %s", self._file.path, error)
 
     def lift(self, id: UUID, path: str, above: int) -> None:
         """Have all of a conversation sent again, under revisions above one that is there."""
