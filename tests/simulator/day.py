@@ -430,11 +430,17 @@ class Day:
         ]
 
     async def _differences_or_letters(self) -> list[str]:
-        """Retry, too, what was noted as refused only after everybody had been allowed again."""
         wrong = await self._differences()
+        await self._retry_if(wrong)
+        return wrong
+
+    async def _retry_if(self, wrong: list[str]) -> None:
+        """Retry what was noted as refused only after everybody had been allowed again.
+
+        The database may have it from before; listeners were told that it is refused.
+        """
         if wrong and survey(self._state_dir).dead_letters:
             await self._retry()
-        return wrong
 
     async def _clients_differences(self) -> list[str]:
         conversations, messages = await self._rows()
@@ -463,6 +469,7 @@ class Day:
                 f" {state.get(id)} and not {expected.get(id)} ({id})"
                 for id in different
             )
+        await self._retry_if(wrong)
         return wrong
 
     async def _rows(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
