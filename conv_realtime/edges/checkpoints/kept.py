@@ -142,7 +142,7 @@ class Checkpoints:
     def stating(self, key: Key) -> list[str]:
         """Return the files that state the same, by their checkpoints.
 
-        None where they cannot be read: who states it is then decided by the files alone.
+        No file where they cannot be read: who states it is then decided by those that are there.
         """
         try:
             return self._stating(key)
