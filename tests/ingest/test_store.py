@@ -240,6 +240,24 @@ async def test_a_server_says_how_long_to_wait(
     assert error.retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (httpx.Response(503, headers={"Retry-After": "7"}), "503"),
+        (httpx.ConnectError("refused"), "ConnectError"),
+    ],
+)
+async def test_a_question_is_asked_once(answer: httpx.Response | Exception, code: str) -> None:
+    """supabase-py asks again by itself, for seven seconds: an outage would be told that late."""
+    with respx.mock() as web:
+        asked = web.get(host="127.0.0.1")
+        asked.side_effect = [answer]
+        async with _store(URL, "key") as store:
+            with pytest.raises(StoreError) as refused:
+                await store.known([uuid4()])
+    assert (refused.value.code, asked.call_count) == (code, 1)
+
+
 async def test_a_row_that_is_no_json_is_the_rows_fault() -> None:
     """It never leaves the process, and must not be taken for an outage."""
     bad = "half \ud800 of a pair"
