@@ -314,6 +314,7 @@ class Day:
         await self._alter(f"drop constraint if exists {_REFUSED}")
         self._refusing = False
         self._heal_links()
+        self._bring_back()  # what is gone is not sent once more
         await self._retry()
 
     async def _retry(self) -> None:
@@ -359,6 +360,12 @@ class Day:
             if file.exists and not file.away and file.part.told()
         }
 
+    def _bring_back(self) -> None:
+        """Have files there again of which something is not sent: what is only in them is lost."""
+        for file in self._files.values():
+            if file.unsent:
+                file.come_back()
+
     def _heal_links(self) -> None:
         self._store_faults.end()
         self._feed_faults.end()
@@ -368,10 +375,8 @@ class Day:
         self._heal_links()
         for process in self._processes.values():
             await process.start()
+        self._bring_back()
         await self._do_allow()
-        for file in self._files.values():
-            if file.unsent:  # what is only in a file that is gone is lost
-                file.come_back()
         await self._becomes(self._differences_or_letters, f"the database, {when}")
         if any(file.unread for file in self._files.values()):
             await self._becomes(self._unread, f"the state directory, {when}")
