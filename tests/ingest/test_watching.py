@@ -268,9 +268,9 @@ LIMITED = """
         for path in (folder / "projects").glob("*/*.jsonl"):
             with path.open("ab") as file:
                 file.write(user("more", session=path.stem))
-        await until(lambda: len(store.messages) == 80)
+        await until(lambda: len(store.messages) == 80, within=60)
         limit.write_text("1000")
-        await until(lambda: river.health()["watcher"] == "ok")
+        await until(lambda: river.health()["watcher"] == "ok", within=60)
 """
 
 
@@ -293,7 +293,7 @@ asyncio.run(main(MemoryStore(), Path(sys.argv[1]), Path(sys.argv[1]) / "said"))
     with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as child:
         try:
             yield child
-            _, errors = child.communicate(timeout=90)
+            _, errors = child.communicate(timeout=110)
             assert child.returncode == 0, errors
         finally:
             child.kill()
