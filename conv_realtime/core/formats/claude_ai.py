@@ -62,8 +62,8 @@ class ClaudeAi(Export):
 def _branch(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Return the messages that lead to the newest one; all where their parents are not known."""
     by_id = {id: one for one in messages if (id := text(one.get("uuid")))}
-    parents = {one.get("parent_message_uuid") for one in messages}
-    if not messages or not all(isinstance(p, str) and p in {*by_id, _NO_PARENT} for p in parents):
+    parents = {text(one.get("parent_message_uuid")) for one in messages}
+    if not messages or not parents <= {*by_id, _NO_PARENT}:
         return messages
     branch: dict[str, Mapping[str, Any]] = {}
     at = text(messages[-1].get("uuid"))
