@@ -145,16 +145,16 @@ async def _take_back(
     back = {fault.id: fault for fault in desk.checkpoints.letters.taken(outcome.taken(batch))}
     if not back:
         return True
-    parents = {id for id, fault in back.items() if fault.table != "messages"}
-    desk.sender.refused -= parents
-    waiting = desk.checkpoints.letters.faults.values()
-    desk.resends.update(fault.path for fault in waiting if fault.parent in parents)
-    desk.resends.discard(book.path)
     desk.announcer.restore(
         row for row in batch.messages if row.id in back and row.revision <= back[row.id].revision
     )
+    parents = {id for id, fault in back.items() if fault.table != "messages"}
     if not parents:
         return True
+    desk.sender.refused -= parents
+    waiting = desk.checkpoints.letters.faults.values()
+    desk.resends.update(fault.path for fault in waiting if fault.parent in parents)
+    desk.resends.discard(book.path)  # this is what happens now
     async with book.lock:
         if book.follower is follower:
             desk.send_again(book, follower)

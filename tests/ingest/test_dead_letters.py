@@ -176,6 +176,32 @@ async def test_a_retry_by_another_process_is_shown_by_the_running_one(tmp_path: 
         assert letters(ingest) == []
 
 
+async def test_one_that_is_taken_meanwhile_hides_no_retry_by_another_process(
+    tmp_path: Path,
+) -> None:
+    """What the running one has to tell again for a retry stays to be told."""
+    heard = Heard()
+
+    class Retried(Strict):
+        """A store that has another process retry a file just before it takes a changed row."""
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            """Have the file be due once more, and write."""
+            if any(isinstance(row, Message) and "two" in row.text for row in rows):
+                assert ingest._desk is not None
+                ingest._desk.resends.add(str(path))
+                heard.changes.clear()
+            return await super().write(table, rows, **hints)
+
+    store = Retried(says("one"))
+    path = transcript(tmp_path, user("q"), answer("one"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters(ingest) and ingest.health()["queue"] == 0)
+        with path.open("ab") as file:
+            file.write(answer("two"))
+        await until(lambda: heard.texts() == ["prompt q", "one\n\ntwo"])
+
+
 async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -> None:
     """`conv-realtime retry --discard` beside `up`: not tried, not shown, not told of, until it
     changes or is asked for by name."""
