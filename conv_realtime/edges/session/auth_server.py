@@ -164,7 +164,10 @@ def _mapped() -> Iterator[None]:
         advice = _ADVICE.get(code) or f"{error.message.splitlines()[0][:200]}; {AGAIN}"
         raise SessionError(code, advice, retryable=passing) from error
     except (AuthUnknownError, ValidationError, ValueError) as error:
-        reason = "what answers is no auth server; see SUPABASE_URL and the network"
+        reason = (
+            "what answers is no auth server, which a local Supabase has not; "
+            "see SUPABASE_URL and the network"
+        )
         raise SessionError("unknown", reason, retryable=True) from error
     except AuthError as error:
         code = str(error.code or error.name)
