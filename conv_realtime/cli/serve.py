@@ -85,13 +85,13 @@ class Serving:
             served = await make(found)
             stack.push_async_callback(server.stop)
             await stack.enter_async_context(served)
+            if not instance.mine:
+                _refuse_another_supabase(self._settings.state_dir, found, served.health()[1])
             await server.start(
                 Starlette(routes=[*served.routes, *viewer.routes(self._settings.ws_path)])
             )
             facts = self._facts(server, found)
             await _live(served.health, facts["ws"])
-            if not instance.mine:
-                _refuse_another_supabase(self._settings.state_dir, found, served.health()[1])
             async with _announced(self._settings, instance, found, facts):
                 self._say_ready(facts)
                 await asyncio.Event().wait()
