@@ -184,7 +184,7 @@ async def test_a_taken_port_is_named(folder: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"--local-port: port {port} "):
+        with pytest.raises(ConfigError, match=rf"--local-port: {port} is in use"):
             await LocalSupabase(folder, port=port).__aenter__()
     async with LocalSupabase(folder, port=0):
         pass
