@@ -210,6 +210,25 @@ async def test_a_conversation_that_is_damaged_is_in_snapshots_again(tmp_path: Pa
             await until(lambda: river.health()["queue"] == 0)
 
 
+def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
+    """Checking the file finds nothing wrong; without its entry no row of the index can change."""
+    with Checkpoints(tmp_path, "here") as kept:
+        kept.save("/a", Checkpoint(position=1))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db, db:
+        db.execute("pragma writable_schema = on")
+        (index,) = db.execute("select * from sqlite_master where name = 'stating'").fetchall()
+        db.execute("delete from sqlite_master where name = 'stating'")
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db, db:
+        db.execute("update checkpoints set session = 'another'")
+        db.execute("pragma writable_schema = on")
+        db.execute("insert into sqlite_master values (?,?,?,?,?)", index)
+    with Checkpoints(tmp_path, "here") as kept:
+        kept.save("/a", Checkpoint(position=2))
+        assert kept.fault is None
+    with Checkpoints(tmp_path, "here") as kept:
+        assert kept.load()["/a"].position == 2
+
+
 _VERSION_2 = """
 pragma user_version = 2;
 create table checkpoints (

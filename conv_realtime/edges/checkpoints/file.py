@@ -149,6 +149,16 @@ class StateFile:
         return self.fault is None
 
     def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            self._transact(work)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            # Most likely an index: what is in one is not checked when the file is opened.
+            self.connection.execute("reindex")
+            self._transact(work)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], object]) -> None:
         db = self.connection
         db.execute("begin immediate")
         try:
