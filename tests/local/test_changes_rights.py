@@ -77,13 +77,15 @@ async def test_a_row_that_changes_hands_is_told_to_its_new_owner_alone(
         await subscribe(old, [todos.binding()], token=owner.token)
         await subscribe(new, [todos.binding()], token=local_supabase.token(sub=heir))
         await todos.run("insert into @ (id, owner) values (1, %s)", owner.id)
-        await arrived(old, 1)
-        await todos.run("update @ set owner = %s", heir)
         await todos.run("insert into @ (id, is_public) values (2, true)")
-        await arrived(new, 2)
         await arrived(old, 2)
-    assert (ids(old), ids(new)) == ([1, 2], [1, 2])
-    assert [one.payload["data"]["type"] for one in changes(old)] == ["INSERT", "INSERT"]
+        await arrived(new, 1)  # who may see the first row was decided before it changes hands
+        await todos.run("update @ set owner = %s where id = 1", heir)
+        await todos.run("insert into @ (id, is_public) values (3, true)")
+        await arrived(new, 3)
+        await arrived(old, 3)
+    assert (ids(old), ids(new)) == ([1, 2, 3], [2, 1, 3])
+    assert [one.payload["data"]["type"] for one in changes(old)] == ["INSERT"] * 3
 
 
 @pytest.mark.parametrize(
