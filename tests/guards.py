@@ -259,7 +259,7 @@ GUARDS = (
     ),
     Guard(
         "edges/watch/inotify.py",
-        "            del self._numbers[path]",
+        "            self._folders.forget(path)",
         "            pass",
         f"{_WATCHING}a_folder_that_takes_the_place_of_another_is_watched",
     ),

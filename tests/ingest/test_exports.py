@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow_document import DocumentFollower
 from tests.fuzz.memories import IDENTITY, NoMemories
+from tests.ingest.steps import steps
 from tests.ingest.weighing import weighed
 
 values = st.recursive(
@@ -77,26 +77,17 @@ def _steps(conversations: int, folder: Path) -> float:
     path = folder / f"{conversations}.json"
     path.write_text(json.dumps([_conversation(n, "Roses?") for n in range(conversations)]))
     follower = DocumentFollower(str(path), ClaudeAi(), IDENTITY, Sanitizer(), NoMemories())
-    done = 0
 
-    def count(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal done
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        done += event == "opcode"
-        return count
+    def send() -> None:
+        follower.adopt(follower.unknown(), {})
+        while batch := follower.next_batch(follower.sent, file, 10, 2**20):
+            follower.prepare(batch)
+            follower.acknowledge(batch)
+            follower.unknown()
 
     with OpenFile(str(path)) as file:
         follower.read(file)
-        before = sys.gettrace()
-        sys.settrace(count)
-        try:
-            follower.adopt(follower.unknown(), {})
-            while batch := follower.next_batch(follower.sent, file, 10, 2**20):
-                follower.prepare(batch)
-                follower.acknowledge(batch)
-                follower.unknown()
-        finally:
-            sys.settrace(before)
+        done = steps(send)
     assert follower.stated == (conversations, conversations)
     return done / conversations
 

@@ -4,7 +4,7 @@ An event is only a hint that a path is worth a look, so little is asked of it. w
 systems' ways; on Linux only its binding to inotify is used, which is read without a thread.
 
 * `watcher`: what both are
-* `inotify`, `kernel`: Linux
+* `inotify`, `kernel`, `folders`: Linux
 * `observer`: other systems
 """
 

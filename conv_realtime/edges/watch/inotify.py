@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from conv_realtime.edges.watch import kernel
+from conv_realtime.edges.watch.folders import Folders
 from conv_realtime.edges.watch.kernel import Kernel
 from conv_realtime.edges.watch.watcher import Identity, Wakeup, Watcher, identity, logger
 
@@ -34,9 +35,7 @@ class InotifyWatcher(Watcher):
         self._identities: dict[str, Identity | None] = {}
         self._refused: set[str] = set()
         self._lock = threading.Lock()
-        # A folder may be reached by several paths, through links or mounts.
-        self._numbers: dict[str, int] = {}
-        self._folders: dict[int, tuple[str, ...]] = {}
+        self._folders = Folders()
 
     async def __aenter__(self) -> Self:
         """Begin to watch: walk the paths after this, and not before."""
@@ -80,7 +79,7 @@ class InotifyWatcher(Watcher):
 
     def enter(self, folder: str) -> None:
         """Watch a folder that is about to be listed. May be called on any thread."""
-        if folder in self._numbers:
+        if folder in self._folders:
             return
         with self._lock:
             if self._kernel is None:
@@ -91,10 +90,7 @@ class InotifyWatcher(Watcher):
                 if error.errno in _LIMITS:
                     self._refuse(folder)
                 return  # else gone or closed: it cannot be listed either
-            self._numbers[folder] = number
-            known = self._folders.get(number, ())
-            if folder not in known:
-                self._folders[number] = (*known, folder)
+            self._folders.add(folder, number)
             self._refused.discard(folder)
 
     async def follow_links(self, links: Sequence[str]) -> bool:
@@ -121,7 +117,7 @@ class InotifyWatcher(Watcher):
                 self._identities[path] = now
                 with self._lock:
                     self._drop(path)
-                    self._numbers.pop(os.path.dirname(path), None)
+                    self._folders.forget(os.path.dirname(path))
         # Without the lock, which events wait for: there may be tens of thousands.
         gone = [folder for folder in tuple(self._refused) if not os.path.isdir(folder)]
         with self._lock:
@@ -130,7 +126,7 @@ class InotifyWatcher(Watcher):
     def _leads_elsewhere(self, link: str) -> bool:
         """Return whether a link does; then nothing is watched there before it is entered anew."""
         with self._lock:
-            known = self._numbers.get(link)
+            known = self._folders.number(link)
             try:
                 if known is None or self._kernel is None or self._kernel.add(link) == known:
                     return False
@@ -142,8 +138,7 @@ class InotifyWatcher(Watcher):
     def _end(self) -> Kernel | None:
         with self._lock:
             ended, self._kernel = self._kernel, None
-            self._numbers.clear()
-            self._folders.clear()
+            self._folders = Folders()
             self._refused.clear()
         if ended is not None:
             asyncio.get_running_loop().remove_reader(ended.fd)
@@ -166,20 +161,19 @@ class InotifyWatcher(Watcher):
     def _take(self, seen: Wakeup, number: int, mask: int, name: str) -> None:
         if mask & kernel.OVERFLOW:
             logger.warning("the kernel dropped file events; sweeping")
-            self._numbers.clear()  # which folder is where is not known any more
+            self._folders.forget_paths()
             seen.sweep = True
         elif mask & kernel.IGNORED:  # the folder is gone
-            for folder in self._folders.pop(number, ()):
-                if self._forget(folder, number):
-                    self._know_as_gone(folder)
+            for folder in self._folders.end(number):
+                self._know_as_gone(folder)
         else:
-            for folder in self._folders.get(number, ()):
+            for folder in self._folders.paths(number):
                 self._take_one(seen, os.path.join(folder, name), mask)
 
     def _take_one(self, seen: Wakeup, path: str, mask: int) -> None:
-        known = path in self._numbers and not mask & kernel.MODIFY
+        known = path in self._folders and not mask & kernel.MODIFY
         if known and mask & kernel.IS_FOLDER and not mask & kernel.MOVED_FROM:
-            del self._numbers[path]  # empty, and another folder now or none
+            self._folders.forget(path)  # empty, and another folder now or none
         elif known:
             self._drop(path)
         if not mask & kernel.IS_FOLDER:
@@ -190,21 +184,9 @@ class InotifyWatcher(Watcher):
 
     def _drop(self, path: str) -> None:
         """Watch nothing at a path or below it."""
-        below = os.path.join(path, "")
-        for folder, number in list(self._numbers.items()):
-            if folder == path or folder.startswith(below):
-                self._forget(folder, number)
-                others = tuple(path for path in self._folders.pop(number, ()) if path != folder)
-                if others:
-                    self._folders[number] = others
-                elif self._kernel is not None:
-                    self._kernel.remove(number)
-
-    def _forget(self, folder: str, number: int) -> bool:
-        known = self._numbers.get(folder) == number
-        if known:
-            del self._numbers[folder]
-        return known
+        for number in self._folders.drop(path):
+            if self._kernel is not None:
+                self._kernel.remove(number)
 
     def _know_as_gone(self, folder: str) -> None:
         """Have what is watched by a folder taken up anew: the next one may get its inode."""
