@@ -34,7 +34,9 @@ _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
 _WS = "tests/relay/test_ws.py::test_"
 _LETTERS = "tests/ingest/test_dead_letters.py::test_"
-_INGEST = "tests/ingest/test_ingest.py::test_"
+_DATABASE = "tests/ingest/test_another_database.py::test_"
+_REWRITING = "tests/ingest/test_rewriting.py::test_"
+_SNAPSHOTS = "tests/ingest/test_snapshots.py::test_"
 _OLDER_STATE = "tests/ingest/test_older_state.py::test_"
 _ATTACKS = "tests/relay/test_attacks.py::test_"
 _DAYS = "tests/simulator/test_days.py::test_a_day_"
@@ -315,25 +317,25 @@ GUARDS = (
         "ingest/sending.py",
         "desk.save(book.path, follower.checkpoint, batch.totals)",
         "desk.save(book.path, follower.checkpoint)",
-        f"{_INGEST}what_was_acknowledged_just_before_a_crash_is_in_the_snapshot",
+        f"{_SNAPSHOTS}what_was_acknowledged_just_before_a_crash_is_in_the_snapshot",
     ),
     Guard(
         "ingest/rewriting.py",
         "        desk.announcer.take_back(told)\n",
         "        pass\n",
-        f"{_INGEST}a_later_part_that_was_told_as_the_first_is_taken_back",
+        f"{_REWRITING}a_later_part_that_was_told_as_the_first_is_taken_back",
     ),
     Guard(
         "ingest/rewriting.py",
         "    if gone := of_those_gone({**missing, **what.told}):",
         "    if gone := of_those_gone(missing):",
-        f"{_INGEST}what_only_listeners_had_is_taken_back_too",
+        f"{_REWRITING}what_only_listeners_had_is_taken_back_too",
     ),
     Guard(
         "ingest/stated.py",
         "if book.follower is None and path not in desk.shelf.checkpoints:",
         "if False:",
-        f"{_INGEST}a_copy_that_stated_it_once_has_no_messages_for_a_snapshot",
+        f"{_SNAPSHOTS}a_copy_that_stated_it_once_has_no_messages_for_a_snapshot",
     ),
     Guard(
         "ingest/rewriting.py",
@@ -351,25 +353,25 @@ GUARDS = (
         "ingest/stated.py",
         "                    for other in desk.shelf.owe(path):\n",
         "                    for other in []:\n",
-        f"{_INGEST}what_a_snapshot_went_without_is_told_when_it_is_there_again",
+        f"{_SNAPSHOTS}what_a_snapshot_went_without_is_told_when_it_is_there_again",
     ),
     Guard(
         "ingest/rewriting.py",
         "    if missing := of_those_gone(live):\n",
         "    if (missing := of_those_gone(live)) and not missing:\n",
-        f"{_INGEST}a_rewritten_file_takes_its_messages_back",
+        f"{_REWRITING}a_rewritten_file_takes_its_messages_back",
     ),
     Guard(
         "ingest/river.py",
         "                    raise DatabaseReplacedError\n",
         "                    pass\n",
-        f"{_INGEST}a_database_replaced_while_running_gets_everything",
+        f"{_DATABASE}a_database_replaced_while_running_gets_everything",
     ),
     Guard(
         "ingest/sender.py",
         "                if refusal is Refusal.PARENT:\n",
         "                if refusal is Refusal.PARENT and not rows:\n",
-        f"{_INGEST}rows_that_the_database_lost_are_sent_again",
+        f"{_DATABASE}rows_that_the_database_lost_are_sent_again",
     ),
     Guard(
         "ingest/looking.py",

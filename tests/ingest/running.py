@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from conv_realtime.ingest import Ingest
+from conv_realtime.ingest import Ingest, Summary
 from conv_realtime.models import Change, Message
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
@@ -46,6 +46,12 @@ def ingest(folder: Path, store: Any, sink: Heard | None = None, **settings: Any)
         **settings,
     }
     return Ingest(store=store, sink=sink, **values)
+
+
+async def backfill(folder: Path, store: Any, **settings: Any) -> Summary:
+    """Reads everything once, as a process of its own does."""
+    async with ingest(folder, store, **settings) as river:
+        return await river.backfill()
 
 
 def write(folder: Path, *lines: bytes, name: str = f"-p/{SESSION}.jsonl") -> Path:

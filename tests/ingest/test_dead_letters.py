@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,57 +13,14 @@ import pytest
 
 from conv_realtime.edges.checkpoints import survey
 from conv_realtime.errors import SourceError, StoreError
-from conv_realtime.ingest import Ingest, Summary
-from conv_realtime.models import Conversation, Message, Project, Row, StoredFault, Table
+from conv_realtime.ingest import Ingest
+from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import SESSION, user, uuid
-from tests.ingest.running import Heard, running, texts, until
+from tests.ingest.lines import OTHER, SESSION, assistant, says, user, uuid
+from tests.ingest.running import Heard, backfill, running, texts, until
 from tests.ingest.running import ingest as ingest_of
 from tests.ingest.running import write as transcript
-
-OTHER = "99999999-2222-4333-8444-555555555555"
-
-
-class Strict(MemoryStore):
-    """A store that knows of parents, and refuses rows that `poison` finds, as PostgreSQL does.
-
-    Attributes:
-        code: of the refusal.
-        asked: how many writes there were.
-    """
-
-    def __init__(self, poison: Callable[[Row], bool], code: str = "23514") -> None:
-        super().__init__()
-        self.poison = poison
-        self.code = code
-        self.asked = 0
-
-    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-        """Refuse a whole request for one row, without saying which."""
-        self.asked += 1
-        for row in rows:
-            if self.poison(row):
-                raise StoreError(table, self.code, "refused", retryable=False)
-            if isinstance(row, Message) and row.conversation_id not in self.conversations:
-                raise StoreError(table, "23503", "missing parent", retryable=False)
-            if isinstance(row, Conversation) and row.project_id not in self.projects:
-                raise StoreError(table, "23503", "missing parent", retryable=False)
-        return await super().write(table, rows, **hints)
-
-
-def says(*words: str) -> Callable[[Row], bool]:
-    """Find messages that say one of `words`."""
-    return lambda row: isinstance(row, Message) and row.text in words
-
-
-def on(branch: str) -> Callable[[Row], bool]:
-    """Find conversations of a branch."""
-    return lambda row: isinstance(row, Conversation) and row.git_branch == branch
-
-
-def of(row: Row) -> bool:
-    """Find projects."""
-    return isinstance(row, Project)
+from tests.ingest.stores import Strict, of, on, saying
 
 
 def letters(ingest: Ingest) -> list[StoredFault]:
@@ -80,7 +37,7 @@ async def test_one_row_of_a_batch_is_found_and_parked(tmp_path: Path) -> None:
     """Everything else is written; the letter says which, where, why and since when."""
     said = [f"p{n}" for n in range(40)]
     path = transcript(tmp_path, *_lines(*said))
-    store = Strict(says("p7", "p31"))
+    store = Strict(saying("p7", "p31"))
     async with ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
         found = letters(ingest)
@@ -98,7 +55,7 @@ async def test_one_row_of_a_batch_is_found_and_parked(tmp_path: Path) -> None:
 
 async def test_a_refused_message_does_not_stay_shown(tmp_path: Path) -> None:
     """Listeners hear that it is gone, and a snapshot does not have it."""
-    store, heard = Strict(says("bad")), Heard()
+    store, heard = Strict(saying("bad")), Heard()
     transcript(tmp_path, *_lines("good", "bad", "fine"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters(ingest))
@@ -117,13 +74,15 @@ def letters_of(heard: Heard) -> list[Message]:
     return [row for row in rows if isinstance(row, Message) and row.deleted_at]
 
 
+def answer(text: str) -> bytes:
+    """Return a line of one response."""
+    return assistant(text, "m", says(text))
+
+
 async def test_a_row_that_changes_is_tried_again(tmp_path: Path) -> None:
     """Its letter goes when it is taken."""
 
-    def poison(row: Row) -> bool:
-        return isinstance(row, Message) and row.text == "one"
-
-    store, heard = Strict(poison), Heard()
+    store, heard = Strict(saying("one")), Heard()
     path = transcript(tmp_path, user("q"), answer("one"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters(ingest))
@@ -134,27 +93,13 @@ async def test_a_row_that_changes_is_tried_again(tmp_path: Path) -> None:
     assert heard.texts()[-1] == "one\n\ntwo"
 
 
-async def backfill(folder: Path, store: MemoryStore) -> Summary:
-    """Read a folder once."""
-    async with ingest_of(folder, store) as ingest:
-        return await ingest.backfill()
-
-
-def answer(text: str) -> bytes:
-    """Return a line of one response."""
-    from tests.ingest.lines import assistant
-    from tests.ingest.lines import says as block
-
-    return assistant(text, "m", block(text))
-
-
 async def test_a_retry_takes_what_may_be_taken_now(tmp_path: Path) -> None:
     """The rest stays; nothing else is written twice."""
-    store = Strict(says("bad", "worse"))
+    store = Strict(saying("bad", "worse"))
     transcript(tmp_path, *_lines("good", "bad", "worse"))
     async with ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
-    store.poison = says("worse")
+    store.poison = saying("worse")
     async with ingest_of(tmp_path, store) as ingest:
         (left,) = await ingest.retry()
     assert texts(store) == ["good", "bad"]
@@ -164,12 +109,12 @@ async def test_a_retry_takes_what_may_be_taken_now(tmp_path: Path) -> None:
 
 async def test_a_retry_by_another_process_is_shown_by_the_running_one(tmp_path: Path) -> None:
     """`conv-realtime retry` beside `up`: what was withdrawn comes back to its listeners."""
-    store, heard = Strict(says("bad")), Heard()
+    store, heard = Strict(saying("bad")), Heard()
     transcript(tmp_path, *_lines("good", "bad"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters_of(heard))
         told = len(heard.texts())
-        store.poison = says()
+        store.poison = saying()
         async with ingest_of(tmp_path, store) as other:
             assert await other.retry() == []
         await until(lambda: "bad" in heard.texts()[told:])
@@ -193,7 +138,7 @@ async def test_one_that_is_taken_meanwhile_hides_no_retry_by_another_process(
                 heard.changes.clear()
             return await super().write(table, rows, **hints)
 
-    store = Retried(says("one"))
+    store = Retried(saying("one"))
     path = transcript(tmp_path, user("q"), answer("one"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters(ingest) and ingest.health()["queue"] == 0)
@@ -205,7 +150,7 @@ async def test_one_that_is_taken_meanwhile_hides_no_retry_by_another_process(
 async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -> None:
     """`conv-realtime retry --discard` beside `up`: not tried, not shown, not told of, until it
     changes or is asked for by name."""
-    store, heard = Strict(says("bad")), Heard()
+    store, heard = Strict(saying("bad")), Heard()
     path = transcript(tmp_path, *_lines("good", "bad"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters_of(heard))
@@ -227,7 +172,7 @@ async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -
         async with ingest_of(tmp_path, store) as other:
             (again,) = await other.retry([given_up.id])  # by name: and it is told of again
             assert (again.id, again.code) == (given_up.id, "23514")
-            store.poison = says()
+            store.poison = saying()
             assert await other.retry([given_up.id]) == []
             with pytest.raises(SourceError, match="is no dead letter"):
                 await other.retry([given_up.id])
@@ -245,6 +190,7 @@ async def test_a_refused_conversation_holds_its_messages_back(tmp_path: Path) ->
         (fault,) = letters(ingest)
         assert fault.table == "conversations"
         assert texts(store) == ["c"]
+        assert store.asked < 20
     async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
         path = tmp_path / "projects" / "-p" / f"{SESSION}.jsonl"
         path.write_bytes(path.read_bytes() + user("d", "d", at=9, gitBranch="poison"))
@@ -297,7 +243,7 @@ async def test_a_parent_that_never_comes_is_a_row_that_is_refused(tmp_path: Path
             kept = [row for row in rows if not on("gone")(row)]
             return await super().write(table, kept, **hints)
 
-    store = Dropping(says())
+    store = Dropping(saying())
     transcript(tmp_path, *_lines("a", gitBranch="gone"))
     transcript(tmp_path, *_lines("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
     async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
@@ -314,7 +260,7 @@ async def test_nor_one_that_is_missing_far_into_a_file(tmp_path: Path) -> None:
             kept = [r for r in rows if not (isinstance(r, Conversation) and r.agent_id)]
             return await super().write(table, kept, **hints)
 
-    store = Dropping(says())
+    store = Dropping(saying())
     lines = _lines(*(f"p{n}" for n in range(9)))
     transcript(tmp_path, *lines, user("s", "below", isSidechain=True), *_lines("last")[-1:])
     async with asyncio.timeout(20), ingest_of(tmp_path, store, batch_rows=2) as ingest:
@@ -341,7 +287,7 @@ async def test_a_refusal_of_everything_parks_nothing(
         assert letters(ingest) == []
         await until(lambda: code in str(ingest.health()["last_error"]))
         assert ingest.health()["queue"] == 5
-        store.poison = says()
+        store.poison = saying()
         await until(lambda: texts(store) == said)
     store.poison = lambda row: isinstance(row, Conversation)
     for number in range(8):
@@ -357,7 +303,7 @@ async def test_a_refusal_of_everything_parks_nothing(
 async def test_many_bad_rows_at_the_start_are_parked(tmp_path: Path) -> None:
     """As long as one of the batch is taken, none of them is everybody's fault."""
     said = [f"p{n}" for n in range(9)]
-    store = Strict(says(*said[:6]))
+    store = Strict(saying(*said[:6]))
     transcript(tmp_path, *_lines(*said))
     async with ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
@@ -368,7 +314,7 @@ async def test_many_bad_rows_at_the_start_are_parked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["403", "P0001"])
 async def test_whose_fault_it_is_is_told_by_what_else_is_taken(tmp_path: Path, code: str) -> None:
     """A firewall or a trigger that dislikes one row is not taken for a bad key."""
-    store = Strict(says("bad"), code)
+    store = Strict(saying("bad"), code)
     transcript(tmp_path, *_lines("a", "b", "bad", "c"))
     async with ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
@@ -381,7 +327,7 @@ async def test_a_store_that_turns_away_everybody_in_the_middle_parks_nothing(
 ) -> None:
     """What was taken a moment ago says nothing: it is asked again before a row is blamed."""
     monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
-    store = Strict(says(), "403")
+    store = Strict(saying(), "403")
     path = transcript(tmp_path, *_lines("a"))
     async with running(ingest_of(tmp_path, store)) as ingest:
         await until(lambda: texts(store) == ["a"])
@@ -390,7 +336,7 @@ async def test_a_store_that_turns_away_everybody_in_the_middle_parks_nothing(
         asked = store.asked
         await until(lambda: store.asked > asked + 20)
         assert letters(ingest) == []
-        store.poison = says()
+        store.poison = saying()
         await until(lambda: texts(store) == ["a", "b", "c"])
 
 
@@ -405,7 +351,7 @@ async def test_a_row_that_fails_for_now_makes_way_for_others(
         over = "bad"
 
         async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-            if any(says(self.over)(row) for row in rows):
+            if any(saying(self.over)(row) for row in rows):
                 raise StoreError(table, "XX000", "internal error", retryable=True)
             return await super().write(table, rows, **hints)
 
@@ -509,7 +455,7 @@ async def test_a_letter_that_cannot_be_kept_moves_no_checkpoint(
 ) -> None:
     """On a full disk a refused row would otherwise be passed over and forgotten."""
     monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
-    store = Strict(says("bad"))
+    store = Strict(saying("bad"))
     path = transcript(tmp_path, *_lines("a"))
     async with running(ingest_of(tmp_path, store)) as ingest:
         await until(lambda: texts(store) == ["a"])

@@ -18,7 +18,7 @@ from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
 from tests.ingest.notes import DAY, chat, data, note, notes_ingest, put, read, says
 from tests.ingest.running import Heard, running, until
-from tests.ingest.test_dead_letters import Strict
+from tests.ingest.stores import Strict
 
 
 def _texts(store: MemoryStore) -> list[tuple[int, str]]:

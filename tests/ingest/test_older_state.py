@@ -10,8 +10,8 @@ import pytest
 from conv_realtime.models import Message, Row
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user
-from tests.ingest.running import Heard, ingest, running, texts, until, write
-from tests.ingest.test_dead_letters import Strict, backfill
+from tests.ingest.running import Heard, backfill, ingest, running, texts, until, write
+from tests.ingest.stores import Strict
 
 
 def _refused_anew(row: Row) -> bool:

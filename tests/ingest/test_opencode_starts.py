@@ -18,7 +18,7 @@ from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
 from tests.ingest.running import Heard, running, until
 from tests.ingest.running import ingest as ingest_of
-from tests.ingest.test_ingest import Forgetful
+from tests.ingest.stores import Strict
 from tests.opencode import NOON, Writer, converse
 
 SESSIONS = 5
@@ -209,7 +209,7 @@ async def test_secrets_that_were_found_before_are_counted(
 
 async def test_rows_that_the_database_lost_are_sent_again(sent: Path, store: MemoryStore) -> None:
     """Of all sessions, whichever told of it: a parent that is missing shows that it lost them."""
-    forgetful = Forgetful()
+    forgetful = Strict()
     await _start(sent, forgetful)
     for table in (forgetful.projects, forgetful.conversations, forgetful.messages):
         table.clear()

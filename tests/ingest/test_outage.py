@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.pace import waits
 from conv_realtime.local import LocalSupabase
-from conv_realtime.models import Table
+from conv_realtime.models import Row, Table
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
 from tests.ingest.running import Heard, ingest, running, texts, until
@@ -94,6 +94,76 @@ def test_waits_double_up_to_ten_seconds() -> None:
     pauses = waits()
     for usual in [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]:
         assert next(pauses) == pytest.approx(usual, rel=0.25)
+
+
+async def test_the_sink_hears_while_the_store_is_away(tmp_path: Path) -> None:
+    """Local listeners do not wait for the cloud, and the cloud gets everything when it is back."""
+    store, heard = MemoryStore(), Heard()
+    (tmp_path / "projects").mkdir()
+    async with running(ingest(tmp_path, store, heard)) as river:
+        store.down = True
+        path = transcript(tmp_path, user("q"))
+        await until(lambda: heard.texts() == ["prompt q"])
+        with path.open("ab") as file:
+            file.write(user("r"))
+        await until(lambda: heard.texts() == ["prompt q", "prompt r"])
+        await until(lambda: river.health()["last_error"] is not None)
+        health = river.health()
+        assert (health["queue"], store.messages) == (2, {})
+        assert health["lag_seconds"] > 0
+        store.down = False
+        await until(lambda: len(store.messages) == 2)
+        await until(lambda: river.health()["queue"] == 0)
+        assert river.health()["last_error"] is None
+
+
+async def test_an_outage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line when it begins and one when it ends, not one for each attempt of each file."""
+
+    class Away(MemoryStore):
+        refused = 0
+
+        def _check(self, table: Table) -> None:
+            self.refused += self.down
+            super()._check(table)
+
+    store = Away()
+    store.down = True
+    for number in range(3):
+        transcript(tmp_path, user(number, session=uuid(number)), name=f"-p/{uuid(number)}.jsonl")
+    async with running(ingest(tmp_path, store)) as river:
+        await until(lambda: river.health()["queue"] == 3)
+        await until(lambda: store.refused > 6)
+        store.down = False
+        await until(lambda: len(store.messages) == 3)
+    told = [text for text in caplog.messages if text.startswith(("store: ", "the store "))]
+    assert len(told) == 2
+    assert told[0].endswith("ConnectError: the store is down; trying again until it answers")
+    assert told[1] == "the store answers again"
+
+
+async def test_a_refusal_is_told_once_and_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that was revoked needs somebody: one line says so, and the rows wait in the files."""
+    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
+
+    class Refusing(MemoryStore):
+        refused = 0
+
+        async def write(
+            self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
+        ) -> int:
+            if self.refused < 20:
+                self.refused += 1
+                raise StoreError(table, "PGRST301", "No suitable key", retryable=False)
+            return await super().write(table, rows, history=history, more=more)
+
+    store = Refusing()
+    transcript(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store)):
+        await until(lambda: texts(store) == ["prompt q"])
+    assert len([text for text in caplog.messages if "No suitable key" in text]) == 1
 
 
 # A real network ----------------------------------------------------------------------------

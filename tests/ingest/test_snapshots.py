@@ -1,4 +1,4 @@
-"""What listeners are told of files that come and go while they are read for a snapshot."""
+"""What a snapshot shows of the files, and what is told of those that come and go meanwhile."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.testing import MemoryStore
-from tests.ingest.running import Heard, ingest, running, until
-from tests.ingest.test_resting import NEVER, backfill, rested, shelf_of
+from tests.ingest.lines import OTHER, SESSION, assistant, user
+from tests.ingest.running import Heard, backfill, ingest, running, until, write
+from tests.ingest.test_resting import NEVER, rested, shelf_of
 
 
 async def test_what_a_snapshot_went_without_stays_owed_until_it_is_read(
@@ -66,3 +67,118 @@ async def test_what_is_withdrawn_while_another_is_read_is_withdrawn_once(tmp_pat
                 desk.announcer.drop(id)
         await erasing
     assert len({change.row.id for change in heard.changes} & set(ids)) == 1
+
+
+async def test_a_snapshot_comes_from_the_files(tmp_path: Path) -> None:
+    """Also for conversations that an earlier run has read, without reading them all again."""
+    store = MemoryStore()
+    write(tmp_path, user("q"), user("r"), assistant("a", "m"))
+    write(tmp_path, user("x", session=OTHER, at=99), name=f"-p/{OTHER}.jsonl")
+    await backfill(tmp_path, store)
+    async with ingest(tmp_path, store, Heard()) as river:
+        old, new = await river.transcripts.conversations()
+        assert (old.session_id, new.session_id) == (SESSION, OTHER)
+        messages = await river.transcripts.messages(old.id, 2)
+        assert [row.text for row in messages] == ["prompt r", "answer a"]
+        assert await river.transcripts.messages(old.id, 0) == []
+
+
+async def test_a_file_that_vanished_has_an_empty_snapshot(tmp_path: Path) -> None:
+    """The database still has it; the files do not."""
+    store = MemoryStore()
+    path = write(tmp_path, user("q"))
+    await backfill(tmp_path, store)
+    async with ingest(tmp_path, store, Heard()) as river:
+        (row,) = await river.transcripts.conversations()
+        path.unlink()
+        assert await river.transcripts.messages(row.id, 5) == []
+
+
+async def test_what_was_acknowledged_just_before_a_crash_is_in_the_snapshot(
+    tmp_path: Path,
+) -> None:
+    """The file never came to rest; the next run announces nothing of it, and shows it."""
+    write(tmp_path, user("q"), assistant("a", "m"))
+    store = MemoryStore()
+    async with running(ingest(tmp_path, store, rest_seconds=60.0)):
+        await until(lambda: len(store.messages) == 2)
+        await until(lambda: any(row.message_count for row in store.conversations.values()))
+    async with running(ingest(tmp_path, store, Heard(), rest_seconds=60.0)) as river:
+        (row,) = await river.transcripts.conversations()
+        assert (row.title, row.message_count) == ("prompt q", 2)
+        assert len(await river.transcripts.messages(row.id, 9)) == 2
+
+
+async def test_what_moved_in_an_earlier_run_is_in_snapshots(tmp_path: Path) -> None:
+    """A file goes on where it was moved to, and nothing of it is told again."""
+    path, store, sink = write(tmp_path, user("q")), MemoryStore(), Heard()
+    place = tmp_path / "projects" / "-elsewhere" / path.name
+    place.parent.mkdir()
+    async with running(ingest(tmp_path, store, sink, sweep_seconds=0.1)) as river:
+        checkpoints = river._opened[0].shelf.checkpoints
+        await until(lambda: str(path) in checkpoints and river.health()["queue"] == 0)
+        path.rename(place)
+        await until(lambda: str(place) in checkpoints)
+    async with running(ingest(tmp_path, store, sink)) as river:
+        (row,) = await river.transcripts.conversations()
+        rows = await river.transcripts.messages(row.id, 9)
+    assert [one.text for one in rows] == sink.texts() == ["prompt q"]
+
+
+async def test_a_copy_that_stated_it_once_has_no_messages_for_a_snapshot(tmp_path: Path) -> None:
+    """What it states is a later part by now, and nobody remembers which."""
+    store, sink = MemoryStore(), Heard()
+    write(tmp_path, user("q"))
+    await backfill(tmp_path, store)
+    (earlier,) = store.conversations
+    path = write(tmp_path, user("x"), user("y"))
+    await backfill(tmp_path, store)
+    path.unlink()
+    write(tmp_path, user("x"), user("z"), name=f"-q/{SESSION}.jsonl")
+    await backfill(tmp_path, store)
+    write(tmp_path, user("x"), user("y"))
+    async with running(ingest(tmp_path, store, sink)) as river:
+        assert await river.transcripts.messages(earlier, 9) == []
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_a_snapshot_went_without_is_told_when_it_is_there_again(
+    tmp_path: Path, elsewhere: bool
+) -> None:
+    """A file that is away for a moment, or moved, is not missing for ever."""
+    path, store, sink = write(tmp_path, user("q")), MemoryStore(), Heard()
+    async with running(ingest(tmp_path, store, sink)) as river:
+        await until(lambda: store.messages)
+        await until(lambda: sink.texts() == ["prompt q"])
+        (row,) = await river.transcripts.conversations()
+        away = path.rename(tmp_path / "away")
+        assert await river.transcripts.messages(row.id, 9) == []
+        back = tmp_path / "projects" / "-elsewhere" / path.name if elsewhere else path
+        back.parent.mkdir(exist_ok=True)
+        away.rename(back)
+        await until(lambda: sink.texts() == ["prompt q", "prompt q"])
+        assert len(await river.transcripts.messages(row.id, 9)) == 1
+
+
+async def test_a_snapshot_that_misses_a_file_on_its_way_back_is_made_up_for(
+    tmp_path: Path,
+) -> None:
+    """It was sent from both places, so nothing is new where it is found again."""
+    path, store, sink = write(tmp_path, user("q")), MemoryStore(), Heard()
+    place = tmp_path / "projects" / "-elsewhere" / path.name
+    place.parent.mkdir()
+    store.down = True
+    async with running(ingest(tmp_path, store, sink)) as river:
+        await until(lambda: sink.texts() == ["prompt q"])
+        path.rename(place)
+        await until(lambda: sink.texts() == ["prompt q"] * 2)
+        store.down = False
+        checkpoints = river._opened[0].shelf.checkpoints
+        await until(lambda: {str(path), str(place)} <= checkpoints.keys())
+        await until(lambda: river.health()["queue"] == 0)
+        (row,) = await river.transcripts.conversations()
+        place.rename(path)
+        await until(lambda: river._opened[0].shelf.book(str(place)).owner == str(path))
+        assert await river.transcripts.messages(row.id, 9) == []
+        await until(lambda: sink.texts() == ["prompt q"] * 3)
+        assert len(await river.transcripts.messages(row.id, 9)) == 1

@@ -14,11 +14,11 @@ import pytest
 from conv_realtime.ingest import Verified
 from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import SESSION, assistant, user, uuid
+from tests.ingest.lines import OTHER, SESSION, assistant, user, uuid
 from tests.ingest.running import ingest, running, texts, until
 from tests.ingest.running import write as transcript
+from tests.ingest.stores import Strict, saying
 
-OTHER = "99999999-2222-4333-8444-555555555555"
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -180,9 +180,6 @@ async def test_a_repair_beside_a_running_ingest_is_not_undone(
 
 async def test_a_refused_message_is_said_to_be(tmp_path: Path, store: MemoryStore) -> None:
     """It is a difference with a reason."""
-    from tests.ingest.test_dead_letters import Strict
-    from tests.ingest.test_dead_letters import says as saying
-
     strict = Strict(saying("p1"))
     await _read(tmp_path, strict)
     (one,) = await _verified(tmp_path, strict)

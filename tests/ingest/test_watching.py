@@ -26,7 +26,7 @@ from conv_realtime.edges.watch.observer import ObserverWatcher
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.waking import Misses, by_hash
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import user
+from tests.ingest.lines import OTHER, user
 from tests.ingest.running import Heard, ingest, running, texts, until, write
 
 NEVER = 3600
@@ -423,6 +423,36 @@ async def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Pat
         os.rename(top, tmp_path / "former")
         path = new_session(top / "-a" / "b", 3)
         await grows(river, path, store, 7)
+
+
+async def test_a_folder_that_was_deleted_and_made_again_is_watched_again(tmp_path: Path) -> None:
+    """A watch stays with the folder that is gone; without a new one only sweeps would see."""
+    store = MemoryStore()
+    path = write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: texts(store) == ["prompt q"])
+        shutil.rmtree(tmp_path / "projects")
+        await until(lambda: river.health()["watcher"] == "partial")
+        write(tmp_path, user("q"), user("r"))
+        await until(lambda: river.health()["watcher"] == "ok")
+        with path.open("ab") as file:
+            file.write(user("s"))
+        await until(lambda: texts(store) == ["prompt q", "prompt r", "prompt s"])
+
+
+async def test_a_tree_that_takes_the_place_of_the_watched_one_is_watched(tmp_path: Path) -> None:
+    """It was never missing, so only what it is tells that it is another one."""
+    store = MemoryStore()
+    write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)):
+        await until(lambda: len(store.messages) == 1)
+        write(tmp_path / "new", user("o", session=OTHER), name=f"-p/{OTHER}.jsonl")
+        os.rename(tmp_path / "projects", tmp_path / "old")
+        os.rename(tmp_path / "new" / "projects", tmp_path / "projects")
+        await until(lambda: len(store.messages) == 2)
+        with (tmp_path / "projects" / f"-p/{OTHER}.jsonl").open("ab") as file:
+            file.write(user("p", session=OTHER))
+        await until(lambda: len(store.messages) == 3)
 
 
 @linux

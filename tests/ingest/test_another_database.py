@@ -1,0 +1,89 @@
+"""Another database behind the address, or one that lost its rows, or has not our schema."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from conv_realtime.errors import MigrationError
+from conv_realtime.ports import KnownConversation
+from conv_realtime.testing import MemoryStore
+from tests.ingest.lines import user
+from tests.ingest.running import Heard, backfill, ingest, running, texts, until, write
+from tests.ingest.stores import Strict
+
+
+async def test_another_database_behind_the_address_gets_everything(tmp_path: Path) -> None:
+    """After a reset the old checkpoints say nothing: no row is missing because of them."""
+    write(tmp_path, user("q"))
+    await backfill(tmp_path, MemoryStore())
+    fresh = MemoryStore()
+    assert (await backfill(tmp_path, fresh)).changed == 3
+    assert texts(fresh) == ["prompt q"]
+
+
+async def test_a_database_replaced_while_running_gets_everything(tmp_path: Path) -> None:
+    """`supabase db reset` under a running ingest loses nothing either."""
+    store = MemoryStore()
+    write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store, sweep_seconds=0.05)):
+        await until(lambda: texts(store) == ["prompt q"])
+        store.__init__()  # type: ignore[misc]
+        await until(lambda: texts(store) == ["prompt q"])
+
+
+async def test_rows_that_the_database_lost_are_sent_again(tmp_path: Path) -> None:
+    """Where a parent row is missing, the whole file is sent once more."""
+    store = Strict()
+    path = write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store)):
+        await until(lambda: texts(store) == ["prompt q"])
+        for table in (store.projects, store.conversations, store.messages):
+            table.clear()
+        with path.open("ab") as file:
+            file.write(user("r"))
+        await until(lambda: texts(store) == ["prompt q", "prompt r"])
+    assert len(store.projects) == 1
+
+
+class Unprepared(MemoryStore):
+    """A database without our schema."""
+
+    async def database(self) -> str:
+        """Say what is missing."""
+        raise MigrationError("schema", "is not in this database")
+
+    async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Never asked."""
+        raise AssertionError
+
+
+async def test_a_database_without_the_schema_is_refused_at_once(tmp_path: Path) -> None:
+    """The user is told before anything is read."""
+    with pytest.raises(MigrationError):
+        await backfill(tmp_path, Unprepared())
+
+
+async def test_listeners_hear_while_the_schema_is_gone(tmp_path: Path) -> None:
+    """Somebody at work on the database neither ends ingest nor stays unnoticed in its health."""
+
+    class Bare(MemoryStore):
+        bare = False
+
+        async def database(self) -> str:
+            if self.bare:
+                raise MigrationError("schema", "is not in this database")
+            return await super().database()
+
+    store, heard = Bare(), Heard()
+    (tmp_path / "projects").mkdir()
+    async with running(ingest(tmp_path, store, heard, sweep_seconds=0.02)) as river:
+        store.bare = True
+        await until(lambda: river.health()["last_error"] == "schema: is not in this database")
+        write(tmp_path, user("q"))
+        await until(lambda: heard.texts() == ["prompt q"])
+        store.bare = False
+        await until(lambda: river.health()["last_error"] is None)
