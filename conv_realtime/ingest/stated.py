@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
+from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import STRIDE, Desk
@@ -63,23 +65,20 @@ async def _last_messages(
     """
     while True:
         path = desk.announcer.rows[conversation].path
-        book = desk.shelf.book(path)
-        async with book.lock:
-            try:
-                with disk.open_file(path) as file:
-                    if book.follower is None and path not in desk.shelf.checkpoints:
-                        # Which part it is, nobody remembers: another file goes on by now.
-                        raise SourceError(path, "it is not what states the conversation any more")
-                    follower = await _folded(desk, tender, book, file, conversation)
-                    fold = dict(follower.rows.conversations()).get(conversation)
-                    return follower.last_messages(fold, file, last) if fold else []
-            except (SourceError, RewrittenError):
-                shown = desk.announcer.rows.get(conversation)
-                if shown is None or shown.path == path:
-                    for other in desk.shelf.owe(path):
-                        tender.look_soon(other)
-                    raise
-                # Meanwhile another file has taken over.
+        try:
+            async with _opened(desk, path) as (book, file):
+                if book.follower is None and path not in desk.shelf.checkpoints:
+                    # Which part it is, nobody remembers: another file goes on by now.
+                    raise SourceError(path, "it is not what states the conversation any more")
+                follower, fold = await _folded(desk, tender, book, file, conversation)
+                return follower.last_messages(fold, file, last) if fold else []
+        except (SourceError, RewrittenError):
+            shown = desk.announcer.rows.get(conversation)
+            if shown is None or shown.path == path:
+                for other in desk.shelf.owe(path):
+                    tender.look_soon(other)
+                raise
+            # Meanwhile another file has taken over.
 
 
 async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> None:
@@ -100,22 +99,34 @@ async def forget(desk: Desk, tender: Tender, forgotten: Collection[UUID]) -> Non
 
 async def _revisions(desk: Desk, tender: Tender, path: str, conversation: UUID) -> dict[UUID, int]:
     """Return the messages that a file states of a conversation; none if it is gone."""
+    try:
+        async with _opened(desk, path) as (book, file):
+            follower, fold = await _folded(desk, tender, book, file, conversation)
+            return follower.rows.revisions(fold) if fold else {}
+    except (SourceError, RewrittenError) as error:
+        logger.warning("what was shown of an erased conversation is not known: %s", error)
+        return {}
+
+
+@asynccontextmanager
+async def _opened(desk: Desk, path: str) -> AsyncIterator[tuple[Book, disk.OpenFile]]:
+    """Hold a file, for nobody else to read or send it meanwhile.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
     book = desk.shelf.book(path)
     async with book.lock:
-        try:
-            with disk.open_file(path) as file:
-                follower = await _folded(desk, tender, book, file, conversation)
-                fold = dict(follower.rows.conversations()).get(conversation)
-                return follower.rows.revisions(fold) if fold else {}
-        except (SourceError, RewrittenError) as error:
-            logger.warning("what was shown of an erased conversation is not known: %s", error)
-            return {}
+        with disk.open_file(path) as file:
+            yield book, file
 
 
 async def _folded(
     desk: Desk, tender: Tender, book: Book, file: disk.OpenFile, conversation: UUID
-) -> Following:
+) -> tuple[Following, ConversationFold | None]:
     """Return the follower of a book, its file read as far as nobody has yet, and the conversation.
+
+    None for the conversation where the file does not state it.
 
     Raises:
         RewrittenError: the file does not begin with what was acknowledged.
@@ -129,7 +140,7 @@ async def _folded(
         tender.keep_fold(book)
     if follower.want(conversation):
         await asyncio.to_thread(_read_all, follower, file)
-    return follower
+    return follower, dict(follower.rows.conversations()).get(conversation)
 
 
 def _read_all(follower: Following, file: disk.OpenFile) -> None:

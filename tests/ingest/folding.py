@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,27 @@ def read_in_pieces(follower: Follower, path: Path, data: bytes, cuts: Sequence[i
         with path.open("ab") as file:
             file.write(data[start:end])
         read_all(follower, path)
+
+
+def check_growth(
+    folder: Path,
+    name: str,
+    data: bytes,
+    cuts: Sequence[int],
+    follow: Callable[[Path], Follower],
+    state: Callable[[Follower, Path], object],
+) -> None:
+    """A file that grows to `data` ends in the rows of one that is read at once; so it stays."""
+    grown, whole = folder / "grown" / name, folder / "whole" / name
+    for path in (grown, whole):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    whole.write_bytes(data)
+    follower, once = follow(grown), follow(whole)
+    read_in_pieces(follower, grown, data, cuts)
+    read_all(once, whole)
+    assert state(follower, grown) == state(once, whole)
+    read_all(follower, grown)
+    assert state(follower, grown) == state(once, whole)
 
 
 def stated_by(

@@ -11,7 +11,7 @@ from conv_realtime.core.document import Export, JsonDocument, StatedConversation
 from conv_realtime.core.fields import time
 from conv_realtime.core.said import Noted, Said
 from conv_realtime.ingest import Ingest, Summary
-from tests.ingest.folding import IDENTITY
+from tests.ingest.running import ingest
 
 DAY = "2026-03-01T10:00:"
 
@@ -79,15 +79,8 @@ FORMATS = (Notes(), Notebook())
 
 def notes_ingest(folder: Path, store: Any, sink: Any = None, **settings: Any) -> Ingest:
     """Makes an ingest of `folder/notes` with its state beside it."""
-    values: dict[str, Any] = {
-        "state_dir": folder / "state",
-        "owner_id": IDENTITY.owner_id,
-        "machine": IDENTITY.machine,
-        "paths": [folder / "notes"],
-        "rest_seconds": 0.05,
-        **settings,
-    }
-    return Ingest(store=store, sink=sink, formats=FORMATS, **values)
+    values = {"paths": [folder / "notes"], "formats": FORMATS, **settings}
+    return ingest(folder, store, sink, **values)
 
 
 def put(folder: Path, value: Any, name: str = "c1.json") -> Path:

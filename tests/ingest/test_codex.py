@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conv_realtime.core.format import Head, Recognised
 from conv_realtime.core.formats.codex import Codex
 from conv_realtime.models import conversation_id
-from tests.ingest.folding import IDENTITY, read_all, read_in_pieces, state
+from tests.ingest.folding import IDENTITY, check_growth, state
 from tests.ingest.rollouts import (
     NAME,
     THREAD,
@@ -523,13 +523,4 @@ def test_any_growth_of_the_file_ends_in_the_rows_of_one_read(
     folder: Path, first: bytes, rest: bytes, cuts: list[int]
 ) -> None:
     """In every column, and what is fed twice changes nothing."""
-    data = first + rest
-    grown, whole = folder / NAME, folder / "whole" / NAME
-    whole.parent.mkdir(exist_ok=True)
-    whole.write_bytes(data)
-    follower, once = follow(grown), follow(whole)
-    read_in_pieces(follower, grown, data, cuts)
-    read_all(once, whole)
-    assert state(follower, grown) == state(once, whole)
-    read_all(follower, grown)
-    assert state(follower, grown) == state(once, whole)
+    check_growth(folder, NAME, first + rest, cuts, follow, state)

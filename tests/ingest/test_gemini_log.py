@@ -26,7 +26,7 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.models import Conversation, Message, conversation_id
 from conv_realtime.testing import MemoryStore
-from tests.ingest.folding import IDENTITY, read_all, read_in_pieces, rows, stated_by
+from tests.ingest.folding import IDENTITY, check_growth, read_all, rows, stated_by
 from tests.ingest.running import Heard, ingest, running, texts, until
 from tests.project import Owner, SupabaseProject
 
@@ -318,16 +318,7 @@ def test_any_growth_of_the_file_ends_in_the_rows_of_one_read(
     folder: Path, data: bytes, cuts: list[int]
 ) -> None:
     """In every column, of rows that were taken back too; fed twice nothing changes."""
-    grown, whole = folder / "a" / NAME, folder / "b" / NAME
-    for path in (grown, whole):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    whole.write_bytes(data)
-    follower, once = follow(grown), follow(whole)
-    read_in_pieces(follower, grown, data, cuts)
-    read_all(once, whole)
-    assert _all(follower, grown) == _all(once, whole)
-    read_all(follower, grown)
-    assert _all(follower, grown) == _all(once, whole)
+    check_growth(folder, NAME, data, cuts, follow, _all)
 
 
 # To the last listener ------------------------------------------------------------------------

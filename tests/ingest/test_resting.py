@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -24,7 +25,7 @@ from conv_realtime.edges.checkpoints.remembered import Key, Remembered
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.catching_up import Progress, Summary
 from conv_realtime.ingest.shelf import Book, Shelf
-from conv_realtime.models import Conversation, Project
+from conv_realtime.models import Conversation, Message, Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
 from tests.ingest.running import Heard, ingest, running, texts, until, write
@@ -45,6 +46,14 @@ def rested(folder: Path, number: int, *lines: bytes) -> Path:
 def shelf_of(river: Ingest) -> Shelf:
     """Gives what an ingest knows of files."""
     return river._opened[0].shelf
+
+
+async def goes_on(path: Path, store: MemoryStore, before: Mapping[UUID, Message]) -> None:
+    """Appends to session 1; returns when that is stored, and all else is as it was `before`."""
+    with path.open("ab") as file:
+        file.write(user("more", session=uuid(1)))
+    await until(lambda: texts(store) == ["prompt 1", "prompt more"])
+    assert {id: store.messages[id] for id in before} == before
 
 
 async def backfill(folder: Path, store: MemoryStore) -> tuple[Summary, list[Progress], Shelf]:
@@ -165,10 +174,7 @@ async def test_a_copy_that_appears_beside_one_is_known_as_a_copy(tmp_path: Path)
         await until(lambda: river.caught_up)
         late = write(tmp_path, path.read_bytes(), name="-p/late.jsonl")
         await until(lambda: shelf_of(river).book(str(late)).owner == str(path))
-        with path.open("ab") as file:
-            file.write(user("more", session=uuid(1)))
-        await until(lambda: texts(store) == ["prompt 1", "prompt more"])
-    assert {id: store.messages[id] for id in before} == before
+        await goes_on(path, store, before)
 
 
 async def test_a_checkpoint_that_is_lost_meanwhile_is_none(tmp_path: Path) -> None:
@@ -181,10 +187,7 @@ async def test_a_checkpoint_that_is_lost_meanwhile_is_none(tmp_path: Path) -> No
         await until(lambda: river.caught_up)
         with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
             assert db.execute("delete from checkpoints").rowcount == 1
-        with path.open("ab") as file:
-            file.write(user("more", session=uuid(1)))
-        await until(lambda: texts(store) == ["prompt 1", "prompt more"])
-    assert {id: store.messages[id] for id in before} == before
+        await goes_on(path, store, before)
 
 
 async def test_a_file_that_moved_goes_on_without_a_checkpoint_that_cannot_be_read(
@@ -207,10 +210,7 @@ async def test_a_file_that_moved_goes_on_without_a_checkpoint_that_cannot_be_rea
     async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
         await until(lambda: river.caught_up)
         assert not faults
-        with moved.open("ab") as file:
-            file.write(user("more", session=uuid(1)))
-        await until(lambda: texts(store) == ["prompt 1", "prompt more"])
-    assert {id: store.messages[id] for id in before} == before
+        await goes_on(moved, store, before)
 
 
 async def test_a_state_file_that_is_damaged_meanwhile_ends_nothing(tmp_path: Path) -> None:
