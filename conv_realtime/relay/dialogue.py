@@ -21,6 +21,7 @@ from conv_realtime.core.requests import (
 from conv_realtime.core.selection import UnknownType
 from conv_realtime.edges.asgi import cut_later
 from conv_realtime.events import (
+    ErrorEvent,
     Pong,
     PongData,
     Subscribed,
@@ -92,11 +93,8 @@ class Dialogue:
         try:
             selection = client.selection.subscribe(request)
             messages = snapshot_messages(request.snapshot)
-        except UnknownType as unknown:
-            self._hub.send(client, error("invalid_data", f"no such type: {unknown.args[0]}"))
-            return
         except ValueError as invalid:
-            self._hub.send(client, error("invalid_data", str(invalid)))
+            self._hub.send(client, _refused(invalid))
             return
         self._hub.reselect(client, selection)
         if request.since is None and messages is None:
@@ -115,11 +113,8 @@ class Dialogue:
     def _unsubscribe(self, client: Client, request: UnsubscribeRequest) -> None:
         try:
             selection = client.selection.unsubscribe(request)
-        except UnknownType as unknown:
-            self._hub.send(client, error("invalid_data", f"no such type: {unknown.args[0]}"))
-            return
         except ValueError as invalid:
-            self._hub.send(client, error("invalid_data", str(invalid)))
+            self._hub.send(client, _refused(invalid))
             return
         self._hub.reselect(client, selection)
         self._hub.send(client, Unsubscribed(data=selection.describe()))
@@ -165,3 +160,10 @@ async def close(websocket: Any, code: int, reason: str) -> None:
             await websocket.close(code, reason)
     except Exception as failed:
         logger.debug("close %d: %r", code, failed)
+
+
+def _refused(invalid: ValueError) -> ErrorEvent:
+    """Return the frame that says why a selection is none."""
+    unknown = isinstance(invalid, UnknownType)
+    said = f"no such type: {invalid.args[0]}" if unknown else str(invalid)
+    return error("invalid_data", said)

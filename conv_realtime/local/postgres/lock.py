@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from conv_realtime.errors import ConfigError
+from conv_realtime.local.postgres.orphans import exists
 
 _PATIENCE_SECONDS = 15.0
 _RETRY_SECONDS = 0.05
@@ -62,20 +63,10 @@ class FolderLock:
             except BlockingIOError:
                 holder = os.pread(self._fd, 32, 0).decode()
             late = asyncio.get_running_loop().time() > deadline
-            if late or (holder.isdigit() and _alive(int(holder))):
+            if late or (holder.isdigit() and exists(int(holder))):
                 raise ConfigError(
                     "--state-dir",
                     f"{self._path.parent} is in use by process {holder or 'unknown'}; "
                     "stop it or choose another state directory",
                 )
             await asyncio.sleep(_RETRY_SECONDS)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -31,7 +31,7 @@ def stop_orphan(data: Path) -> None:
             os.kill(pid, number)
         _wait_until_free(data)
     _wait_until_free(data)
-    if _postmaster_pid(data) == pid and _exists(pid):
+    if _postmaster_pid(data) == pid and exists(pid):
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 
@@ -52,7 +52,8 @@ def _postmaster_pid(data: Path) -> int | None:
     return int(first) if first.isdigit() else None
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Says whether a process has this pid, whoever's it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

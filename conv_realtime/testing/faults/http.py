@@ -136,8 +136,8 @@ class Delay(HttpFault):
             pass
 
 
-class Hang(HttpFault):
-    """No answer, for as long as the fault is in force; then the connection ends."""
+class _Silence(HttpFault):
+    """No answer; whether the request is done all the same is `done`."""
 
     answers = True
 
@@ -145,28 +145,28 @@ class Hang(HttpFault):
         super().__init__(path, method, times)
         self._done = done
 
-    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Says nothing until the fault is undone or the client has had enough."""
+    async def _do(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         if self._done and scope["type"] == "http":
             await app(scope, receive, _nowhere)
+
+
+class Hang(_Silence):
+    """No answer, for as long as the fault is in force; then the connection ends."""
+
+    async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Says nothing until the fault is undone or the client has had enough."""
+        await self._do(app, scope, receive)
         await first_of(_gone(receive), self._undone.wait())
         _transport(scope).abort()
         await _gone(receive)
 
 
-class Disconnect(HttpFault):
+class Disconnect(_Silence):
     """The connection ends instead of an answer."""
-
-    answers = True
-
-    def __init__(self, done: bool, path: str, method: str | None, times: int | None) -> None:
-        super().__init__(path, method, times)
-        self._done = done
 
     async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets the request be done or not, and tells nobody."""
-        if self._done and scope["type"] == "http":
-            await app(scope, receive, _nowhere)
+        await self._do(app, scope, receive)
         _transport(scope).abort()
         await _gone(receive)
 
