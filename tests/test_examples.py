@@ -27,7 +27,7 @@ from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, SupabaseLocal, claude_line
 from tests.auth_server import auth_server
-from tests.cli.conftest import eventually
+from tests.commands import eventually
 from tests.conftest import Owner
 
 ROOT = Path(__file__).parent.parent
@@ -264,6 +264,20 @@ def test_the_tests_of_somebody_elses_project_pass(tmp_path: Path) -> None:
     assert "4 passed" in done.stdout
 
 
+def _printed(*arguments: str) -> list[str]:
+    """Run a program that ends by itself, and well; return its lines."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
 @pytest.mark.node
 @pytest.mark.skipif(
     shutil.which("node") is None or not (ROOT / "tests" / "js" / "node_modules").is_dir(),
@@ -271,16 +285,8 @@ def test_the_tests_of_somebody_elses_project_pass(tmp_path: Path) -> None:
 )
 def test_every_reader_sees_every_line() -> None:
     """The latency program ends well: nothing missed by anyone, the stranger refused."""
-    done = subprocess.run(
-        [sys.executable, "examples/latency.py", "--lines", "12", "--files", "3", "--rate", "20"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = [json.loads(line) for line in done.stdout.splitlines()]
+    options = ["--lines", "12", "--files", "3", "--rate", "20"]
+    said = [json.loads(line) for line in _printed("examples/latency.py", *options)]
     assert [facts["seen"] for facts in said if "reader" in facts] == [12, 12, 9, 9]
     assert said[-2]["p99_ms"] > 0
     assert said[-1] == {"another_users_token": "refused"}
@@ -288,13 +294,5 @@ def test_every_reader_sees_every_line() -> None:
 
 def test_the_start_of_the_local_supabase_is_measured() -> None:
     """The startup program starts it on an empty state directory and again on the same one."""
-    done = subprocess.run(
-        [sys.executable, "examples/startup.py", "--times", "1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["cold", "warm"]
+    said = _printed("examples/startup.py", "--times", "1")
+    assert [line.partition(":")[0] for line in said] == ["cold", "warm"]

@@ -16,7 +16,8 @@ from conv_realtime.cli import main
 from conv_realtime.edges.session import read_session
 from conv_realtime.testing import SupabaseLocal, claude_line
 from tests.auth_server import CODE, AuthServer, auth_server
-from tests.cli.conftest import Runner, eventually
+from tests.cli.conftest import Runner
+from tests.commands import eventually
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse"
 

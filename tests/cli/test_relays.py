@@ -12,7 +12,8 @@ from uuid import UUID
 
 from websockets.asyncio.client import connect
 
-from tests.cli.conftest import Command, Runner
+from tests.cli.conftest import Runner
+from tests.commands import Command
 from tests.project import Owner, SupabaseProject
 from tests.relay.protocol import check_frame
 from tests.relay.rows import START, conversation, message, project

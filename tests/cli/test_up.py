@@ -23,7 +23,8 @@ from conv_realtime.cli.instance import running
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, claude_line
 from conv_realtime.testing.formats.examples import built_in
-from tests.cli.conftest import Command, Runner, eventually
+from tests.cli.conftest import Runner
+from tests.commands import Command, eventually
 from tests.relay.proxy import Proxy
 
 FREE = ("--json", "--port", "0")

@@ -14,7 +14,8 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from conv_realtime.testing import SESSION, claude_line
-from tests.cli.conftest import Command, Runner, eventually
+from tests.cli.conftest import Runner
+from tests.commands import Command, eventually
 from tests.project import Owner, SupabaseProject
 
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -17,15 +17,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from starlette.applications import Starlette
 
-from conv_realtime import Format, Ingest, conversation_id, testing
-from conv_realtime.cli.server import Server
+from conv_realtime import Format, Ingest, conversation_id
 from conv_realtime.edges import formats
 from conv_realtime.testing import SESSION, SupabaseLocal, claude_line
-from conv_realtime.testing.bridging import TestBridge
 from tests.bench import harness
 from tests.docs.pages import ROOT, all_blocks, blocks
+from tests.docs.programs import done, serving, until_lines
 from tests.node import JS, node
 
 PROTOCOL = "conv_realtime/relay/protocol/README.md"
@@ -45,40 +43,6 @@ def test_no_block_is_left_out() -> None:
     """Whoever writes one on another page says here who runs it."""
     languages = ("python", "javascript", "js", "json", "sql", "toml")
     assert {(page, language) for language in languages for page, _ in all_blocks(language)} == RUN
-
-
-@asynccontextmanager
-async def serving() -> AsyncIterator[tuple[TestBridge, str]]:
-    """A bridge without a database, and the address of its server."""
-    async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
-        await server.start(Starlette(routes=bridge.bridge.routes))
-        yield bridge, server.address
-
-
-async def until_lines(
-    command: Sequence[str | Path], steps: Sequence[tuple[bytes, Callable[[], object]]]
-) -> None:
-    """Run a program; as each line comes that is waited for, do what belongs to it."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        async with asyncio.timeout(60):
-            for wanted, then in steps:
-                line = b""
-                while line.strip() != wanted:
-                    line = await process.stdout.readline()
-                    assert line, (await process.stderr.read()).decode()
-                then()
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-def done() -> None:
-    """Nothing more: the line has come."""
 
 
 async def test_a_client_by_hand_keeps_rows() -> None:

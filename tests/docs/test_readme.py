@@ -9,20 +9,22 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import click
 import pytest
-from starlette.applications import Starlette
 
 from conv_realtime import Ingest, Settings, conversation_id, testing
 from conv_realtime.cli import main
-from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import claude_line
+from tests.commands import Command
 from tests.docs.knobs import variables_of
 from tests.docs.pages import ROOT, blocks, table
+from tests.docs.programs import done, serving, until_lines
 from tests.project import Owner, SupabaseProject
 
 CLIENTS = ROOT / "conv_realtime" / "viewer"
@@ -80,42 +82,26 @@ def test_the_first_lines_of_python_run(tmp_path: Path, local_supabase: LocalSupa
     }
     block = _blocks("python")[0]
     code = block.replace("async with bridge:\n", 'async with bridge:\n        print("entered")\n')
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "entered\n"
+    with closing(Command([sys.executable, "-c", code], environment)) as command:
+        assert command.line() == "entered"
         (projects / "s.jsonl").write_bytes(claude_line("It is done.", role="assistant"))
         missing = {"answer", '{"type"'}
-        while missing:  # the timeout of the test is the deadline
-            line = process.stdout.readline()
-            assert line, "the program ended"
-            missing.discard(line.split(":")[0])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        while missing:
+            missing.discard(command.line().split(":")[0])
 
 
 async def test_the_python_client_of_the_readme_keeps_rows() -> None:
     """The block about /ws, with its address replaced, gets the snapshot and a new message."""
     block = _blocks("python")[1]
-    async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
-        await server.start(Starlette(routes=bridge.bridge.routes))
+    async with serving() as (bridge, address):
         bridge.append(claude_line("before"))
         await bridge.next("new_message")
-        code = block.replace("127.0.0.1:8787", server.address)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-u", "-c", code, stdout=subprocess.PIPE
+        code = block.replace("127.0.0.1:8787", address)
+        after = partial(bridge.append, claude_line("after"))
+        await until_lines(
+            [sys.executable, "-W", "error", "-u", "-c", code],
+            [(b"snapshot 1", after), (b"new_message 1", done)],
         )
-        try:
-            await _until_line(process, b"snapshot 1\n")
-            bridge.append(claude_line("after"))
-            await _until_line(process, b"new_message 1\n")
-        finally:
-            process.kill()
-            await process.communicate()
 
 
 @pytest.mark.parametrize("number", range(2, len(_blocks("python"))))
@@ -144,8 +130,7 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
     Node.js imports nothing by HTTP, and Node.js 20 has no WebSocket of its own.
     """
     block = _blocks("javascript")[0]
-    async with testing.bridge() as bridge, Server("127.0.0.1", 0) as server:
-        await server.start(Starlette(routes=bridge.bridge.routes))
+    async with serving() as (bridge, address):
         module = tmp_path / "client.mjs"
         module.write_text(
             f"import WebSocket from {json.dumps(WS_MODULE.as_uri())};\n"
@@ -154,18 +139,14 @@ async def test_the_browser_client_of_the_readme_keeps_rows(tmp_path: Path) -> No
             "  console.log(title, messages.map(({ text }) => text).join());\n"
             + block.replace(
                 "http://127.0.0.1:8787/client.js", (CLIENTS / "client.js").as_uri()
-            ).replace("127.0.0.1:8787", server.address)
+            ).replace("127.0.0.1:8787", address)
         )
         bridge.append(claude_line("before"))
         await bridge.next("new_message")
-        process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
-        try:
-            await _until_line(process, b"before before\n")
-            bridge.append(claude_line("after"))
-            await _until_line(process, b"before before,after\n")
-        finally:
-            process.kill()
-            await process.communicate()
+        after = partial(bridge.append, claude_line("after"))
+        await until_lines(
+            ["node", module], [(b"before before", after), (b"before before,after", done)]
+        )
 
 
 @pytest.mark.node
@@ -202,28 +183,10 @@ async def test_the_supabase_client_of_the_readme_shows_a_message(
         machine="m",
         state_dir=tmp_path / "state",
     )
-    process = await asyncio.create_subprocess_exec("node", module, stdout=subprocess.PIPE)
-    try:
-        async with ingest, asyncio.TaskGroup() as group:
-            task = group.create_task(ingest.run(), name="ingest")
-            with (transcripts / "s.jsonl").open("ab", buffering=0) as file:
-                file.write(claude_line("hello"))
-                await _until_line(process, b"hello\n")
-                file.write(claude_line("again"))
-                await _until_line(process, b"hello,again\n")
-            task.cancel()
-    finally:
-        process.kill()
-        await process.communicate()
-
-
-async def _until_line(process: asyncio.subprocess.Process, wanted: bytes) -> None:
-    assert process.stdout is not None
-    line = b""
-    try:
-        async with asyncio.timeout(30):
-            while line != wanted:
-                line = await process.stdout.readline()
-                assert line, "the program ended"
-    except TimeoutError:
-        pytest.fail(f"the last line is {line!r}, not {wanted!r}")
+    async with ingest, asyncio.TaskGroup() as group:
+        task = group.create_task(ingest.run(), name="ingest")
+        with (transcripts / "s.jsonl").open("ab", buffering=0) as file:
+            file.write(claude_line("hello"))
+            again = partial(file.write, claude_line("again"))
+            await until_lines(["node", module], [(b"hello", again), (b"hello,again", done)])
+        task.cancel()

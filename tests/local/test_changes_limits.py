@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.realtime.rules import Rules
@@ -151,24 +153,28 @@ async def test_a_huge_transaction_arrives_whole_while_broadcasts_go_on(
     assert [one["data"]["record"]["id"] for one in payloads] == list(range(1, rows + 1))
 
 
+@asynccontextmanager
+async def unhurried(server: Any, table: Table) -> AsyncIterator[ClientConnection]:
+    """Gives a socket that is to hear of a table's changes, and reads no further by itself."""
+    join = '["1","1","realtime:slow","phx_join",{{"config":{{"postgres_changes":[{}]}}}}]'
+    wanted = f'{{"event":"*","schema":"public","table":"{table.name}"}}'
+    url = f"{server.url.replace('http', 'ws')}/realtime/v1/websocket"
+    query = f"?apikey={server.publishable_key}&vsn=2.0.0"
+    async with connect(url + query, max_queue=1, compression=None, close_timeout=1) as slow:
+        await slow.send(join.format(wanted))
+        while b"Subscribed" not in bytes(await slow.recv(decode=False)):
+            pass
+        yield slow
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 async def test_a_socket_that_does_not_read_is_dropped_and_the_others_hear_everything(
     local_supabase: LocalSupabase, plain: Table, wrapped: bool
 ) -> None:
     """They share a group: it waits for a reader that is slow, but not for one that stands still."""
     rules = Rules(max_buffered_bytes=3 << 20)
-    join = '["1","1","realtime:slow","phx_join",{{"config":{{"postgres_changes":[{}]}}}}]'
-    wanted = f'{{"event":"*","schema":"public","table":"{plain.name}"}}'
     async with serving(local_supabase, rules, wrapped=wrapped) as server:
-        url = f"{server.url.replace('http', 'ws')}/realtime/v1/websocket"
-        query = f"?apikey={server.publishable_key}&vsn=2.0.0"
-        async with (
-            socket(server) as healthy,
-            connect(url + query, max_queue=1, compression=None, close_timeout=1) as slow,
-        ):
-            await slow.send(join.format(wanted))
-            while b"Subscribed" not in bytes(await slow.recv(decode=False)):
-                pass
+        async with socket(server) as healthy, unhurried(server, plain):
             await subscribe(healthy, [plain.binding()])
             await plain.run(
                 "insert into @ select n, repeat('x', 100000) from generate_series(1, 120) n"
@@ -182,15 +188,8 @@ async def test_a_burst_does_not_overrun_a_socket_that_reads_slowly(
 ) -> None:
     """It gets several times what may wait for it, because the stream waits."""
     rules = Rules(max_buffered_bytes=4 << 20)
-    join = '["1","1","realtime:slow","phx_join",{{"config":{{"postgres_changes":[{}]}}}}]'
-    wanted = f'{{"event":"*","schema":"public","table":"{plain.name}"}}'
     async with serving(local_supabase, rules, wrapped=wrapped) as server:
-        url = f"{server.url.replace('http', 'ws')}/realtime/v1/websocket"
-        query = f"?apikey={server.publishable_key}&vsn=2.0.0"
-        async with connect(url + query, max_queue=1, compression=None, close_timeout=1) as slow:
-            await slow.send(join.format(wanted))
-            while b"Subscribed" not in bytes(await slow.recv(decode=False)):
-                pass
+        async with unhurried(server, plain) as slow:
             await plain.run(
                 "insert into @ select n, repeat('x', 100000) from generate_series(1, 200) n"
             )
