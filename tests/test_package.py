@@ -68,15 +68,3 @@ def test_the_index_would_take_it(built: Path) -> None:
             [sys.executable, "-m", *command], capture_output=True, text=True, cwd=built, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_clients_and_relay_import_without_posix() -> None:
-    """On Windows there are no such modules; what needs a lock on a state directory does."""
-    program = (
-        "import sys\n"
-        "for name in ('fcntl', 'resource', 'pwd', 'grp', 'termios'): sys.modules[name] = None\n"
-        "from conv_realtime import Relay, Rows, Settings, SupabaseFeed, connect, testing\n"
-        "import conv_realtime.cli.server, conv_realtime.relay.asyncapi\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

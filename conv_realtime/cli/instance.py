@@ -7,13 +7,13 @@ however that ends, and cannot be confused by a process id that was given out aga
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from conv_realtime import shared_files
 
 _JSON = "instance.json"
 _LOCK = "instance.lock"
@@ -57,7 +57,7 @@ class Instance:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump({"pid": os.getpid(), **facts}, file, default=str)
-            new.replace(target)
+            shared_files.replace(new, target)
 
     def __enter__(self) -> Self:
         self.claim()
@@ -65,9 +65,11 @@ class Instance:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._lock is not None:
-            (self._state_dir / _JSON).unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
+            try:
+                shared_files.remove(self._state_dir / _JSON)
+            finally:
+                os.close(self._lock)
+                self._lock = None
 
 
 def running(state_dir: Path) -> dict[str, Any] | None:
@@ -76,24 +78,9 @@ def running(state_dir: Path) -> dict[str, Any] | None:
     Not for the instance itself: it would find its own lock.
     """
     try:
-        with _probe(state_dir / _LOCK) as held:
-            if not held:
-                return None
+        if not shared_files.is_locked(state_dir / _LOCK):
+            return None
         facts = json.loads((state_dir / _JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) else None
-
-
-@contextmanager
-def _probe(path: Path) -> Iterator[bool]:
-    """Yield whether somebody holds the lock on `path`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield True
-    else:
-        yield False
-    finally:
-        os.close(descriptor)

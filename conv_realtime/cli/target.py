@@ -142,15 +142,15 @@ async def local_supabase(
     """Run the local Supabase of the state directory.
 
     Raises:
-        ConfigError: the extra `local` is missing.
+        ConfigError: there is none for this system, or the extra `local` is missing.
     """
-    require_local(instead="set SUPABASE_URL and SUPABASE_SECRET_KEY")
-    from conv_realtime.local import LocalSupabase
+    from conv_realtime import local
 
-    async with LocalSupabase(
+    require_local(instead="set SUPABASE_URL and SUPABASE_SECRET_KEY")
+    async with local.LocalSupabase(
         settings.state_dir, host, port, settings.owner_id, allow_remote=allow_remote
-    ) as local:
-        yield local
+    ) as supabase:
+        yield supabase
 
 
 def _configured(settings: Settings) -> Target:

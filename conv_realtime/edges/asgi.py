@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from os import write
@@ -57,7 +58,8 @@ class Wire:
 
     Attributes:
         transport: what the server reads and writes.
-        descriptor: the socket's, if bytes may be written to it as they are; -1 under TLS.
+        descriptor: the socket's, if bytes may be written to it as they are; -1 under TLS, and on
+            Windows, where a socket is no file: another one may have its number.
     """
 
     __slots__ = ("_protocol", "descriptor", "transport")
@@ -203,7 +205,7 @@ def send_at_once(websocket: object) -> None:
 
 
 def _descriptor(transport: Any) -> int:
-    if transport.get_extra_info("sslcontext") is not None:
+    if sys.platform == "win32" or transport.get_extra_info("sslcontext") is not None:
         return -1
     sock = transport.get_extra_info("socket")
     return int(sock.fileno()) if sock is not None else -1

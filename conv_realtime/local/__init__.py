@@ -1,8 +1,14 @@
-"""The local Supabase: a real PostgreSQL of our own behind Supabase's Data API and Realtime."""
+"""The local Supabase: a real PostgreSQL of our own behind Supabase's Data API and Realtime.
+
+It runs on Linux and macOS; elsewhere importing it says so.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from conv_realtime.local.stack import LocalSupabase
@@ -17,3 +23,10 @@ def __getattr__(name: str) -> Any:
 
         return LocalSupabase
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if sys.platform == "win32":
+    raise ConfigError(
+        "SUPABASE_URL",
+        "set it, and SUPABASE_SECRET_KEY: the local Supabase runs on Linux and macOS only",
+    )

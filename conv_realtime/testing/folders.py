@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from conv_realtime import shared_files
 from conv_realtime.local.postgres.placement import kept_elsewhere
 
 _MEMORY = Path("/dev/shm")
@@ -56,14 +56,8 @@ def _sweep(parent: Path) -> None:
 
 def _in_use(folder: Path) -> bool:
     try:
-        lock = (folder / "supabase" / "lock").open("rb")
+        return shared_files.is_locked(folder / "supabase" / "lock")
     except FileNotFoundError:
-        return False
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
         return False
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conv_realtime.cli.instance import Instance, _probe, running
+from conv_realtime import shared_files
+from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import load_settings
 from conv_realtime.cli.target import _announced
 
@@ -79,8 +80,8 @@ async def test_who_only_looks_keeps_nobody_from_being_the_instance(tmp_path: Pat
     with Instance(tmp_path):
         pass  # the lock's file is there
     instance = Instance(tmp_path)
-    with _probe(tmp_path / "instance.lock") as held:
-        assert not held
+    with (tmp_path / "instance.lock").open() as looked_at:
+        assert shared_files.lock(looked_at.fileno(), shared=True)
         assert not instance.claim()
     async with asyncio.timeout(20):
         assert await _announced(settings, instance) is None

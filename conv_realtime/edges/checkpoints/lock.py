@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from pathlib import Path
 from typing import Self
 
+from conv_realtime import shared_files
 from conv_realtime.edges.checkpoints.place import make_state_dir, using
 
 LOCK_SECONDS = 1.0
@@ -15,25 +15,16 @@ LOCK_SECONDS = 1.0
 
 
 def take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock on `path`, or None if somebody else does.
+    """Return a descriptor that holds the lock on `path`, as `shared_files.take_lock` does.
 
-    Closing it frees the lock. The folder is made if need be.
+    The folder is made if need be.
 
     Raises:
         ConfigError: the state directory cannot be used.
     """
     with using(path.parent):
         make_state_dir(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-    return descriptor
+        return shared_files.take_lock(path)
 
 
 class StateLock:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from conv_realtime import shared_files
 from conv_realtime.errors import ConfigError
 
 
@@ -51,7 +52,7 @@ def machine_id(state_dir: Path) -> str:
         make_state_dir(state_dir)
         draft = kept.with_name(f"machine.{os.getpid()}")
         draft.write_text(machine + "\n", encoding="utf-8")
-        draft.replace(kept)
+        shared_files.replace(draft, kept)
     except OSError as error:
         raise ConfigError("state_dir", f"cannot be written: {error}") from error
     return machine

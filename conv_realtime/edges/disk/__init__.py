@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conv_realtime.core.checkpoint import FileStat
-from conv_realtime.edges.disk.opened import IRREGULAR
+from conv_realtime.edges.disk.opened import IRREGULAR, state_of
 from conv_realtime.edges.disk.opened import OpenFile as OpenFile
 from conv_realtime.edges.disk.packed import PackedFile
 from conv_realtime.edges.disk.packed import is_packed as is_packed
@@ -135,9 +135,7 @@ def stat(path: str) -> FileStat | None:
 
 
 def _state(found: os.stat_result) -> FileStat | None:
-    if not modes.S_ISREG(found.st_mode):
-        return None
-    return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return state_of(found) if modes.S_ISREG(found.st_mode) else None
 
 
 def stats(paths: Iterable[str]) -> dict[str, FileStat]:

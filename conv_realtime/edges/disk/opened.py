@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
+import sys
 from typing import Self
 from zlib import crc32
 
@@ -12,8 +13,45 @@ from conv_realtime.errors import SourceError
 
 CHUNK = 2**20
 _MOST = 2**30  # systems refuse two gigabytes at once
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_IDENTITY = 2**63 - 1
 IRREGULAR = "not a regular file"
+
+if sys.platform == "win32":
+    import _winapi
+    import msvcrt
+    from threading import Lock
+
+    _SHARED = 7  # FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_SHARE_DELETE
+    _turn = Lock()
+
+    def _open(path: str) -> int:
+        """Open a file for reading; its writer may replace or delete it, which os.open forbids."""
+        handle = _winapi.CreateFile(
+            path, _winapi.GENERIC_READ, _SHARED, 0, _winapi.OPEN_EXISTING, 0, 0
+        )
+        return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY)
+
+    def _read_at(descriptor: int, length: int, start: int) -> bytes:
+        """Read in two steps, for there is no pread; of one file that is open twice, too."""
+        with _turn:
+            os.lseek(descriptor, start, os.SEEK_SET)
+            return os.read(descriptor, length)
+
+else:
+    _read_at = os.pread
+
+    def _open(path: str) -> int:
+        """Open a file for reading, at once: a pipe in its place would never be opened."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def state_of(found: os.stat_result) -> FileStat:
+    """Return a file's state, its identity in numbers that SQLite can keep.
+
+    Some systems give 64 bits without a sign, or 128.
+    """
+    device, inode = found.st_dev & _IDENTITY, found.st_ino & _IDENTITY
+    return FileStat(device, inode, found.st_size, found.st_mtime_ns)
 
 
 class OpenFile:
@@ -31,8 +69,7 @@ class OpenFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            # Without waiting: a pipe that has taken a file's place would never be opened.
-            self._fd = os.open(path, _FLAGS)
+            self._fd = _open(path)
         except OSError as error:
             raise SourceError(path, error.strerror or str(error)) from error
         if not modes.S_ISREG(os.fstat(self._fd).st_mode):
@@ -62,14 +99,13 @@ class OpenFile:
 
     def stat(self) -> FileStat:
         """Return the state of the file that is open, whatever its path holds by now."""
-        found = os.fstat(self._fd)
-        return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return state_of(os.fstat(self._fd))
 
     def read(self, start: int, length: int) -> bytes:
         """Return the bytes at `start`, fewer than `length` only at the end of the file."""
         parts: list[bytes] = []
         try:  # in one piece, nearly always: pieces that are joined are there twice
-            while length > 0 and (part := os.pread(self._fd, min(length, _MOST), start)):
+            while length > 0 and (part := _read_at(self._fd, min(length, _MOST), start)):
                 parts.append(part)
                 start += len(part)
                 length -= len(part)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from conv_realtime import shared_files
+
 _NAME = "session.json"
 _LOCK = "session.lock"
 _LOOK_SECONDS = 0.05
@@ -63,7 +65,7 @@ def keep_session(state_dir: Path, session: Kept) -> None:
             json.dump(asdict(session), file, default=str)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, state_dir / _NAME)
+        shared_files.replace(Path(draft), state_dir / _NAME)
     except BaseException:
         os.unlink(draft)
         raise
@@ -71,7 +73,7 @@ def keep_session(state_dir: Path, session: Kept) -> None:
 
 def forget_session(state_dir: Path) -> None:
     """Remove the session; does nothing where there is none."""
-    (state_dir / _NAME).unlink(missing_ok=True)
+    shared_files.remove(state_dir / _NAME)
 
 
 @asynccontextmanager
@@ -81,16 +83,12 @@ async def turn(state_dir: Path) -> AsyncIterator[None]:
     A refresh token works once: of two processes that use the same one, the later is refused,
     and with it the whole session.
     """
-    import fcntl  # Windows has none, and a relay there needs no session
-
-    descriptor = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        descriptor = shared_files.take_lock(state_dir / _LOCK)
+        if descriptor is not None:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOOK_SECONDS)
         yield
     finally:
         os.close(descriptor)

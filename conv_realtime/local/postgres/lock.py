@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from pathlib import Path
 from typing import Self
 
+from conv_realtime import shared_files
 from conv_realtime.errors import ConfigError
 from conv_realtime.local.postgres.orphans import exists
 
@@ -39,7 +39,7 @@ class FolderLock:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 await self._acquire()
                 os.ftruncate(self._fd, 0)
@@ -57,11 +57,8 @@ class FolderLock:
 
     async def _acquire(self) -> None:
         deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
-        while True:
-            try:
-                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(self._fd, 32, 0).decode()
+        while not shared_files.lock(self._fd):
+            holder = os.pread(self._fd, 32, 0).decode()
             late = asyncio.get_running_loop().time() > deadline
             if late or (holder.isdigit() and exists(int(holder))):
                 raise ConfigError(

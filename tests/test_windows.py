@@ -1,0 +1,229 @@
+"""What Windows does otherwise, as far as it can be tried on Linux.
+
+Modules are loaded once more as they are there, above a system that is faked where it differs. None
+of this says that they run on Windows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from conv_realtime import shared_files
+from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.edges.checkpoints import Checkpoints
+from conv_realtime.edges.disk.opened import state_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fakes Windows by Linux's ways")
+
+
+def _locking(descriptor: int, mode: int, length: int) -> None:
+    """Lock bytes as `msvcrt` does: from the file's place on, for an open file, without waiting."""
+    import fcntl
+
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
+    wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+    except BlockingIOError:
+        raise PermissionError(errno.EACCES, "Permission denied") from None
+
+
+def _create_file(path: str, *options: int) -> int:
+    """Open a file as `_winapi` does; what others may do to it meanwhile is not faked."""
+    return os.open(path, os.O_RDONLY)
+
+
+_MSVCRT = SimpleNamespace(LK_NBLCK=2, locking=_locking, open_osfhandle=lambda handle, flags: handle)
+_WINAPI = SimpleNamespace(GENERIC_READ=0x80000000, OPEN_EXISTING=3, CreateFile=_create_file)
+
+
+def _there(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a module as it is on Windows."""
+    spec = find_spec(name)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "msvcrt", _MSVCRT)
+    monkeypatch.setitem(sys.modules, "_winapi", _WINAPI)
+    monkeypatch.setattr(os, "O_BINARY", 0, raising=False)
+    with monkeypatch.context() as loading:
+        loading.setattr(sys, "platform", "win32")
+        spec.loader.exec_module(module)
+    return module
+
+
+_IMPORTS_ALL = """
+import os, sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+elsewhere = ("local", "edges.watch.inotify", "edges.watch.kernel")
+needs_local = ("testing.supabase", "testing.folders", "testing.faults")
+files = [path.with_suffix("").parts for path in Path("conv_realtime").rglob("*.py")]
+names = [".".join(parts).removesuffix(".__init__") for parts in files]
+left_out = tuple(f"conv_realtime.{name}" for name in (*elsewhere, *needs_local))
+names = [name for name in names if not name.startswith(left_out)]
+for name in names:
+    import_module(name)  # and with it what others have written
+for name in [name for name in sys.modules if name.startswith("conv_realtime")]:
+    del sys.modules[name]
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "uvloop"):
+    sys.modules[name] = None
+for name in ("pread", "O_NONBLOCK", "O_CLOEXEC", "geteuid", "getuid", "fchmod"):
+    delattr(os, name)
+sys.modules["msvcrt"] = sys.modules["_winapi"] = SimpleNamespace()
+sys.platform = "win32"
+for name in names:
+    import_module(name)
+print(len(names))
+"""
+
+
+def test_everything_but_the_local_supabase_is_imported_without_posix() -> None:
+    """Modules and functions that are not there are asked for by nobody."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTS_ALL], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+_RUNS = """
+import sys
+import conv_realtime.cli.serve, conv_realtime.cli.database, conv_realtime.edges.session
+from conv_realtime.cli import main
+
+sys.platform = "win32"
+sys.modules["uvloop"] = None
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("command", ["up", "local", "token"])
+def test_without_a_project_a_command_says_that_there_is_no_local_supabase(
+    tmp_path: Path, command: str
+) -> None:
+    """And what to do instead."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUNS, command, "--state-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if "SUPABASE" not in name},
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "Error: SUPABASE_URL: set it, and SUPABASE_SECRET_KEY: the local Supabase runs on Linux"
+        " and macOS only\n"
+    )
+
+
+@pytest.mark.parametrize("system", ["this", "windows"])
+def test_a_lock_has_one_holder_and_is_free_when_that_closes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    """Asking tells whether somebody holds it, and leaves it to whoever takes it next."""
+    files = shared_files if system == "this" else _there("conv_realtime.shared_files", monkeypatch)
+    path = tmp_path / "lock"
+    held = files.take_lock(path)
+    assert held is not None
+    assert files.take_lock(path) is None
+    assert files.is_locked(path)
+    os.close(held)
+    assert not files.is_locked(path)
+    again = files.take_lock(path)
+    assert again is not None
+    os.close(again)
+
+
+@pytest.mark.parametrize("system", ["this", "windows"])
+def test_two_that_ask_at_once_do_not_take_each_other_for_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    """What a killed instance announced would be believed."""
+    files = shared_files if system == "this" else _there("conv_realtime.shared_files", monkeypatch)
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open("r+b") as asked:
+        monkeypatch.setattr(os, "getpid", lambda: 4711)
+        assert files.lock(asked.fileno(), shared=True)
+        monkeypatch.setattr(os, "getpid", lambda: 4712)
+        assert not files.is_locked(path)
+        assert files.take_lock(path) is None
+
+
+def test_a_file_is_replaced_and_removed_as_soon_as_nobody_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There nothing is done to a file while somebody reads it; one that stays open is an error."""
+    draft, target = tmp_path / "draft", tmp_path / "target"
+    draft.write_text("new")
+    target.write_text("old")
+    refusals = iter([True, True, False])
+    replace, unlink = os.replace, Path.unlink
+
+    def replace_unless_open(source: Path, into: Path) -> None:
+        if next(refusals):
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(source, into)
+
+    def unlink_unless_open(path: Path, missing_ok: bool = False) -> None:
+        if next(refusals):
+            raise PermissionError(errno.EACCES, "Access is denied")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(os, "replace", replace_unless_open)
+    monkeypatch.setattr(Path, "unlink", unlink_unless_open)
+    shared_files.replace(draft, target)
+    assert target.read_text() == "new"
+    refusals = iter([True, False])
+    shared_files.remove(target)
+    assert not target.exists()
+    refusals = iter([True] * 100)
+    with pytest.raises(PermissionError):
+        shared_files.remove(target)
+
+
+def test_readers_of_one_file_do_not_disturb_each_other_without_pread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is opened `again` has one place with the first: each read goes there itself."""
+    opened = _there("conv_realtime.edges.disk.opened", monkeypatch)
+    monkeypatch.delattr(os, "pread")
+    size, numbers = 8, 2000
+    path = tmp_path / "transcript"
+    path.write_bytes(b"".join(b"%08d" % number for number in range(numbers)))
+    with opened.OpenFile(str(path)) as one, one.again() as two, ThreadPoolExecutor(4) as threads:
+        assert one.is_same(two)
+
+        def read(number: int) -> bytes:
+            file = one if number % 2 else two
+            data: bytes = file.read(number * size, size)
+            return data
+
+        assert list(threads.map(read, range(numbers))) == [b"%08d" % n for n in range(numbers)]
+        assert one.read(size * (numbers - 1), 100) == b"%08d" % (numbers - 1)
+        assert one.read(size * numbers, 100) == b""
+
+
+def test_a_file_of_any_identity_has_a_checkpoint(tmp_path: Path) -> None:
+    """Numbers of volumes and files have 64 bits and more there, and on some drives of Linux."""
+    most = 2**128 - 1
+    stat = state_of(os.stat_result((0o100644, most, most, 1, 0, 0, 5, 0, 0, 0)))
+    checkpoint = Checkpoint(stat, position=5)
+    with Checkpoints(tmp_path, "here") as kept:
+        assert kept.save("/a", checkpoint)
+    with Checkpoints(tmp_path, "here") as kept:
+        assert kept.load() == {"/a": checkpoint}
