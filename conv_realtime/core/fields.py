@@ -38,7 +38,7 @@ def time(stated: Any) -> datetime | None:
         if isinstance(stated, datetime):
             moment = stated
         elif isinstance(stated, str):
-            moment = datetime.fromisoformat(stated)
+            moment = datetime.fromisoformat(stated.upper())  # RFC 3339 allows "z"
         elif isinstance(stated, int | float) and not isinstance(stated, bool):
             moment = datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
         else:

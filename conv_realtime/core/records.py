@@ -67,15 +67,16 @@ def read_records(line: Line) -> Iterable[Record | Torn]:
 def load(data: bytes) -> Any:
     """Return the JSON value, or None when `data` is no JSON.
 
-    orjson reads nearly every line; what it refuses and JSON's grammar allows (lone surrogates)
-    or other writers produce (NaN, stray bytes that are no UTF-8) the standard library reads.
+    orjson reads nearly every line; what it refuses and JSON's grammar allows (lone surrogates) or
+    other writers produce (NaN, stray bytes that are no UTF-8, a byte order mark in front) the
+    standard library reads.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        return json.loads(data.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return None
 

@@ -71,10 +71,11 @@ def test_what_is_no_record_is_a_value_and_not_an_exception(line: bytes) -> None:
         (b'{"a":"\\ud83d"}', {"a": "\ud83d"}),
         (b'{"a":"\xff"}', {"a": "\ufffd"}),
         (b'{"a":1e999}', {"a": float("inf")}),
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
     ],
 )
 def test_what_other_writers_produce_is_read(data: bytes, value: object) -> None:
-    """Lone surrogates, stray bytes and infinities do not lose a record."""
+    """Lone surrogates, stray bytes, infinities and a byte order mark do not lose a record."""
     assert load(data) == value
 
 

@@ -73,6 +73,18 @@ def test_a_gemini_response_has_what_it_thought_called_and_got() -> None:
     assert {m.revision for m in gone} == {3}
 
 
+def test_a_byte_order_mark_costs_no_document(tmp_path: Path) -> None:
+    """An editor put one in front."""
+    (example,) = [one for one in built_in("gemini_cli") if GeminiJson().is_named(one.name)]
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path = tmp_path / mark.hex() / "files" / example.name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(mark + example.states[0])
+    plain, marked = (asyncio.run(_backfill(tmp_path / f, MemoryStore())) for f in ("", "efbbbf"))
+    assert plain.messages == marked.messages > 0
+    assert marked.skipped == 0
+
+
 @pytest.mark.parametrize("states", gemini_states(), ids=lambda _: "f7633853")
 def test_two_states_of_a_real_gemini_session(tmp_path: Path, states: tuple[Path, Path]) -> None:
     """Eight messages, then thirteen, one of them changed in place: six rows are written."""

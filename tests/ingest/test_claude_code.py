@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,26 @@ def test_times_are_the_records_times(tmp_path: Path) -> None:
     first, newest, last = (row.created_at for row in messages)
     assert conversation.started_at == conversation.created_at == first
     assert conversation.updated_at == newest != last
+
+
+@pytest.mark.parametrize("stated", ["2026-01-02T03:04:05z", "2026-01-02t03:04:05Z", 1767323045])
+def test_a_time_is_read_however_it_is_written(tmp_path: Path, stated: object) -> None:
+    """RFC 3339 allows small letters, and some writers count seconds."""
+    _, (message,) = _read(tmp_path, user("q", timestamp=stated))
+    assert message.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_costs_no_message(tmp_path: Path, newline: bytes) -> None:
+    """An editor, or a shell's redirection, put one in front; places count it."""
+    lines = [b"\xef\xbb\xbf" + user("q").strip(), user("r").strip()]
+    _, messages = _read(tmp_path, *(line + newline for line in lines))
+    assert [row.text for row in messages] == ["prompt q", "prompt r"]
+    second = len(lines[0] + newline)
+    assert [(row.seq, row.revision) for row in messages] == [
+        (0, len(lines[0])),
+        (second, second + len(lines[1])),
+    ]
 
 
 @pytest.mark.parametrize(
