@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from os import write
+from types import FunctionType
 from typing import Any, Protocol
 
 from conv_realtime.core.wire import close_frame
@@ -226,11 +227,11 @@ def _protocol_below(websocket: object, wrappers: tuple[str, ...]) -> Any | None:
 
 def _wrapped(function: Any) -> Any | None:
     """Return the `send` that a wrapping closure calls."""
-    code = getattr(function, "__code__", None)
-    if code is None or "send" not in code.co_freevars:
+    if not isinstance(function, FunctionType) or "send" not in function.__code__.co_freevars:
         return None
+    closure = function.__closure__ or ()
     try:
-        return function.__closure__[code.co_freevars.index("send")].cell_contents
+        return closure[function.__code__.co_freevars.index("send")].cell_contents
     except ValueError:  # an empty cell
         return None
 

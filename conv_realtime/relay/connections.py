@@ -96,7 +96,9 @@ class ConnectionManager:
         subprotocol: str | None = None,
         timestamp: bool | None = None,
     ) -> str:
-        """Accept a WebSocket and return its client id, with `connection_established` queued.
+        """Accept a WebSocket, send it `connection_established` and return its client id.
+
+        A WebSocket that does not take the frame at once is not waited for.
 
         Args:
             websocket: has Starlette's methods; not yet accepted.
@@ -129,6 +131,12 @@ class ConnectionManager:
         self.hub.add(client)
         self.hub.send(client, self._welcome(client))
         self._heartbeat.watch(client)
+        if client.wire is None:
+            try:
+                await asyncio.sleep(0)  # the turn of its writer
+            except asyncio.CancelledError:
+                self.hub.remove(client)
+                raise
         return client.id
 
     async def run(

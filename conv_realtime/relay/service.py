@@ -24,7 +24,13 @@ from conv_realtime.models import Message
 from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
 from conv_realtime.relay.endpoint import routes_of
-from conv_realtime.relay.listeners import EventHandler, Listener, check_match, follow
+from conv_realtime.relay.listeners import (
+    HANDLER_QUEUE,
+    EventHandler,
+    Listener,
+    check_match,
+    follow,
+)
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.relay")
@@ -59,6 +65,7 @@ class Relay:
         self.manager = ConnectionManager(settings, feed=feed)
         self.door: Door | None = None
         self.metrics: Metrics | None = None
+        self._lent = feed
         self._feed = feed
         self._given = settings
         self._keywords = keywords
@@ -169,9 +176,9 @@ class Relay:
             ConfigError: a setting does not fit, or no feed was given and no Supabase is named.
         """
         settings = self._given or Settings.load(**self._keywords)
-        if self._feed is None:
+        if self._lent is None:
             project_of(settings)
-        feed = self._feed or SupabaseFeed(settings, session=signed_in(settings))
+        feed = self._lent or SupabaseFeed(settings, session=signed_in(settings))
         if self.metrics is None:
             self.metrics = metrics_of(settings)
         if self.metrics is not None:
@@ -180,6 +187,7 @@ class Relay:
         self.manager.configure(settings, feed)
         async with AsyncExitStack() as stack:
             self._feed = feed
+            self._head = asyncio.Event()  # a host's tests may run an application in several loops
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self.manager.hub.appended.append(self._offer)
             stack.callback(self._cancel)
@@ -203,8 +211,8 @@ class Relay:
             await self.manager.shutdown()
         finally:
             self.manager.hub.appended.remove(self._offer)
-            self._head.clear()
             self._tasks = None
+            self._failing = True  # what comes until it is entered again is missed
 
     def _cancel(self) -> None:
         for task in self._running:
@@ -212,6 +220,7 @@ class Relay:
 
     def _start(self, listener: Listener) -> None:
         assert self._tasks is not None
+        listener.queue = asyncio.Queue(HANDLER_QUEUE)
         name = f"relay handler {listener.type}"
         self._running.append(self._tasks.create_task(listener.run(), name=name))
 

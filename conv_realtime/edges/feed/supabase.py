@@ -92,7 +92,7 @@ class SupabaseFeed:
             ConfigError: no client was lent and no project is configured.
         """
         async with self._connected() as client, asyncio.TaskGroup() as tasks:
-            self._due.clear()
+            self._due = asyncio.Event()
             self._cursor = self._target = None
             self._reading = "connecting"
             self._wakeups = WakeUps(
