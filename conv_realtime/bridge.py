@@ -15,6 +15,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Iterable,
     Mapping,
     Sequence,
 )
@@ -32,7 +33,7 @@ from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Sink, Store
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay.chosen_feed import ChosenFeed
-from conv_realtime.settings import Settings
+from conv_realtime.settings import Settings, as_paths
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -67,7 +68,7 @@ class Bridge:
 
     def __init__(
         self,
-        paths: Sequence[str | Path] | None = None,
+        paths: str | Path | Iterable[str | Path] | None = None,
         *,
         store: Store | None = None,
         formats: Sequence[Format] = (),
@@ -75,7 +76,7 @@ class Bridge:
         **keywords: Any,
     ) -> None:
         if paths is not None:
-            keywords["paths"] = [Path(path) for path in paths]
+            keywords["paths"] = as_paths(paths)
         self._store = store
         self._formats = formats
         self._given = settings

@@ -7,6 +7,7 @@ they are entered, never at import. Secrets are `SecretStr` and masked wherever t
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -30,6 +31,11 @@ KEY_VARIABLES = (
 def key_variable() -> str:
     """Return the variable that the key comes from, the usual one where none is set."""
     return next((name for name in KEY_VARIABLES if os.environ.get(name)), KEY_VARIABLES[0])
+
+
+def as_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return paths as a list, a single one too."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
 
 def _alias(*names: str) -> AliasChoices:
@@ -159,7 +165,13 @@ class Settings(BaseSettings):
         """Take a comma-separated string from the environment."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
-        return value
+        return [value] if isinstance(value, Path) else value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _at_home(cls, value: Path) -> Path:
+        """Take `~` for the user's home, which no shell has put in its place."""
+        return Path(os.path.expanduser(value))  # one of an unknown user stays as it is
 
     @field_validator("redaction_patterns", mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ import pytest
 import websockets
 from starlette.applications import Starlette
 
-from conv_realtime import Bridge, ConfigError, NewMessage, StoreError, testing
+from conv_realtime import (
+    Bridge,
+    ConfigError,
+    Ingest,
+    NewMessage,
+    StoreError,
+    conversation_id,
+    testing,
+)
 from conv_realtime import bridge as bridge_module
 from conv_realtime.cli.server import Server
 from conv_realtime.edges.checkpoints import StateLock
@@ -49,6 +58,51 @@ def test_making_a_bridge_touches_nothing(tmp_path: Path) -> None:
     bridge = Bridge([tmp_path / "none"], state_dir=tmp_path / "state")
     assert {getattr(route, "path", None) for route in bridge.routes} == {"/ws", "/healthz"}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [Bridge, Ingest])
+async def test_a_home_is_found_in_the_state_directory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: type[Bridge] | type[Ingest]
+) -> None:
+    """Where it does not come from a shell: a keyword, a unit of systemd, a `.env`."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    store, owner = testing.MemoryStore(), testing.OWNER
+    async with make(paths=[tmp_path], state_dir="~/state", store=store, owner_id=owner):
+        pass
+    assert os.listdir(tmp_path) == ["home"]
+
+
+@pytest.mark.parametrize("one", [str, Path])
+async def test_a_single_path_needs_no_list(tmp_path: Path, one: type[str] | type[Path]) -> None:
+    """A text is no list of its letters."""
+    (tmp_path / f"{SESSION}.jsonl").write_bytes(claude_line("hi"))
+    store, path = testing.MemoryStore(), one(tmp_path)
+    async with Bridge(path, store=store, state_dir=tmp_path / "s", owner_id=testing.OWNER):
+        async with asyncio.timeout(WITHIN):
+            while not store.messages:  # noqa: ASYNC110 - the store has no events
+                await asyncio.sleep(0.01)
+    again = testing.MemoryStore()
+    async with Ingest(store=again, state_dir=tmp_path / "t", owner_id=testing.OWNER) as ingest:
+        assert (await ingest.backfill(path)).messages == 1
+        assert [found.state async for found in ingest.verify(path)] == ["equal"]
+
+
+async def test_no_paths_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty list does not stand for the usual places."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".claude" / "projects").mkdir(parents=True)
+    (tmp_path / ".claude" / "projects" / f"{SESSION}.jsonl").write_bytes(claude_line("private"))
+    store = testing.MemoryStore()
+    values: dict[str, Any] = {"state_dir": tmp_path / "s", "owner_id": testing.OWNER}
+    async with Bridge([], store=store, **values) as bridge:
+        async with asyncio.timeout(WITHIN):
+            while bridge.health()[1]["ingest"]["watcher"] != "ok":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert bridge.health()[1]["ingest"]["files"] == 0
+    async with Ingest(store=store, **values) as ingest:
+        assert (await ingest.backfill([])).files == 0
+        assert (await ingest.backfill()).files == 1
 
 
 async def test_a_users_test_appends_and_hears() -> None:
@@ -100,6 +154,36 @@ async def test_handlers_match_and_a_failing_one_harms_nobody() -> None:
             event = await heard.get()
         assert event.data.role == "assistant"
         assert heard.empty()
+
+
+async def test_an_id_can_be_matched_by_its_text() -> None:
+    """As it is in a frame or a database, in handlers and in a user's test."""
+    heard: asyncio.Queue[NewMessage] = asyncio.Queue()
+    id = str(conversation_id(testing.OWNER, "claude_code", "testing", SESSION))
+    async with testing.bridge() as b:
+
+        @b.bridge.on("new_message", conversation_id=id)
+        async def note(event: NewMessage) -> None:
+            heard.put_nowait(event)
+
+        b.append(claude_line("elsewhere", session="5e551011-0000-4000-8000-000000000009"))
+        b.append(claude_line("here"))
+        assert (await b.next("new_message", conversation_id=id)).data.text == "here"
+        async with asyncio.timeout(WITHIN):
+            assert (await heard.get()).data.text == "here"
+
+
+@pytest.mark.parametrize(
+    ("type", "match"),
+    [("no_such", {}), ("new_message", {"rolle": "user"}), ("new_message", {"role": "robot"})],
+)
+async def test_what_no_event_could_match_is_refused(type: str, match: dict[str, Any]) -> None:
+    """A handler that waits for ever is a mistake that nobody sees."""
+    with pytest.raises(ValueError, match=r"no_such|rolle|robot"):
+        Bridge().on(type, **match)
+    async with testing.bridge() as b:
+        with pytest.raises(ValueError, match=r"no_such|rolle|robot"):
+            await b.next(type, **match)
 
 
 async def test_a_store_that_is_down_loses_nothing() -> None:

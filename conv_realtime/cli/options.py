@@ -150,7 +150,7 @@ def load_settings(**values: Any) -> Settings:
     from conv_realtime.settings import Settings
 
     settings = Settings.load(**{name: value for name, value in values.items() if value != ()})
-    return settings.model_copy(update={"state_dir": settings.state_dir.expanduser().absolute()})
+    return settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
 
 
 def require_paths(paths: Sequence[Path]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -45,7 +45,7 @@ from conv_realtime.ingest.upkeep import Upkeep, plain_errors
 from conv_realtime.ingest.waking import Waker
 from conv_realtime.models import Conversation, Message, Skipped
 from conv_realtime.ports import Meter, Sink, Store
-from conv_realtime.settings import Settings
+from conv_realtime.settings import Settings, as_paths
 
 logger = logging.getLogger("conv_realtime.ingest")
 
@@ -153,7 +153,8 @@ class Ingest(Upkeep):
             ConfigError: a watched path cannot be read, or the state directory not written.
         """
         desk, _ = self._opened
-        self._paths = desk.settings.paths or all_places(desk.shelf.formats)
+        given = desk.settings.paths
+        self._paths = all_places(desk.shelf.formats) if given is None else given
         desk.sender.stubborn = True
         with plain_errors():
             while not await self._run_until_replaced():
@@ -194,7 +195,7 @@ class Ingest(Upkeep):
 
     async def backfill(
         self,
-        paths: Sequence[str | Path] | None = None,
+        paths: str | Path | Iterable[str | Path] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Summary:
         """Ingest files once and return what was found.
@@ -208,8 +209,8 @@ class Ingest(Upkeep):
             StoreError: the database refuses for a reason that does not pass by itself.
         """
         desk, tender = self._opened
-        wanted = [Path(path) for path in paths] if paths else desk.settings.paths
-        self._paths = wanted or usual_paths(desk.shelf.formats)
+        wanted = desk.settings.paths if paths is None else as_paths(paths)
+        self._paths = usual_paths(desk.shelf.formats) if wanted is None else wanted
         desk.sender.stubborn = False
         self._clean_as_set()
         begun, changed = time.monotonic(), desk.sender.changed

@@ -9,7 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +30,7 @@ from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.ingest.verifying import Verified, repair, verify
 from conv_realtime.models import StoredFault
+from conv_realtime.settings import as_paths
 
 
 @contextlib.contextmanager
@@ -91,7 +100,7 @@ class Upkeep(ABC):
 
     async def verify(
         self,
-        paths: Sequence[str | Path] | None = None,
+        paths: str | Path | Iterable[str | Path] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> AsyncIterator[Verified]:
         """Yield what the database says of each conversation, compared with the files.
@@ -106,8 +115,8 @@ class Upkeep(ABC):
         """
         desk, _ = self._opened
         desk.sender.stubborn = False
-        wanted = [Path(path) for path in paths] if paths else desk.settings.paths
-        wanted = wanted or usual_paths(desk.shelf.formats)
+        wanted = desk.settings.paths if paths is None else as_paths(paths)
+        wanted = usual_paths(desk.shelf.formats) if wanted is None else wanted
         async for found in verify(desk, wanted, on_progress or (lambda progress: None)):
             yield found
 

@@ -12,7 +12,8 @@ from conv_realtime.core.envelope import event_of
 from conv_realtime.core.log import Entry
 from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.errors import ConvRealtimeError
-from conv_realtime.events import DATA_TYPES, Event, Resync, ResyncData
+from conv_realtime.events import Event, Resync, ResyncData
+from conv_realtime.events.matching import matches
 from conv_realtime.ports import Feed
 from conv_realtime.relay.hub import Hub
 
@@ -43,7 +44,7 @@ class Listener:
         if entry.subject is None or entry.subject.type != self.type:
             return
         event = entry.event
-        if any(getattr(event.data, name, None) != value for name, value in self.match.items()):
+        if not matches(event.data, self.match):
             return
         try:
             self.queue.put_nowait(event)
@@ -62,16 +63,6 @@ class Listener:
             except Exception:
                 self.failed += 1
                 logger.exception("a handler of %s failed", self.type)
-
-
-def check_match(type: str, match: Mapping[str, Any]) -> None:
-    """Refuse what could never match.
-
-    Raises:
-        ValueError: there is no such event type.
-    """
-    if type not in DATA_TYPES:
-        raise ValueError(f"no such event type: {type!r}; there are {', '.join(DATA_TYPES)}")
 
 
 async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event]:

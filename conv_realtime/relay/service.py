@@ -20,6 +20,7 @@ from conv_realtime.edges.metrics import Metrics, metrics_of
 from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.events import Event
+from conv_realtime.events.matching import values_of
 from conv_realtime.models import Message
 from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
@@ -28,7 +29,6 @@ from conv_realtime.relay.listeners import (
     HANDLER_QUEUE,
     EventHandler,
     Listener,
-    check_match,
     follow,
 )
 from conv_realtime.settings import Settings
@@ -108,12 +108,12 @@ class Relay:
         and counted, and its errors are logged and counted.
 
         Raises:
-            ValueError: there is no such event type.
+            ValueError: there is no such event type, or no event of it could have these values.
         """
-        check_match(type, match)
+        values = values_of(type, match)
 
         def register(handler: _Handler) -> _Handler:
-            listener = Listener(type, match, handler)
+            listener = Listener(type, values, handler)
             self._listeners.append(listener)
             if self._tasks is not None:
                 self._start(listener)

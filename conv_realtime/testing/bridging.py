@@ -12,6 +12,7 @@ from uuid import uuid5
 
 from conv_realtime.bridge import Bridge
 from conv_realtime.events import DATA_TYPES, DataEvent
+from conv_realtime.events.matching import matches, values_of
 from conv_realtime.models import NAMESPACE
 from conv_realtime.testing.lines import session_of
 from conv_realtime.testing.memory_store import MemoryStore
@@ -46,13 +47,13 @@ class TestBridge:
 
         Raises:
             TimeoutError: none came within `within` seconds.
+            ValueError: there is no such event type, or no event of it could have these values.
         """
+        values = values_of(type, match)
         async with asyncio.timeout(within):
             while True:
                 event = await self._events.get()
-                if event.type == type and all(
-                    getattr(event.data, name) == value for name, value in match.items()
-                ):
+                if event.type == type and matches(event.data, values):
                     return event
 
     async def heard(self, event: DataEvent) -> None:

@@ -35,7 +35,7 @@ def signed_in(settings: Settings) -> SignedIn | None:
         return None
     if read_key(settings.supabase_key.get_secret_value()).kind != "publishable":
         return None
-    kept = read_session(settings.state_dir.expanduser())
+    kept = read_session(settings.state_dir)
     if kept is None:
         return None
     if kept.url.rstrip("/") != settings.supabase_url.rstrip("/"):
@@ -61,7 +61,7 @@ class SignedIn:
 
     def __init__(self, settings: Settings, kept: Kept) -> None:
         self._settings = settings
-        self._state_dir = settings.state_dir.expanduser()
+        self._state_dir = settings.state_dir
         self._kept = kept
         self._turn = asyncio.Lock()
         self._stale: str | None = None  # the refresh token in a file that could not be written
