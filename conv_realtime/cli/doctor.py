@@ -27,7 +27,7 @@ from conv_realtime.errors import ConfigError, ConvRealtimeError, SessionError
 
 if TYPE_CHECKING:
     from conv_realtime.cli.checkup import Check
-    from conv_realtime.cli.checkup.project import Access
+    from conv_realtime.cli.checkup.gateway import Access
     from conv_realtime.settings import Settings
 
 _ASK_SECONDS = 10.0
@@ -105,6 +105,7 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
 
     from conv_realtime.cli.checkup import failed, skipped
     from conv_realtime.cli.checkup.channel import Channel
+    from conv_realtime.cli.checkup.gateway import Gateway
     from conv_realtime.cli.checkup.project import Project
     from conv_realtime.cli.instance import Instance
     from conv_realtime.cli.target import target
@@ -141,9 +142,9 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
             yield failed("session", str(error), "run: conv-realtime login")
             return
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=_ASK_SECONDS))
-        project = Project(http, access)
+        gateway = Gateway(http, access)
         missing = None
-        async for check in project.checks():
+        async for check in Project(gateway).checks():
             if check.state == "failed" and check.name in ("url", "key", "schema"):
                 missing = missing or check.name
             yield check
@@ -151,7 +152,7 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
             for name in ("realtime", "round trip"):
                 yield skipped(name, f"first the {missing}")
             return
-        async for check in Channel(project, access, write=write).checks():
+        async for check in Channel(gateway, write=write).checks():
             yield check
 
 
@@ -161,7 +162,7 @@ async def _access(settings: Settings, named: str) -> Access:
     Raises:
         ConfigError, SessionError: somebody is signed in, and cannot be spoken for.
     """
-    from conv_realtime.cli.checkup.project import Access
+    from conv_realtime.cli.checkup.gateway import Access
     from conv_realtime.core.keys import read_key
     from conv_realtime.edges.session import signed_in
 

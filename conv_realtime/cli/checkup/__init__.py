@@ -1,7 +1,9 @@
 """What `doctor` tries, one thing after another, and what it says of each.
 
 * `machine`: the state directory, the transcripts, watching them
-* `project`: the URL, the clock, the key, the owner, the schema, the rights
+* `gateway`: how a Supabase project is asked
+* `address`: the URL, the clock
+* `project`: the key, the owner, the schema, the rights
 * `channel`: joining Realtime, and hearing something come back
 * `forecast`: what the transcripts would cost on Supabase's plans
 """

@@ -9,11 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import httpx
-
 from conv_realtime.background import beside
 from conv_realtime.cli.checkup import Check, failed, ok, skipped, warning
-from conv_realtime.cli.checkup.project import Access, Answer, Project
+from conv_realtime.cli.checkup.gateway import Gateway
 from conv_realtime.cli.options import until
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.edges.feed.wakeups import WakeUps
@@ -29,14 +27,13 @@ class Channel:
     """Joins the topic that a relay with this key listens to.
 
     Args:
-        project: asks the Data API, and Realtime's.
-        access: the project and the key.
+        gateway: of the project: the Data API, and Realtime's.
         write: whether to write a row and erase it, to hear the database itself.
     """
 
-    def __init__(self, project: Project, access: Access, *, write: bool) -> None:
-        self._project = project
-        self._access = access
+    def __init__(self, gateway: Gateway, *, write: bool) -> None:
+        self._gateway = gateway
+        self._access = gateway.access
         self._write = write
         self._word = str(uuid4())
         self._heard = asyncio.Event()
@@ -94,7 +91,7 @@ class Channel:
         """Read, and say something that comes back over Realtime."""
         name = "round trip"
         begun = time.monotonic()
-        page = await self._ask("/rest/v1/rpc/changes_since", {})
+        page = await self._gateway.asked("POST", "/rest/v1/rpc/changes_since", {})
         body = page.body if page is not None and isinstance(page.body, dict) else {}
         if parse_cursor(str(body.get("cursor"))) is None:
             return failed(
@@ -118,7 +115,8 @@ class Channel:
             "payload": {"word": self._word}, "private": True,
         }  # fmt: skip
         begun = time.monotonic()
-        answer = await self._ask("/realtime/v1/api/broadcast", {"messages": [message]})
+        said = {"messages": [message]}
+        answer = await self._gateway.asked("POST", "/realtime/v1/api/broadcast", said)
         if answer is None or answer.status != 202:
             why = "no answer" if answer is None else f"{answer.status} {answer.message}".strip()
             return failed(
@@ -142,7 +140,7 @@ class Channel:
         self._woken.clear()
         begun = time.monotonic()
         try:
-            answer = await self._ask("/rest/v1/projects", row)
+            answer = await self._gateway.asked("POST", "/rest/v1/projects", row)
             if answer is None or answer.status != 201:
                 why = "no answer" if answer is None else f"{answer.code} {answer.message}"
                 return failed("round trip", f"a row is refused: {why}", "see the check `rights`")
@@ -165,17 +163,11 @@ class Channel:
     async def _erase(self, id: object) -> None:
         with_id = f"/rest/v1/projects?id=eq.{id}"
         for _ in range(3):
-            try:
-                if (await self._project.ask("DELETE", with_id)).status in (200, 204):
-                    return
-            except httpx.HTTPError:
+            answer = await self._gateway.asked("DELETE", with_id)
+            if answer is None:
                 await asyncio.sleep(1)
-
-    async def _ask(self, path: str, body: Any) -> Answer | None:
-        try:
-            return await self._project.ask("POST", path, body)
-        except httpx.HTTPError:
-            return None
+            elif answer.status in (200, 204):
+                return
 
     def _hear(self, message: Any) -> None:
         payload = message.get("payload") if isinstance(message, dict) else None
