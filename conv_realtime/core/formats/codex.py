@@ -23,6 +23,7 @@ from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import count, mapping, text
 from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import codex_records as rollout
+from conv_realtime.core.formats.codex_items import server_calls
 from conv_realtime.core.formats.codex_lineage import Lineage
 from conv_realtime.core.formats.codex_records import RolloutLine
 from conv_realtime.core.formats.codex_tokens import TokenCounter
@@ -202,7 +203,7 @@ class CodexTranscript(LogTranscript):
         if entry.seq == record.start:
             self._begin(fold, entry, found, line)
         self._open = native if role == "assistant" else None
-        results = content.tool_results(found) + rollout.server_calls(found)
+        results = content.tool_results(found) + server_calls(found)
         fold.call_tools(entry, content.tool_calls(found), results)
         self._note_turn(fold, role)
 
