@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
 import orjson
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry, Span
 from conv_realtime.core.document import StatedConversation
+from conv_realtime.core.memory import Memory, Rank, Remembered
 from conv_realtime.core.places import Places
 from conv_realtime.core.said import Said, count_message, message_fields, note_conversation
 from conv_realtime.core.sanitize import Sanitizer
@@ -37,62 +37,6 @@ FIRST_TICK = -(2**62)
 _NO_NEWS = FIRST_TICK - 2
 _NO_TIME = datetime.fromtimestamp(0, UTC)
 _DEAD_ENTRIES = 1_000
-
-
-class Rank(NamedTuple):
-    """What decides between two files that state the same conversation: the higher one holds."""
-
-    stated_at: float
-    messages: int
-    named: bool
-
-
-NO_RANK = Rank(0.0, 0, False)
-
-
-class Remembered(NamedTuple):
-    """A message as it was last sent: its digest, its revision, and when it was taken back."""
-
-    digest: str
-    revision: int
-    deleted_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is kept of a conversation across restarts.
-
-    Attributes:
-        revision: the conversation's own.
-        digest: of its row.
-        base: revisions begin above it.
-        messages: by native id, in the order in which they first came.
-        unsent: whether the database may not have all of it.
-        path: the file that stated it.
-        rank: of that statement.
-    """
-
-    revision: int = 0
-    digest: str = ""
-    base: int = 0
-    messages: Mapping[str, Remembered] = field(default_factory=dict)
-    unsent: bool = False
-    path: str = ""
-    rank: Rank = NO_RANK
-
-
-class Judged(NamedTuple):
-    """A session of a database that an earlier process has read, and sent whole.
-
-    Attributes:
-        id: of its conversation.
-        mark: the session, and what the database said of its state: see `DatabaseFormat.changes`.
-        messages: how many it stated.
-    """
-
-    id: UUID
-    mark: tuple[Any, ...]
-    messages: int
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from conv_realtime.core.document_fold import Memory, Rank
+from conv_realtime.core.memory import Memory, Rank
 
 if TYPE_CHECKING:
     from conv_realtime.ingest.follow_document import DocumentFollower

@@ -17,7 +17,8 @@ from zlib import crc32
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.conversation_fold import Span
 from conv_realtime.core.document import DatabaseFormat, StatedConversation
-from conv_realtime.core.document_fold import Judged, Statement
+from conv_realtime.core.document_fold import Statement
+from conv_realtime.core.memory import Judged
 from conv_realtime.core.said import Said
 from conv_realtime.edges import sqlite
 from conv_realtime.edges.disk import OpenFile

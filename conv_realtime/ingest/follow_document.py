@@ -24,11 +24,10 @@ from conv_realtime.core.document import DatabaseFormat, DocumentFormat, Export, 
 from conv_realtime.core.document_fold import (
     FIRST_TICK,
     DocumentTranscript,
-    Memory,
-    Rank,
     Statement,
     thread_of,
 )
+from conv_realtime.core.memory import Memory, Rank
 from conv_realtime.core.said import Said
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import heap

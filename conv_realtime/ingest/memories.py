@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 from uuid import UUID
 
-from conv_realtime.core.document_fold import Judged, Memory
+from conv_realtime.core.memory import Judged, Memory
 
 
 class Memories(Protocol):

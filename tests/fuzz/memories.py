@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
-from conv_realtime.core.document_fold import Judged, Memory
+from conv_realtime.core.memory import Judged, Memory
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.testing.formats.reading import MACHINE, OWNER
 

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from uuid import UUID
 
-from conv_realtime.core.document_fold import Judged, Memory, Rank, Remembered
+from conv_realtime.core.memory import Judged, Memory, Rank, Remembered
 from conv_realtime.edges.checkpoints.file import StateFile, connect
 
 logger = logging.getLogger("conv_realtime.ingest")
