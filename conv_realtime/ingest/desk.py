@@ -17,6 +17,7 @@ from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.document_rows import Parses
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_database import DatabaseFollower
@@ -26,7 +27,7 @@ from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
-from conv_realtime.ingest.shelf import Book, Shelf
+from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.models import Conversation
 from conv_realtime.ports import KnownConversation, Meter, Store
 from conv_realtime.settings import Settings

@@ -11,9 +11,9 @@ from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.document import DocumentFormat
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
 from conv_realtime.ingest.follow_document import DocumentFollower
-from conv_realtime.ingest.shelf import Book
 
 _INLINE_ROWS = 20
 

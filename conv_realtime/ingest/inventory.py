@@ -16,7 +16,8 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import disk
 from conv_realtime.edges.formats import all_places, places_of
 from conv_realtime.errors import SourceError
-from conv_realtime.ingest.shelf import Book, Shelf
+from conv_realtime.ingest.book import Book
+from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.models import Skipped
 
 

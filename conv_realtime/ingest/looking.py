@@ -11,12 +11,12 @@ from dataclasses import replace
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import disk
 from conv_realtime.ingest import documents
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
 from conv_realtime.ingest.follow import Follower, Verdict
 from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.rewriting import rewritten
 from conv_realtime.ingest.rows import RewrittenError
-from conv_realtime.ingest.shelf import Book
 
 logger = logging.getLogger("conv_realtime.ingest")
 

@@ -21,9 +21,9 @@ from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.ingest.book import Book, Unmarked
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.ingest.shelf import Book, Unmarked
 from conv_realtime.ports import KnownConversation
 
 logger = logging.getLogger("conv_realtime.ingest")

@@ -12,6 +12,7 @@ from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest import documents
 from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_document import DocumentFollower
@@ -19,7 +20,6 @@ from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sender import MissingParentError, Outcome, PutOffError
-from conv_realtime.ingest.shelf import Book
 
 logger = logging.getLogger("conv_realtime.ingest")
 

@@ -11,10 +11,10 @@ from uuid import UUID
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rows import RewrittenError
-from conv_realtime.ingest.shelf import Book
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Conversation, Message
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.looking import look
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sending import finish, send
-from conv_realtime.ingest.shelf import Book
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -23,8 +23,9 @@ from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.checkpoints.file import FILE_NAME
 from conv_realtime.edges.checkpoints.remembered import Key, Remembered
 from conv_realtime.ingest import Ingest
+from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.catching_up import Progress, Summary
-from conv_realtime.ingest.shelf import Book, Shelf
+from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.models import Conversation, Message, Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
