@@ -351,8 +351,8 @@ GUARDS = (
     ),
     Guard(
         "ingest/stated.py",
-        "                    for other in desk.shelf.owe(path):\n",
-        "                    for other in []:\n",
+        "                for other in desk.shelf.owe(path):\n",
+        "                for other in []:\n",
         f"{_SNAPSHOTS}what_a_snapshot_went_without_is_told_when_it_is_there_again",
     ),
     Guard(
