@@ -6,8 +6,11 @@ of this says that they run on Windows.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,7 +23,10 @@ from typing import Any
 import pytest
 
 from conv_realtime import shared_files
+from conv_realtime.cli import options, server
+from conv_realtime.cli.checkup.machine import state_directory
 from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.edges.asgi import Wire
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk.opened import state_of
 
@@ -63,7 +69,7 @@ def _there(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 _IMPORTS_ALL = """
-import os, sys
+import os, signal, sys
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +89,7 @@ for name in ("fcntl", "resource", "pwd", "grp", "termios", "uvloop"):
 for name in ("pread", "O_NONBLOCK", "O_CLOEXEC", "geteuid", "getuid", "fchmod"):
     delattr(os, name)
 sys.modules["msvcrt"] = sys.modules["_winapi"] = SimpleNamespace()
+signal.SIGBREAK = signal.SIGTERM
 sys.platform = "win32"
 for name in names:
     import_module(name)
@@ -99,24 +106,101 @@ def test_everything_but_the_local_supabase_is_imported_without_posix() -> None:
     assert int(done.stdout) > 100
 
 
+class _WithoutSignals(asyncio.SelectorEventLoop):
+    add_signal_handler = asyncio.AbstractEventLoop.add_signal_handler  # raises
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_a_signal_ends_a_command_whose_loop_takes_none(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """In order, and afterwards signals do what they did before."""
+    monkeypatch.setattr(options, "_new_loop", _WithoutSignals)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    ended_in_order = False
+
+    async def command() -> None:
+        nonlocal ended_in_order
+        os.kill(os.getpid(), number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended_in_order = True
+
+    assert options.run(command(), terminated=1) == code
+    assert ended_in_order
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_the_outputs_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    """Output into a file or a pipe is in cp1252 there, which has no word for most names."""
+    folder = tmp_path / "\u65e5\u672c"
+    (folder / "projects").mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from conv_realtime.cli import main; main()", "sources"],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "CLAUDE_CONFIG_DIR": str(folder)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\u65e5\u672c" in done.stdout
+
+
+def test_modes_of_files_say_nothing_of_who_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file has the mode 0666 there, so `doctor` would complain of each."""
+    (tmp_path / "session.json").touch(mode=0o666)
+    (tmp_path / "session.json").chmod(0o666)
+    assert state_directory(tmp_path).state == "failed"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert state_directory(tmp_path).state == "ok"
+
+
+def test_a_socket_is_written_to_by_its_transport_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be that of an open file."""
+    transport = SimpleNamespace(
+        get_extra_info={"socket": SimpleNamespace(fileno=lambda: 5)}.get, write=None
+    )
+    assert Wire(SimpleNamespace(transport=transport)).descriptor == 5
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert Wire(SimpleNamespace(transport=transport)).descriptor == -1
+
+
+def test_a_port_is_taken_for_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option that takes a port again after a restart gives it to others as well there."""
+    wanted = []
+
+    def noted(sock: socket.socket, level: int, name: int, value: int) -> None:
+        wanted.append(name)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", noted)
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    server._bind("127.0.0.1", 0).close()
+    assert wanted == [-5]
+
+
 _RUNS = """
-import sys
+import socket, sys
 import conv_realtime.cli.serve, conv_realtime.cli.database, conv_realtime.edges.session
 from conv_realtime.cli import main
 
 sys.platform = "win32"
 sys.modules["uvloop"] = None
+socket.SO_EXCLUSIVEADDRUSE = socket.SO_REUSEADDR
 main(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("command", ["up", "local", "token"])
+@pytest.mark.parametrize("command", ["up --port 0", "local", "token"])
 def test_without_a_project_a_command_says_that_there_is_no_local_supabase(
     tmp_path: Path, command: str
 ) -> None:
     """And what to do instead."""
     done = subprocess.run(
-        [sys.executable, "-c", _RUNS, command, "--state-dir", str(tmp_path)],
+        [sys.executable, "-c", _RUNS, *command.split(), "--state-dir", str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -6,8 +6,10 @@ Exit codes: 0 done, 1 failed, 2 usage or settings, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -91,6 +93,13 @@ def _read_dotenv(path: Path) -> None:
             os.environ.setdefault(name, value)
 
 
+def _print_anything() -> None:
+    """Escape what the output's encoding has no character for, as that of Windows for most."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @click.command(
     cls=_Commands,
     name="conv-realtime",
@@ -104,3 +113,4 @@ def main() -> None:
     Without SUPABASE_URL everything runs on a local Supabase of its own.
     """
     _read_dotenv(Path(".env"))
+    _print_anything()

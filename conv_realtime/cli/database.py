@@ -154,7 +154,7 @@ def _write(directory: Path) -> list[Path]:
     for migration in released():
         path = directory / migration.filename
         if not path.exists():
-            path.write_text(migration.sql, encoding="utf-8")
+            path.write_text(migration.sql, encoding="utf-8", newline="\n")
         elif path.read_text(encoding="utf-8") != migration.sql:
             raise MigrationError(str(path), "was changed by hand; move it away and run this again")
         paths.append(path)

@@ -32,6 +32,10 @@ STOP_SECONDS = 20.0
 
 INTERRUPTED = 128 + signal.SIGINT
 
+_ENDING = [signal.SIGINT, signal.SIGTERM]
+if sys.platform == "win32":
+    _ENDING.append(signal.SIGBREAK)
+
 
 def option(
     name: str, variable: str, *parameter: str, **attributes: Any
@@ -194,7 +198,8 @@ def clear_bar() -> None:
 def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
     """Run a command in an event loop; the first SIGINT or SIGTERM cancels it.
 
-    It has STOP_SECONDS to end in order after that; a second signal does not wait.
+    On Windows those are Ctrl-C and Ctrl-Break. It has STOP_SECONDS to end in order after that; a
+    second signal does not wait.
 
     Returns:
         0, 130 after SIGINT, `terminated` after SIGTERM: a supervisor's way to end what serves,
@@ -215,19 +220,37 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
             task.cancel()
             received.append(number)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal, number)
-        try:
-            await task
-        except asyncio.CancelledError:
-            if not received:
-                raise
+        with _at_signals(on_signal):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not received:
+                    raise
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(supervised())
     if not received:
         return 0
     return INTERRUPTED if received[0] == signal.SIGINT else terminated
+
+
+@contextmanager
+def _at_signals(act: Callable[[int], None]) -> Iterator[None]:
+    """Call `act` in the running loop with the number of each signal that asks for an end."""
+    loop = asyncio.get_running_loop()
+    before = {}
+    for number in _ENDING:
+        try:
+            loop.add_signal_handler(number, act, number)
+        except NotImplementedError:  # by the loops of Windows
+            before[number] = signal.signal(
+                number, lambda number, _: loop.call_soon_threadsafe(act, number)
+            )
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -128,7 +128,10 @@ def _bind(host: str, port: int) -> socket.socket:
     # Named, because asyncio turns Nagle off only for sockets that say that they are TCP.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "win32":  # where SO_REUSEADDR gives others the same port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         # Listening takes the port for good: without it a second process could bind it as well.
         bound.listen(2048)
@@ -137,7 +140,8 @@ def _bind(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError("--port", f"{port} is in use; choose another, or 0") from error
         if error.errno == errno.EACCES:
-            raise ConfigError("--port", f"{port} needs more rights; use one above 1023") from error
+            advice = f"{port} is not for this account; choose one above 1023, or 0"
+            raise ConfigError("--port", advice) from error
         raise ConfigError("--host", f"cannot listen on {host}: {error.strerror}") from error
     bound.setblocking(False)
     return bound

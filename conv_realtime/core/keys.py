@@ -68,7 +68,7 @@ def read_key(key: str) -> Key:
             user=UUID(claims["sub"]) if kind == "user" else None,
             expires=datetime.fromtimestamp(expires, UTC) if expires else None,
         )
-    except (jwt.InvalidTokenError, ValueError, KeyError, TypeError, OverflowError):
+    except (jwt.InvalidTokenError, ValueError, KeyError, TypeError, OverflowError, OSError):
         words = (words for start, words in _STRANGERS.items() if key.startswith(start))
         return Key("unknown", next(words, "no key of Supabase"))
 

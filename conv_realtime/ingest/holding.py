@@ -16,7 +16,7 @@ MOST_FILES = 256
 def room() -> int:
     """Return how many files may be kept open: a quarter of what the system grants, at most.
 
-    None on Windows, where an open file could not be renamed or deleted by who writes it.
+    None on Windows, where the name of a file that is open is not free when it is deleted.
     """
     if sys.platform == "win32":
         return 0
