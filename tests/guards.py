@@ -41,6 +41,9 @@ _OLDER_STATE = "tests/ingest/test_older_state.py::test_"
 _ATTACKS = "tests/relay/test_attacks.py::test_"
 _DAYS = "tests/simulator/test_days.py::test_a_day_"
 _WATCHING = "tests/ingest/test_watching.py::test_"
+_REPLACED = "tests/ingest/test_replaced_folders.py::test_"
+_LOST = "tests/ingest/test_lost_events.py::test_"
+_VANISHED = "tests/ingest/test_vanished.py::test_"
 _CODEX = "tests/ingest/test_codex.py::test_"
 _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
@@ -251,37 +254,37 @@ GUARDS = (
         "edges/watch/inotify.py",
         "            seen.sweep = True\n",
         "",
-        f"{_WATCHING}events_that_the_kernel_dropped_are_made_up_for",
+        f"{_LOST}events_that_the_kernel_dropped_are_made_up_for",
     ),
     Guard(
         "edges/watch/inotify.py",
         "            seen.sweep |= known",
         "            pass",
-        f"{_WATCHING}a_link_that_leads_elsewhere_is_followed_there",
+        f"{_REPLACED}a_link_that_leads_elsewhere_is_followed_there",
     ),
     Guard(
         "edges/watch/inotify.py",
         "            self._folders.forget(path)",
         "            pass",
-        f"{_WATCHING}a_folder_that_takes_the_place_of_another_is_watched",
+        f"{_REPLACED}a_folder_that_takes_the_place_of_another_is_watched",
     ),
     Guard(
         "edges/watch/inotify.py",
         "                    self._drop(path)\n",
         "                    pass\n",
-        f"{_WATCHING}a_folder_that_takes_the_place_of_another_is_watched",
+        f"{_REPLACED}a_folder_that_takes_the_place_of_another_is_watched",
     ),
     Guard(
         "edges/watch/inotify.py",
         "        return self._kernel is not None\n",
         "        return True\n",
-        f"{_WATCHING}watching_begins_again_when_it_breaks",
+        f"{_LOST}watching_begins_again_when_it_breaks",
     ),
     Guard(
         "edges/watch/observer.py",
         "return all(thread.is_alive() for thread in threads)",
         "return True",
-        f"{_WATCHING}watching_begins_again_when_its_threads_end",
+        f"{_LOST}watching_begins_again_when_its_threads_end",
     ),
     Guard(
         "ingest/shelf.py",
@@ -377,7 +380,7 @@ GUARDS = (
         "ingest/looking.py",
         "            desk.holder.keep(file)\n",
         "            pass\n",
-        f"{_WATCHING}a_file_that_vanished_is_sent_from_what_was_open",
+        f"{_VANISHED}a_file_that_vanished_is_sent_from_what_was_open",
     ),
     Guard(
         "ingest/waking.py",
@@ -389,7 +392,7 @@ GUARDS = (
         "ingest/waking.py",
         "self.missing = missed or (",
         "self.missing = bool(self._quiet < 0) or (",
-        f"{_WATCHING}writes_without_events_are_found_and_sweeps_quicken",
+        f"{_LOST}writes_without_events_are_found_and_sweeps_quicken",
     ),
     Guard(
         "ingest/sending.py",

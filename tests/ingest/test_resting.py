@@ -30,8 +30,8 @@ from conv_realtime.models import Conversation, Message, Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
 from tests.ingest.running import Heard, ingest, running, texts, until, write
+from tests.ingest.watching import NEVER
 
-NEVER = 3600
 SECRET = "ghp_" + "a1B2" * 9
 
 

@@ -15,7 +15,8 @@ from conv_realtime.ingest.follow import Follower
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import OTHER, SESSION, assistant, user
 from tests.ingest.running import Heard, backfill, ingest, running, until, write
-from tests.ingest.test_resting import NEVER, rested, shelf_of
+from tests.ingest.test_resting import rested, shelf_of
+from tests.ingest.watching import NEVER
 
 
 async def test_what_a_snapshot_went_without_stays_owed_until_it_is_read(
