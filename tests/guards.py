@@ -29,7 +29,9 @@ class Guard:
     test: str
 
 
-_FAULTS = "tests/relay/test_feed_faults.py::test_"
+_CONNECTIONS = "tests/relay/test_feed_connections.py::test_"
+_TOKENS = "tests/relay/test_feed_tokens.py::test_"
+_READING = "tests/relay/test_feed_reading.py::test_"
 _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
 _WS = "tests/relay/test_ws.py::test_"
@@ -170,13 +172,13 @@ GUARDS = (
         "edges/feed/wakeups.py",
         '        except Exception:\n            logger.exception("a wake-up failed")',
         '        except ZeroDivisionError:\n            logger.exception("a wake-up failed")',
-        f"{_FAULTS}a_wake_up_that_raises_ends_nothing",
+        f"{_CONNECTIONS}a_wake_up_that_raises_ends_nothing",
     ),
     Guard(
         "edges/feed/wakeups.py",
         "            end_at_once()\n",
         "",
-        f"{_FAULTS}stopping_over_a_half_open_link_leaves_nothing",
+        f"{_CONNECTIONS}stopping_over_a_half_open_link_leaves_nothing",
     ),
     Guard(
         "edges/feed/wakeups.py",
@@ -188,19 +190,19 @@ GUARDS = (
         "edges/feed/wakeups.py",
         "[channel.join_push, *channel.messages_waiting_for_ack.values()]",
         "[channel.join_push]",
-        f"{_FAULTS}a_token_is_renewed_however_busy_it_is",
+        f"{_TOKENS}a_token_is_renewed_however_busy_it_is",
     ),
     Guard(
         "edges/feed/wakeups.py",
         "if joined and loop.time() - began >= STEADY_SECONDS:",
         "if joined:",
-        f"{_FAULTS}connections_that_end_at_once_are_made_ever_more_rarely",
+        f"{_CONNECTIONS}connections_that_end_at_once_are_made_ever_more_rarely",
     ),
     Guard(
         "edges/feed/wakeups.py",
         "            self._trouble.set()\n\n    async def set_token",
         "\n    async def set_token",
-        f"{_FAULTS}broadcasts_that_fall_silent_after_a_restart",
+        f"{_READING}broadcasts_that_fall_silent_after_a_restart",
     ),
     Guard(
         "edges/feed/supabase.py",
@@ -212,31 +214,31 @@ GUARDS = (
         "edges/feed/supabase.py",
         "if self._target is None or _reaches(page.cursor, self._target):",
         "if self._target is None or page.cursor:",
-        f"{_FAULTS}what_is_announced_before_it_can_be_read_is_waited_for",
+        f"{_READING}what_is_announced_before_it_can_be_read_is_waited_for",
     ),
     Guard(
         "edges/feed/supabase.py",
         "        self._due.clear()\n        await self._refresh_token()\n",
         "        self._due.clear()\n",
-        f"{_FAULTS}a_token_is_renewed_however_busy_it_is",
+        f"{_TOKENS}a_token_is_renewed_however_busy_it_is",
     ),
     Guard(
         "edges/feed/supabase.py",
         "            except StoreError as error:\n                if self._reading",
         "            except ZeroDivisionError as error:\n                if self._reading",
-        f"{_FAULTS}a_supabase_that_is_stopped_and_started",
+        f"{_READING}a_supabase_that_is_stopped_and_started",
     ),
     Guard(
         "edges/feed/supabase.py",
         "asked = self._not_before - asyncio.get_running_loop().time()",
         "asked = 0.0",
-        f"{_FAULTS}a_server_that_says_when_is_not_asked_before",
+        f"{_READING}a_server_that_says_when_is_not_asked_before",
     ),
     Guard(
         "relay/service.py",
         "            page = replace(page, resync=True)\n",
         "",
-        f"{_FAULTS}a_handler_of_pages_that_raises_begins_anew_with_a_gap",
+        f"{_CONNECTIONS}a_handler_of_pages_that_raises_begins_anew_with_a_gap",
     ),
     Guard(
         "ingest/sender.py",
