@@ -7,7 +7,6 @@ import json
 import random
 import re
 import uuid
-from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -29,20 +28,6 @@ from tests.local.changes import (
 from tests.local.realtime_client import PATIENCE, Received, socket
 
 BOTH = pytest.mark.parametrize("version", list(Version))
-
-
-@pytest.fixture
-async def todos(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
-    """Rows that everybody sees if they are public, and else their owner alone."""
-    async with table(local_supabase.db_url, OWNED) as made:
-        yield made
-
-
-@pytest.fixture
-async def plain(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
-    """A table without row level security."""
-    async with table(local_supabase.db_url, PLAIN) as made:
-        yield made
 
 
 @BOTH

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,19 +15,12 @@ from conv_realtime.local.realtime.changes import elixir
 from conv_realtime.local.realtime.changes.bindings import BindingRefused, read_binding
 from conv_realtime.local.realtime.changes.filters import Filter, FilterRefused, parse_filters
 from conv_realtime.local.realtime.frames import Version
-from tests.local.changes import OWNED, PLAIN, Table, subscribe, system, table
+from tests.local.changes import PLAIN, Table, subscribe, system, table
 from tests.local.realtime_client import socket
 
 CANNOT = "Unable to subscribe to changes with given parameters. "
 NOT_ENABLED = f"{CANNOT}Please check Realtime is enabled for the given connect parameters: "
 EXCEPTION = f"{CANNOT}An exception happened so please check your connect parameters: "
-
-
-@pytest.fixture
-async def todos(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
-    """A published table with columns of several types."""
-    async with table(local_supabase.db_url, OWNED) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

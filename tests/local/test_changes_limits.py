@@ -52,13 +52,6 @@ async def trapped(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
         await made.run("drop function @_trap cascade")
 
 
-@pytest.fixture
-async def plain(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
-    """A table without row level security."""
-    async with table(local_supabase.db_url, PLAIN) as made:
-        yield made
-
-
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [("stalls", "57014 (query_canceled)"), ("fails", "P0001 (raise_exception)")],

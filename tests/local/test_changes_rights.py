@@ -9,7 +9,7 @@ import pytest
 
 from conv_realtime.local import LocalSupabase
 from tests.conftest import Owner
-from tests.local.changes import OWNED, Table, arrived, changes, subscribe, system, table
+from tests.local.changes import Table, arrived, changes, subscribe, system, table
 from tests.local.realtime_client import Socket, socket
 
 SECRETS = """
@@ -17,13 +17,6 @@ create table {name} (id int primary key, is_public boolean default false, secret
 alter table {name} enable row level security;
 create policy anon on {name} for select to anon using (is_public);
 """
-
-
-@pytest.fixture
-async def todos(local_supabase: LocalSupabase) -> AsyncIterator[Table]:
-    """Rows that everybody sees if they are public, and else their owner alone."""
-    async with table(local_supabase.db_url, OWNED) as made:
-        yield made
 
 
 @pytest.fixture
