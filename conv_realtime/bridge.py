@@ -112,6 +112,11 @@ class Bridge:
         """Whether this bridge is the one of its state directory that ingests."""
         return self._ingest is not None
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether it ingests, and every file that was there when it began is judged and sent."""
+        return self._ingest is not None and self._ingest.caught_up
+
     def on(self, type: str, **match: Any) -> Callable[[_Handler], _Handler]:
         """Register a coroutine for live events of `type` whose data has the given values.
 

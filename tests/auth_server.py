@@ -81,6 +81,11 @@ class AuthServer(HttpFault):
         self._users[email] = (made, password)
         return made
 
+    def sign_out_everywhere(self) -> None:
+        """End every session, as its user does by `scope: "global"`, or whoever deletes the user."""
+        for session in self.sessions:
+            session.ended = True
+
     async def apply(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:

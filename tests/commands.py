@@ -61,7 +61,7 @@ class Command:
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
-        self._errors.extend(self.process.stderr)
+        self._errors.extend(self.process.stderr)  # line by line, as they come
 
     def line(self, within: float = START_SECONDS) -> str:
         """Return the next line of stdout."""
@@ -79,6 +79,10 @@ class Command:
         self.process.wait(START_SECONDS)
         self._join()
         return [line for line in iter(self._lines.get_nowait, None) if line is not None]
+
+    def said(self) -> str:
+        """Return the last line of stderr so far."""
+        return self._errors[-1] if self._errors else ""
 
     def stderr(self) -> str:
         """Return what was said on stderr, once the command has ended."""

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ _NO_REGISTRY = re.compile("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT")
 _NOT_SOURCES = shutil.ignore_patterns("node_modules", "dist", ".env*")
 _CONVERSATIONS = "document.querySelectorAll('nav li a')"
 _TEXTS = "[...document.querySelectorAll('.text')].map((one) => one.textContent).join('|')"
+_FORM = "document.querySelector('form') !== null"
+_ENDED = "document.querySelector('[role=alert]')?.textContent.startsWith('Your session has ended')"
 _LIVE = "document.querySelector('[role=status]')?.dataset.status === 'live'"
 
 
@@ -84,12 +86,19 @@ def built(installed: Path) -> Path:
 
 
 @asynccontextmanager
-async def _opened(built: Path) -> AsyncIterator[Page]:
-    """Serve the page, and open it."""
+async def _tabs(built: Path) -> AsyncIterator[Callable[[], Awaitable[Page]]]:
+    """Serve the page; gives what opens it in another tab."""
     async with Server("127.0.0.1", 0) as server, browser() as connection:
         await server.start(Starlette(routes=[Mount("/", StaticFiles(directory=built, html=True))]))
-        page = await open_page(connection, f"http://{server.address}/")
-        await page.until("document.querySelector('form') !== null")
+        yield lambda: open_page(connection, f"http://{server.address}/")
+
+
+@asynccontextmanager
+async def _opened(built: Path) -> AsyncIterator[Page]:
+    """Serve the page, and open it."""
+    async with _tabs(built) as new_tab:
+        page = await new_tab()
+        await page.until(_FORM)
         yield page
 
 
@@ -109,6 +118,19 @@ async def _by_token(page: Page, project: SupabaseLocal, **changes: str) -> None:
     token = project.token()
     fields = {"Project URL": project.url, "Publishable key": project.publishable_key}
     await _fill(page, {**fields, "Token": token, **changes})
+
+
+async def _by_password(page: Page, project: SupabaseLocal, password: str) -> None:
+    await page.value("document.querySelector('[name=way]').click()")
+    await page.until("document.querySelector('[name=email]') !== null")
+    fields = {"Project URL": project.url, "Publishable key": project.publishable_key}
+    await _fill(page, {**fields, "E-mail": "ada@example.com", "Password": password})
+
+
+async def _filled(page: Page) -> dict[str, str]:
+    """Return what stands in the form, by the names of its fields."""
+    fields = "[...document.querySelectorAll('input:not([type=radio])')]"
+    return dict(await page.value(f"{fields}.map((field) => [field.name, field.value])"))
 
 
 @asynccontextmanager
@@ -187,7 +209,7 @@ async def test_it_is_served_while_it_is_written(installed: Path) -> None:
                 line = await process.stdout.readline()
                 assert line, "it ended"
             page = await open_page(connection, found.group().decode())
-            await page.until("document.querySelector('form') !== null")
+            await page.until(_FORM)
             fields = "['url', 'key'].map((name) => document.querySelector(`[name=${name}]`).value)"
             filled = ["https://project.supabase.co", "sb_publishable_key"]
             assert await page.value(fields) == filled
@@ -255,22 +277,15 @@ async def test_who_has_an_account_signs_in_by_password(
         auth.add_user("ada@example.com", "secret", supabase_local.owner_id)
         async with _transcript(tmp_path, supabase_local) as append, _opened(built) as page:
             await append(claude_line("Mend the lamp"))
-            await page.value("document.querySelector('[name=way]').click()")
-            await page.until("document.querySelector('[name=email]') !== null")
-            project = {
-                "Project URL": supabase_local.url,
-                "Publishable key": supabase_local.publishable_key,
-                "E-mail": "ada@example.com",
-            }
-            await _fill(page, {**project, "Password": "wrong"})
+            await _by_password(page, supabase_local, "wrong")
             alert = "document.querySelector('[role=alert]')?.textContent"
             await page.until(f"{alert} === 'Invalid login credentials'")
             await _fill(page, {"Password": "secret"})
             await page.until(f"{_LIVE} && {_CONVERSATIONS}.length === 1")
             await page.value("document.querySelector('nav button').click()")
-            await page.until("document.querySelector('form') !== null")
+            await page.until(_FORM)
             await page.call("Page.reload")
-            await page.until("document.querySelector('form') !== null")
+            await page.until(_FORM)
             assert _exceptions(page) == []
 
 
@@ -288,7 +303,65 @@ async def test_a_token_that_does_not_hold_is_told_in_words(
         await _by_token(page, supabase_local)
         await page.until(_LIVE)
         supabase_local.faults.expire_tokens()
-        await page.until("document.querySelector('[role=status]').textContent.includes('expired')")
+        await page.until(_ENDED)
+        kept = {"url": supabase_local.url, "key": supabase_local.publishable_key}
+        assert await _filled(page) == {**kept, "token": ""}
+        await _fill(page, {"Token": supabase_local.token()})
+        await page.until(_LIVE)
+        assert _exceptions(page) == []
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+async def test_who_is_signed_out_elsewhere_signs_in_again_and_has_lost_nothing(
+    built: Path, tmp_path: Path, supabase_local: SupabaseLocal, asleep: bool
+) -> None:
+    """Nothing is shown any more; then it is the same conversation, and what came is there once."""
+    with auth_server(supabase_local) as auth:
+        auth.lifetime = 4  # supabase-js goes on with a token until it expires
+        auth.add_user("ada@example.com", "secret", supabase_local.owner_id)
+        async with _transcript(tmp_path, supabase_local) as append, _opened(built) as page:
+            await append(claude_line("Mend the lamp"))
+            await _by_password(page, supabase_local, "secret")
+            await page.until(f"{_LIVE} && {_CONVERSATIONS}.length === 1")
+            await page.value(f"{_CONVERSATIONS}[0].click()")
+            await page.until(f"{_TEXTS} === 'Mend the lamp'")
+            if asleep:
+                await sleep(page)
+            auth.sign_out_everywhere()
+            await append(claude_line("one"))
+            if asleep:
+                await wake(page)
+            await page.until(_ENDED)
+            assert "Mend the lamp" not in await page.value("document.body.textContent")
+            kept = {"url": supabase_local.url, "key": supabase_local.publishable_key}
+            assert await _filled(page) == {**kept, "email": "ada@example.com", "password": ""}
+            await append(claude_line("two"))
+            await page.call("Page.reload")
+            await page.until(_ENDED)
+            await _fill(page, {"Password": "secret"})
+            await page.until(f"{_TEXTS} === 'Mend the lamp|one|two'")
+            await page.until(_LIVE)
+            await append(claude_line("three"))
+            await page.until(f"{_TEXTS} === 'Mend the lamp|one|two|three'")
+            assert _exceptions(page) == []
+
+
+async def test_who_signs_out_in_one_tab_is_signed_out_in_all(
+    built: Path, supabase_local: SupabaseLocal
+) -> None:
+    """The form is empty there, too: nobody's session has ended by itself."""
+    async with _tabs(built) as new_tab:
+        first = await new_tab()
+        await first.until(_FORM)
+        await _by_token(first, supabase_local)
+        await first.until(_LIVE)
+        second = await new_tab()
+        await second.until(_LIVE)
+        await second.value("document.querySelector('nav button').click()")
+        for page in (first, second):
+            await page.until(_FORM)
+            assert await page.value("document.querySelector('[role=alert]').textContent") == ""
+            assert (await _filled(page))["key"] == ""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -23,13 +23,17 @@ pytestmark = needs_chromium
 
 
 @asynccontextmanager
-async def _viewed(**settings: Any) -> AsyncIterator[tuple[testing.TestBridge, Page]]:
+async def _viewed(
+    nothing: str = "", **settings: Any
+) -> AsyncIterator[tuple[testing.TestBridge, Page]]:
     """Run a bridge with its viewer, and a browser that looks at it."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server("127.0.0.1", 0))
         stack.push_async_callback(server.stop)
         bridge = await stack.enter_async_context(testing.bridge(**settings))
-        await server.start(Starlette(routes=[*bridge.bridge.routes, *viewer.routes()]))
+        await server.start(
+            Starlette(routes=[*bridge.bridge.routes, *viewer.routes(nothing=nothing)])
+        )
         connection = await stack.enter_async_context(browser())
         yield bridge, await open_page(connection, f"http://{server.address}/")
 
@@ -59,6 +63,18 @@ async def _prompts(bridge: testing.TestBridge, count: int) -> None:
 
 def _session(number: int) -> str:
     return f"5e551011-0000-4000-8000-00000000000{number}"
+
+
+@pytest.mark.parametrize("nothing", ["", '"Quoted" & <b>told</b>'])
+async def test_where_there_is_no_conversation_yet_it_says_so(nothing: str) -> None:
+    """In the words of who serves it, or in its own, until there is one."""
+    said = "document.getElementById('none')"
+    async with _viewed(nothing) as (bridge, page):
+        await page.until(f"{LIVE} && {said}.textContent !== ''")
+        text = await page.value(f"{said}.textContent")
+        assert text == nothing if nothing else text.startswith("Nothing yet. ")
+        bridge.append(testing.claude_line("hello"))
+        await page.until(f"{said}.hidden")
 
 
 async def test_messages_show_up_live_and_as_text() -> None:

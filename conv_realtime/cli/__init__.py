@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -64,6 +65,16 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _HOMES and not name.startswith("-"):
+            near = get_close_matches(name.lower(), _HOMES, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> NoReturn:
         try:
             code = super().invoke(ctx)
@@ -111,6 +122,8 @@ def main() -> None:
 
     Settings come from options, environment variables and a .env file in this directory.
     Without SUPABASE_URL everything runs on a local Supabase of its own.
+
+    Begin with `conv-realtime up`; when something is wrong, `conv-realtime doctor`.
     """
     _read_dotenv(Path(".env"))
     _print_anything()

@@ -45,6 +45,9 @@ def forget(
 ) -> int:
     """Erase a conversation from the database for good.
 
+    ID is the conversation's: in the viewer it stands behind the # of the address, and `verify
+    --json` tells it of each file.
+
     Its messages, title and places go, and those of its subagents, now and later. An empty row
     stays: it keeps the transcript from coming back, whoever reads it again. The transcript file
     itself, and the row of its project, are left alone.

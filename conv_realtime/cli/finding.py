@@ -23,7 +23,7 @@ _SKIPS_SHOWN = 20
 def sources(paths: Sequence[Path], as_json: bool, state_dir: Path | None) -> None:
     """Say which assistants are here, and their files.
 
-    And what of these would be skipped, and why. Nothing is sent, and no database is needed.
+    Also what of these would be skipped, and why. Nothing is sent, and no database is needed.
 
     PATHs are files and folders; default: every assistant found in its usual place.
     """

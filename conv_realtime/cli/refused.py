@@ -36,9 +36,8 @@ _ASK_SECONDS = 3.0
 def status(as_json: bool, state_dir: Path | None) -> int:
     """Say how the running instance does.
 
-    And which rows the database refused, and why.
-
-    Where nothing runs, it says what the state directory knows.
+    Also which rows the database refused, and why. Where nothing runs, it says what the state
+    directory knows.
     """
     settings = load_settings(state_dir=state_dir)
     facts = _facts(settings)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.sql import migrations
@@ -31,9 +32,13 @@ def compare(db_url: str) -> Difference:
     """Return how the database differs from the migrations of this version.
 
     Raises:
-        ConfigError: the database cannot be reached with `db_url`.
+        ConfigError: `db_url` is none, or the database cannot be reached with it.
         MigrationError: the history of migrations cannot be read.
     """
+    try:
+        conninfo_to_dict(db_url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigError("--db-url", "is no postgresql://user:password@host/name") from error
     try:
         with psycopg.connect(db_url, connect_timeout=10) as connection:
             return difference(_recorded(connection))

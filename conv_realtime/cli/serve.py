@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from conv_realtime import viewer
 from conv_realtime.background import beside
+from conv_realtime.cli import nothing_yet
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import emit, until
 from conv_realtime.cli.server import Server
@@ -48,15 +49,27 @@ class Serving:
         self._as_json = as_json
         self.ready = asyncio.Event()
 
-    async def up(self) -> None:
-        """Ingest and serve until cancelled."""
+    async def up(self, *, hint: bool = True) -> None:
+        """Ingest and serve until cancelled.
+
+        Args:
+            hint: whether to say what to do where no transcript is found.
+        """
+        made: list[Bridge] = []
 
         async def bridge(found: Target) -> Bridge:
             from conv_realtime.bridge import Bridge
 
-            return Bridge(settings=found.settings)
+            made.append(Bridge(settings=found.settings))
+            return made[0]
 
-        await self._serve(bridge)
+        async def look() -> None:
+            await self.ready.wait()
+            if hint and await _is_empty(made[0]):
+                click.echo(nothing_yet.in_terminal(self._settings.paths), err=True)
+
+        async with beside(look(), "hint"):
+            await self._serve(bridge, nothing_yet.on_page(self._settings.paths) if hint else "")
 
     async def relay(self) -> None:
         """Serve from Supabase until cancelled.
@@ -72,9 +85,11 @@ class Serving:
             await _first_question(found.settings)
             return Relay(settings=found.settings)
 
-        await self._serve(relay)
+        await self._serve(relay, nothing_yet.OF_OTHERS)
 
-    async def _serve(self, make: Callable[[Target], Awaitable[Bridge | Relay]]) -> None:
+    async def _serve(
+        self, make: Callable[[Target], Awaitable[Bridge | Relay]], nothing: str
+    ) -> None:
         # Left in reverse: clients are told first, then the port closes, then the database.
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(self._server())
@@ -87,9 +102,8 @@ class Serving:
             await stack.enter_async_context(served)
             if not instance.mine:
                 _refuse_another_supabase(self._settings.state_dir, found, served.health()[1])
-            await server.start(
-                Starlette(routes=[*served.routes, *viewer.routes(self._settings.ws_path)])
-            )
+            page = viewer.routes(self._settings.ws_path, nothing)
+            await server.start(Starlette(routes=[*served.routes, *page]))
             facts = self._facts(server, found)
             await _live(served.health, facts["ws"])
             async with _announced(self._settings, instance, found, facts):
@@ -132,6 +146,20 @@ class Serving:
             for name in ("viewer", "ws", "supabase_url", "owner_id"):
                 click.echo(f"  {name:<14} {facts[name]}")
         self.ready.set()
+
+
+async def _is_empty(bridge: Bridge) -> bool:
+    """Return whether a bridge has found no transcript, once it has looked at everything."""
+
+    def look() -> bool:
+        return bool(_files(bridge)) or bridge.caught_up or not bridge.ingesting
+
+    await until(look, _LOOK_SECONDS)
+    return bridge.caught_up and not _files(bridge)
+
+
+def _files(bridge: Bridge) -> int:
+    return int(bridge.health()[1]["ingest"]["files"])
 
 
 def _refuse_another_supabase(state_dir: Path, found: Target, health: Mapping[str, Any]) -> None:

@@ -81,7 +81,10 @@ def serve(
     local_port: int,
     owner_id: UUID | None,
 ) -> int:
-    """Serve /ws from Supabase, watching no files."""
+    """Serve /ws from Supabase, watching no files.
+
+    And the viewer: of what all machines write into the project.
+    """
     settings = load_settings(state_dir=state_dir, owner_id=owner_id)
     from conv_realtime.cli.serve import Serving
 
@@ -128,7 +131,7 @@ def demo(
         settings_here = settings.model_copy(update={"paths": [folder]})
         serving = Serving(settings_here, host, port, local_port, as_json=as_json)
         async with beside(typing(folder, serving.ready, pace=pace), "typing"):
-            await serving.up()
+            await serving.up(hint=False)
 
     with tempfile.TemporaryDirectory(prefix="conv-realtime-demo-") as folder:
         return run(show(Path(folder).resolve()))

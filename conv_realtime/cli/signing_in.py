@@ -20,8 +20,13 @@ _PASSWORD = "CONV_REALTIME_PASSWORD"
 
 @click.command()
 @common_options
-@option("--email", "EMAIL", help="Whose; asked for if not given.")
-@option("--code", "LOGIN_CODE", is_flag=True, help="By a code that is sent by e-mail.")
+@option("--email", "EMAIL", help="Whose session; asked for if not given.")
+@option(
+    "--code",
+    "LOGIN_CODE",
+    is_flag=True,
+    help="Without a password, by a code that is sent by e-mail.",
+)
 @option("--sign-out", "SIGN_OUT", is_flag=True, help="End the session instead.")
 def login(
     as_json: bool, state_dir: Path | None, email: str | None, code: bool, sign_out: bool

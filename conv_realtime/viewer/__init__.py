@@ -6,6 +6,7 @@ A few static files, and nothing from anywhere else.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,16 @@ _HEADERS = {
 }
 
 
-def routes(ws_path: str = "/ws") -> list[BaseRoute]:
-    """Return the routes of the viewer, which connects to `ws_path` on the same host."""
+def routes(ws_path: str = "/ws", nothing: str = "") -> list[BaseRoute]:
+    """Return the routes of the viewer.
+
+    Args:
+        ws_path: where it connects to, on the same host.
+        nothing: what it says where there is no conversation yet, if not what it says anywhere.
+    """
+    attributes = {"ws": ("/ws", ws_path), "nothing": ("", nothing)}
     page = [
-        Route(path, _endpoint(name, kind, _HEADERS, ws_path))
+        Route(path, _endpoint(name, kind, _HEADERS, attributes))
         for path, (name, kind) in _FILES.items()
     ]
     return [*page, *client_routes()]
@@ -59,10 +66,14 @@ def client_routes() -> list[BaseRoute]:
 
 
 def _endpoint(
-    name: str, kind: str, headers: Mapping[str, str], ws_path: str = "/ws"
+    name: str,
+    kind: str,
+    headers: Mapping[str, str],
+    attributes: Mapping[str, tuple[str, str]] | None = None,
 ) -> Callable[[Request], Awaitable[Response]]:
     body = files(__package__).joinpath(name).read_text(encoding="utf-8")
-    body = body.replace('data-ws="/ws"', f'data-ws="{ws_path}"')
+    for attribute, (old, new) in (attributes or {}).items():
+        body = body.replace(f'data-{attribute}="{old}"', f'data-{attribute}="{escape(new)}"')
 
     async def endpoint(request: Request) -> Response:
         return Response(body, headers=headers, media_type=kind)

@@ -29,7 +29,7 @@ export function drawList(conversations, chosen, sought, choose) {
   none.hidden = matching.length > 0;
   none.textContent = conversations.size
     ? "No conversation matches."
-    : "Nothing yet. A conversation shows up here when its first line is written.";
+    : none.dataset.nothing || "Nothing yet. A conversation shows up here when its first line is written.";
   return matching[0];
 }
 

@@ -110,9 +110,11 @@ def test_check_knows_files_that_were_pasted(supabase_local: SupabaseLocal) -> No
 def test_check_without_a_database_says_what_is_missing() -> None:
     """Usage errors name the option, and a database that does not answer is no traceback."""
     assert "--db-url" in _run("migrations", "--check").stderr
-    done = _run("migrations", "--check", "--db-url", "postgresql://127.0.0.1:1/none")
-    assert done.exit_code == 2
-    assert len(done.stderr.splitlines()) == 1
+    for url in ("postgresql://127.0.0.1:1/none", "https://project.supabase.co"):
+        done = _run("migrations", "--check", "--db-url", url)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("Error: --db-url: ")
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_check_without_a_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,19 @@ def test_every_option_can_be_set_by_the_environment(name: str) -> None:
         assert option.envvar in "".join(text.split()), option.name
 
 
+@pytest.mark.parametrize(
+    "typed, meant", [("statis", "status"), ("Up", "up"), ("migration", "migrations")]
+)
+def test_a_command_that_is_mistyped_is_answered_with_the_one_that_was_meant(
+    typed: str, meant: str
+) -> None:
+    """With exit code 2; what is like none gets no guess."""
+    done = CliRunner().invoke(main, [typed])
+    assert done.exit_code == 2
+    assert f"No such command '{typed}'. Did you mean '{meant}'?" in done.stderr
+    assert "Did you mean" not in CliRunner().invoke(main, ["/home/ada/projects"]).stderr
+
+
 def test_a_wrong_option_is_a_usage_error() -> None:
     """Exit code 2 for what the user can correct on the command line."""
     assert CliRunner().invoke(main, ["up", "--no-such-option"]).exit_code == 2

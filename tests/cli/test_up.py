@@ -332,6 +332,39 @@ def test_backfill_runs_the_local_supabase_for_its_own_duration(
     assert running(home / "state") is None
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_an_up_that_finds_no_transcript_says_what_to_do(
+    conv_realtime: Runner, home: Path, named: bool
+) -> None:
+    """In one line, and on the page; neither names a path that the page's readers need not know."""
+    (home / ".claude" / "projects").mkdir(parents=True)
+    (home / ".claude" / "projects" / "notes.jsonl").write_text("{}\n")
+    folder = home / "mine"
+    folder.mkdir()
+    command = conv_realtime("up", *FREE, "--local-port", "0", *([folder] if named else []))
+    page = httpx.get(command.json()["viewer"]).text
+    assert "conv-realtime sources" in page
+    assert str(home) not in page
+    line = eventually(lambda: command.said())
+    assert line.startswith(f"no transcript yet in {folder if named else 'the usual places of '}")
+    assert "conv-realtime sources" in line
+    assert command.end() == 130
+    assert len(command.stderr().splitlines()) == 1
+
+
+def test_an_up_that_finds_some_says_nothing_of_it(conv_realtime: Runner, home: Path) -> None:
+    """Neither does one that leaves them to another."""
+    (home / "one").mkdir()
+    (home / "one" / f"{SESSION}.jsonl").write_bytes(claude_line("hello"))
+    first = conv_realtime("up", *FREE, "--local-port", "0", home / "one")
+    first.json()
+    second = conv_realtime("up", *FREE, home / "two")
+    second.json()
+    for command in (second, first):
+        assert command.end() == 130
+    assert (first.stderr(), len(second.stderr().splitlines())) == ("", 1)
+
+
 def test_backfill_of_what_is_not_there_is_a_usage_error(
     conv_realtime: Runner, tmp_path: Path
 ) -> None:

@@ -82,15 +82,15 @@ class Transcripts:
             return failed(name, str(error), "let this account read it, or leave it out")
         self.files = sorted(found.stats)
         self.bytes = sum(stat.size for stat in found.stats.values())
+        gone = f"; not there: {', '.join(missing)}" if missing else ""
         if not self.files:
             return warning(
                 name,
-                f"none in {where}",
+                f"none in {where}{gone}",
                 "name folders (conv-realtime doctor PATH), or see what `conv-realtime demo` does;"
                 " a server that only serves needs none",
                 files=0,
             )
-        gone = f"; not there: {', '.join(missing)}" if missing else ""
         says = f"{len(self.files)} files, {self.bytes / 1e6:.1f} MB in {where}{gone}"
         return ok(name, says, files=len(self.files), bytes=self.bytes)
 

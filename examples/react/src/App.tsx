@@ -1,10 +1,12 @@
+import { useEffect } from "react";
+
 import { ConversationList } from "./ConversationList";
 import { Connection } from "./Connection";
 import { SignIn } from "./SignIn";
 import { TalkView } from "./TalkView";
 import { useConversations } from "./conversations";
 import { useHash } from "./page";
-import { type Supabase, signOut, useSession } from "./session";
+import { type Supabase, doubt, signOut, useSession } from "./session";
 
 export function App() {
   const session = useSession();
@@ -16,6 +18,9 @@ function Desk({ supabase }: { supabase: Supabase }) {
   const { rows, status, error } = useConversations(supabase);
   const loading = status === "connecting" || status === "down";
   const chosen = useHash();
+  useEffect(() => {
+    if (error) void doubt(error, supabase);
+  }, [error, supabase]);
   return (
     <div className="desk" data-shows={chosen ? "talk" : "list"}>
       <nav aria-label="Conversations">

@@ -1,13 +1,15 @@
 import { type FormEvent, useState } from "react";
 
-import { signIn } from "./session";
+import { lastAccess, signIn } from "./session";
 
 const { VITE_SUPABASE_URL = "http://127.0.0.1:54321", VITE_SUPABASE_PUBLISHABLE_KEY = "" } = import.meta.env;
 
 /** Signs in by e-mail and password where there is sign-in, and with a token where there is none. */
 export function SignIn() {
-  const [byToken, setByToken] = useState(/^http:\/\/(127\.|localhost)/.test(VITE_SUPABASE_URL));
-  const [error, setError] = useState("");
+  const last = lastAccess();
+  const local = /^http:\/\/(127\.|localhost)/.test(VITE_SUPABASE_URL);
+  const [byToken, setByToken] = useState(last ? Boolean(last.token) : local);
+  const [error, setError] = useState(last ? "Your session has ended. Sign in again, and go on where you were." : "");
   const [pending, setPending] = useState(false);
 
   async function submit(event: FormEvent<HTMLFormElement>) {
@@ -15,11 +17,11 @@ export function SignIn() {
     const form = new FormData(event.currentTarget);
     const given = (name: string) => String(form.get(name) ?? "").trim();
     const access = { url: given("url"), key: given("key") };
+    const as = byToken ? { token: given("token") } : { email: given("email") };
     setError("");
     setPending(true);
     try {
-      if (byToken) await signIn({ ...access, token: given("token") });
-      else await signIn(access, { email: given("email"), password: String(form.get("password")) });
+      await signIn({ ...access, ...as }, String(form.get("password")));
     } catch (cause) {
       setError(cause instanceof Error ? cause.message : String(cause));
       setPending(false);
@@ -33,11 +35,11 @@ export function SignIn() {
       <form onSubmit={(event) => void submit(event)}>
         <label>
           Project URL
-          <input name="url" type="url" required defaultValue={VITE_SUPABASE_URL} />
+          <input name="url" type="url" required defaultValue={last?.url ?? VITE_SUPABASE_URL} />
         </label>
         <label>
           Publishable key
-          <input name="key" required defaultValue={VITE_SUPABASE_PUBLISHABLE_KEY} autoComplete="off" />
+          <input name="key" required defaultValue={last?.key ?? VITE_SUPABASE_PUBLISHABLE_KEY} autoComplete="off" />
         </label>
         <fieldset>
           <legend>Sign in</legend>
@@ -63,7 +65,7 @@ export function SignIn() {
           <>
             <label>
               E-mail
-              <input name="email" type="email" required autoComplete="username" />
+              <input name="email" type="email" required defaultValue={last?.email} autoComplete="username" />
             </label>
             <label>
               Password
