@@ -205,14 +205,47 @@ class Page:
         """Yield each change with the cursor to go on from behind it.
 
         Where the feed does not tell the places within a page, that is `before`, the cursor before
-        the page: who goes on from there hears some changes again, and misses none.
+        the page: who goes on from there hears some changes again, and misses none. So it is with
+        a conversation that appears, and its project: they come before the messages, behind which
+        they changed once more.
         """
-        last = len(self.changes) - 1
+        appearing = {_key(change.row): at for at, change in enumerate(self.changes) if _new(change)}
+        early: set[int] = set()
+        cursor, last = before, len(self.changes) - 1
         for number, change in enumerate(self.changes):
-            if number == last:
-                yield change, self.cursor
-            else:
-                yield change, self.places[number] if self.places else before
+            if number in early:
+                continue
+            for parent in _parents(change.row):
+                place = appearing.get(parent, -1)
+                if place > number and place not in early:
+                    early.add(place)
+                    yield self.changes[place], cursor
+            behind = number
+            while behind + 1 in early:
+                behind += 1
+            if behind == last:
+                cursor = self.cursor
+            elif self.places:
+                cursor = self.places[behind]
+            yield change, cursor
+
+
+def _key(row: Row) -> tuple[UUID, UUID | None]:
+    return row.owner_id, row.id
+
+
+def _new(change: Change) -> bool:
+    """Return whether a conversation or a project appears."""
+    row = change.row
+    gone = isinstance(row, Conversation) and row.deleted_at is not None
+    return change.created and not gone and not isinstance(row, Message)
+
+
+def _parents(row: Row) -> Sequence[tuple[UUID, UUID | None]]:
+    """Return the keys of what a row belongs to, the outermost first."""
+    if isinstance(row, Message):
+        return (row.owner_id, row.project_id), (row.owner_id, row.conversation_id)
+    return ((row.owner_id, row.project_id),) if isinstance(row, Conversation) else ()
 
 
 @dataclass(frozen=True, slots=True)

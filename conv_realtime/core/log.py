@@ -8,23 +8,26 @@ Readers hold an index and read on from it; the log knows none of them. Its rules
 * A gap in the stream drops all marks: no cursor from before it leads anywhere.
 * An update of a conversation is superseded by a newer one, and by its deletion.
 * What was said of a conversation is erased by its deletion: who comes back hears nothing of it.
+* Who comes back hears of each row once, as it is by then: what appeared meanwhile is new.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.envelope import encode, event_of, with_timestamp
 from conv_realtime.core.selection import DELETIONS, Selection, Subject
 from conv_realtime.events import Event
-from conv_realtime.models import Change, Message
+from conv_realtime.models import Change, Conversation, Message
 
 MAX_BYTES = 64 * 2**20
 """Bytes of changes that are kept in memory for who comes back, about; see `weight_of`."""
 
+_NEW = ("new_conversation", "new_message")
 _SUPERSEDING = frozenset({"conversation_update", "conversation_deleted"})
 
 
@@ -43,10 +46,14 @@ class Entry:
         superseded: whether the log has something newer of the same conversation.
         erased: whether nothing is left of it, because its conversation is gone.
         weight: its size in bytes, about.
+        index: its place in the log.
+        newer: what the log says of the same row next.
+        appeared: the index at which the log says that the row is new, if it does.
     """
 
-    __slots__ = ("_at_ms", "_change", "_event", "_payload", "_stamped", "cursor", "erased",
-                 "subject", "superseded", "weight")  # fmt: skip
+    __slots__ = ("_as_new", "_at_ms", "_change", "_event", "_payload", "_stamped", "appeared",
+                 "cursor", "erased", "index", "newer", "subject", "superseded",
+                 "weight")  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +68,10 @@ class Entry:
         self.cursor = cursor
         self.superseded = self.erased = False
         self.weight = weight_of(change) if change is not None else 1024
+        self.index = 0
+        self.newer: Entry | None = None
+        self.appeared: int | None = None
+        self._as_new: Entry | None = None
         self._at_ms = at_ms
         self._change = change
         self._event = event
@@ -96,10 +107,39 @@ class Entry:
             return False
         return self.subject is None or selection.wants(self.subject)
 
+    @property
+    def row(self) -> tuple[UUID, UUID] | None:
+        """Which row it tells of, as owner and id; None if of none."""
+        return None if self._change is None else (self._change.row.owner_id, self._change.row.id)
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether it says that its row is gone."""
+        return self.subject is not None and self.subject.type in DELETIONS
+
+    @property
+    def tells_of_new(self) -> bool:
+        """Whether it says that its row appeared."""
+        return self.subject is not None and self.subject.type in _NEW
+
+    @property
+    def is_of_conversation(self) -> bool:
+        """Whether its row is a conversation."""
+        return self._change is not None and isinstance(self._change.row, Conversation)
+
+    def as_new(self, cursor: str) -> Entry:
+        """Return what tells of its row as one that appeared, for who reads on from `cursor`."""
+        assert self._change is not None and self.subject is not None
+        if self._as_new is None:
+            change = Change(self._change.row, created=True)
+            subject = replace(self.subject, type=_NEW[0 if self.is_of_conversation else 1])
+            self._as_new = Entry(subject, cursor, self._at_ms, change=change)
+        return self._as_new
+
     def erase(self) -> None:
         """Forget what it says; nobody gets it any more."""
         self.erased = True
-        self._change = self._event = self._payload = self._stamped = None
+        self._change = self._event = self._payload = self._stamped = self._as_new = None
 
 
 _GONE = Entry(None, "", 0)
@@ -123,6 +163,7 @@ class Log:
         self._stream: str | None = None
         self._marks: list[tuple[tuple[int, ...], int]] = []
         self._updates: dict[UUID, Entry] = {}
+        self._rows: dict[tuple[UUID, UUID], Entry] = {}
         self.cursor = ""
 
     @property
@@ -137,6 +178,8 @@ class Log:
 
     def append(self, entry: Entry) -> None:
         """Add an event."""
+        entry.index = self.head
+        self._follow_row(entry)
         self._entries.append(entry)
         self._bytes += entry.weight
         if entry.subject is not None and entry.subject.type in _SUPERSEDING:
@@ -179,6 +222,39 @@ class Log:
         """Return the events from index `start`, kept, up to `stop`."""
         return self._entries[start - self._offset : stop - self._offset]
 
+    def told_once(self, start: int, stop: int, since: int, until: int) -> Iterator[Entry]:
+        """Yield from indexes `start` to `stop` what is for a reader of `since` to `until`.
+
+        A row comes where it changed last, and a conversation that appeared where it did so, before
+        its messages. What appeared behind `since` is told of as new, however it changed.
+        """
+        for entry in self.read(start, stop):
+            appeared = entry.appeared if (entry.appeared or 0) >= since else None
+            if entry.erased or entry.row is None or entry.is_deletion:
+                appeared = None
+            elif appeared is not None and entry.is_of_conversation:
+                if entry.index == appeared:
+                    newest = _newest(entry, until)
+                    yield entry if newest is entry else newest.as_new(entry.cursor)
+                continue
+            newer = entry.newer
+            if newer is None or newer.index >= until or newer.erased:
+                yield entry if appeared in (None, entry.index) else entry.as_new(entry.cursor)
+
+    def _follow_row(self, entry: Entry) -> None:
+        """Link what the log says of one row."""
+        row = entry.row
+        if row is None:
+            return
+        older = self._rows.get(row)
+        self._rows[row] = entry
+        if older is not None:
+            older.newer = entry
+            if not older.is_deletion:
+                entry.appeared = older.appeared
+        if entry.appeared is None and entry.tells_of_new:
+            entry.appeared = entry.index
+
     def _supersede(self, subject: Subject, entry: Entry) -> None:
         if subject.conversation is None:
             return
@@ -194,6 +270,7 @@ class Log:
             subject = entry.subject
             if subject is not None and subject.conversation == deletion.subject.conversation:
                 if subject.type not in DELETIONS:
+                    self._forget_row(entry)
                     entry.erase()
 
     def _trim(self) -> None:
@@ -208,8 +285,13 @@ class Log:
             at = bisect_right(self._marks, self._first - 1, key=lambda mark: mark[1])
             del self._marks[:at]
 
+    def _forget_row(self, entry: Entry) -> None:
+        if entry.row is not None and self._rows.get(entry.row) is entry:
+            del self._rows[entry.row]
+
     def _drop(self, entry: Entry) -> None:
         self._bytes -= entry.weight
+        self._forget_row(entry)
         if not entry.is_change:
             self._skip_marks()
         subject = entry.subject
@@ -225,3 +307,10 @@ class Log:
         while at < len(self._marks) and self._marks[at][1] == self._first:
             self._marks[at] = (self._marks[at][0], self._first + 1)
             at += 1
+
+
+def _newest(entry: Entry, until: int) -> Entry:
+    """Return the last before `until` that tells of the same row."""
+    while entry.newer is not None and entry.newer.index < until:
+        entry = entry.newer
+    return entry

@@ -16,6 +16,7 @@ from conv_realtime.events import ErrorData, ErrorEvent, SubscribeRequest, Unsubs
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_SNAPSHOT_MESSAGES = 10_000
 _DEFAULT_SNAPSHOT_MESSAGES = 50
+_KNOWN = ("ping", "pong", "subscribe", "unsubscribe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ def read_request(text: str) -> Request | ErrorEvent:
         return error("invalid_json", "a frame is one JSON object")
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         return error("invalid_message", 'a frame has a "type", which is a string')
+    if frame["type"] not in _KNOWN:
+        return error("unknown_type", f"known types are {', '.join(_KNOWN)}")
     data = frame.get("data")
     if data is not None and not isinstance(data, dict):
         return error("invalid_data", '"data" is an object')
@@ -72,15 +75,13 @@ def error(code: str, message: str) -> ErrorEvent:
     return ErrorEvent(data=ErrorData(code=code, message=message))
 
 
-def _read_data(name: str, data: dict[str, Any], frame: dict[str, Any]) -> Request | ErrorEvent:
+def _read_data(name: str, data: dict[str, Any], frame: dict[str, Any]) -> Request:
     match name:
         case "ping":
             # Clients of the older form put the timestamp beside the data.
             return PingRequest(data.get("timestamp", frame.get("timestamp")))
-        case "pong":
-            return PongReply()
         case "subscribe":
             return SubscribeRequest.model_validate(data)
         case "unsubscribe":
             return UnsubscribeRequest.model_validate(data)
-    return error("unknown_type", "known types are ping, pong, subscribe and unsubscribe")
+    return PongReply()

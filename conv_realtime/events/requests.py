@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
 
 from conv_realtime.events.frames import DATA_TYPES
 
@@ -23,7 +23,7 @@ class SubscribeRequest(BaseModel):
     conversations: list[UUID] | None = Field(None, description="Only these.")
     projects: list[UUID] | None = Field(None, description="Only theirs.")
     since: str | None = Field(None, description="A cursor: what came after it is sent first.")
-    snapshot: bool | StrictInt | None = Field(
+    snapshot: StrictBool | StrictInt | None = Field(
         None, description="The last messages of each conversation; `true` is 50, 0 is none of them."
     )
 

@@ -218,7 +218,9 @@ class ConnectionManager:
         return loop.call_later(delay, self.hub.evict, client, 4401, "token expired")
 
     def _say_goodbye(self, client: Client) -> None:
-        if client.id in self.hub.clients and not client.dismissed:
+        if client.id not in self.hub.clients:
+            self.hub.cut_later(client)  # a server waits for who was closed and reads nothing
+        elif not client.dismissed:
             client.dismissed = True
             data = ShutdownData(reconnect_after_ms=RECONNECT_MS)
             self.hub.send(client, ServerShutdown(data=data))

@@ -38,6 +38,9 @@ ANSWER_BYTES = 256 * 1024
 HANG_UP_SECONDS = 5.0
 """How long a client that was closed may still read what was sent, before the line is cut."""
 
+LAST_WORD_SECONDS = 30.0
+"""The same for one that was too slow: it reads late, and is to learn why it was closed."""
+
 _MAX_UNFLUSHED = 500
 
 
@@ -228,8 +231,11 @@ class Hub:
 
     # Ends ------------------------------------------------------------------------------------
 
-    def evict(self, client: Client, code: int, reason: str) -> None:
-        """Close a client's connection, whether or not it reads, and forget it."""
+    def evict(self, client: Client, code: int, reason: str, patience: float | None = None) -> None:
+        """Close a client's connection, whether or not it reads, and forget it.
+
+        The line is cut after `patience`, in seconds; default: HANG_UP_SECONDS.
+        """
         self.remove(client)
         if client.wire is None:
             client.closing = (code, reason)
@@ -239,7 +245,11 @@ class Hub:
             client.websocket.close(code, reason)
         ):
             client.wire.hang_up(code, reason)
-        cut_later(client.websocket, HANG_UP_SECONDS)
+        self.cut_later(client, patience)
+
+    def cut_later(self, client: Client, patience: float | None = None) -> None:
+        """Cut a client's line after `patience`, in seconds; default: HANG_UP_SECONDS."""
+        cut_later(client.websocket, HANG_UP_SECONDS if patience is None else patience)
 
     def abort(self, client: Client) -> None:
         """Cut the line of a client that is not there any more."""
@@ -257,7 +267,7 @@ class Hub:
         if client.wire is not None:
             event = Resync(data=ResyncData(reason="too_slow", cursor=self.log.cursor))
             client.wire.write(text_frames((client.encode(event, now_ms()),)))
-        self.evict(client, 1013, "too slow")
+        self.evict(client, 1013, "too slow", LAST_WORD_SECONDS)
 
     def _lose(self, client: Client) -> None:
         self.remove(client)

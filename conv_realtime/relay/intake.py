@@ -39,8 +39,9 @@ class Intake:
         for change, cursor in page.placed(before):
             project = self._project_of(change)
             yield Entry(subject_of(change, project), cursor, now_ms(), change=change)
-            if cursor != before:
+            if cursor != before:  # or something before it is told of earlier than it stands
                 self._log.mark(cursor)
+                before = cursor
 
     def finish(self, page: Page) -> None:
         """Mark the end of a page whose entries are in the log."""

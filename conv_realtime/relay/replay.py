@@ -7,7 +7,7 @@ both comes twice, and clients drop lower revisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from conv_realtime.core.envelope import (
     MAX_FRAME_BYTES,
@@ -51,12 +51,13 @@ async def replay(hub: Hub, feed: Feed | None, client: Client, since: str, until:
 
 async def _replay_log(hub: Hub, client: Client, index: int, until: int) -> bool:
     """Return whether the log had everything; if not, what it had was sent all the same."""
+    since = index
     while index < until:
         if index < hub.log.first:
             return False
-        entries = hub.log.read(index, min(index + _LOG_STEP, until))
-        index += len(entries)
-        _send_entries(hub, client, entries)
+        stop = min(index + _LOG_STEP, until)
+        _send_entries(hub, client, hub.log.told_once(index, stop, since, until))
+        index = stop
         if not await hub.drained(client):
             return True
     return True
@@ -108,7 +109,7 @@ async def snapshot(hub: Hub, feed: Feed | None, client: Client, messages: int) -
     await hub.drained(client)
 
 
-def _send_entries(hub: Hub, client: Client, entries: Sequence[Entry]) -> None:
+def _send_entries(hub: Hub, client: Client, entries: Iterable[Entry]) -> None:
     for entry in entries:
         if entry.subject is not None and entry.is_for(client.selection):
             hub.send_text(client, entry.payload(client.stamped))

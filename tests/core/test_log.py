@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.core.envelope import subject_of
 from conv_realtime.core.log import Entry, Log
+from conv_realtime.core.selection import Selection
+from conv_realtime.models import Change
 from tests.relay.rows import changed, conversation, created, message
 
 actions = st.lists(st.one_of(st.integers(0, 6), st.just("other"), st.just("gap")), max_size=80)
@@ -58,6 +62,62 @@ def test_going_on_from_a_cursor_misses_nothing(steps: list[object], kept: int) -
         assert set(told[before_it:]) <= set(got)
         assert got == sorted(got)
     assert log.find(log.cursor) is not None or not log.cursor
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["talk", "other", "one", "two", "three"]),
+        st.sampled_from(["new", "update", "update", "gone", "event"]),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(steps, st.data())
+def test_each_row_is_told_once_as_it_is_by_then(
+    steps: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    """Reading all of a window and reading it once end in the same rows."""
+    log = Log(1000, 10**9)
+    for revision, (name, kind) in enumerate(steps, 1):
+        columns: dict[str, Any] = {"deleted_at": "2026-01-02T03:04:05Z" if kind == "gone" else None}
+        if name in ("talk", "other"):
+            row: Any = conversation(name, revision=revision, **columns)
+        else:
+            seq, talk = ("one", "two", "three").index(name), conversation("talk")
+            row = message(name, seq, talk, revision=revision, **columns)
+        if kind == "event":
+            log.append(Entry(None, "s.0", 0))
+        else:
+            change = Change(row, kind == "new")
+            log.append(Entry(subject_of(change), f"s.{revision}", 0, change=change))
+    since, until = sorted(data.draw(st.tuples(*[st.integers(0, len(steps))] * 2)))
+    step = data.draw(st.integers(1, 7))
+    told: list[Any] = [
+        entry.event
+        for at in range(since, until, step)
+        for entry in log.told_once(at, min(at + step, until), since, until)
+        if entry.is_for(Selection()) and entry.subject is not None
+    ]
+    everything: list[Any] = [
+        entry.event
+        for entry in log.read(since, until)
+        if entry.is_for(Selection()) and entry.subject is not None
+    ]
+    assert _state(told) == _state(everything)
+    ids = [event.data.id for event in told if not event.type.endswith("_deleted")]
+    assert len(set(ids)) == len(ids)
+    appeared = {event.data.id for event in everything if event.type.startswith("new_")}
+    assert appeared >= {event.data.id for event in told if event.type.startswith("new_")}
+
+
+def _state(events: Sequence[Any]) -> dict[object, tuple[int, bool]]:
+    state: dict[object, tuple[int, bool]] = {}
+    for event in events:
+        if event.data.revision >= state.get(event.data.id, (0, False))[0]:
+            state[event.data.id] = (event.data.revision, event.type.endswith("_deleted"))
+    return state
 
 
 def test_the_newest_cursor_is_found_after_the_log_was_trimmed() -> None:

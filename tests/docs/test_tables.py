@@ -22,7 +22,7 @@ from conv_realtime.edges.formats import known_formats
 from conv_realtime.events import ConversationData, MessageData, ProjectData
 from conv_realtime.models import ROW_TYPES
 from conv_realtime.relay.dialogue import FRAMES_AT_ONCE, FRAMES_PER_SECOND
-from conv_realtime.relay.hub import ANSWER_BYTES, HANG_UP_SECONDS
+from conv_realtime.relay.hub import ANSWER_BYTES, LAST_WORD_SECONDS
 from conv_realtime.relay.laggards import STALL_SECONDS
 from tests.bench import __main__ as _suite  # importing it adds every benchmark
 from tests.bench.harness import BENCHMARKS
@@ -108,7 +108,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"at most {MAX_SNAPSHOT_MESSAGES:,}",
         f"{ANSWER_BYTES // 1024} KB of answers",
         f"{STALL_SECONDS:.0f} seconds is closed with 1013",
-        f"cut {HANG_UP_SECONDS:.0f} seconds later",
+        f"cut {LAST_WORD_SECONDS:.0f} seconds later",
         f"at most {MAX_EXCLUDED:,} ids",
     ):
         assert said in limits, said

@@ -193,6 +193,7 @@ async def test_a_token_that_expires_ends_a_client_that_reads_nothing(
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was closed may read what was sent for a moment, not for five seconds."""
     monkeypatch.setattr(hub_module, "HANG_UP_SECONDS", 0.2)
+    monkeypatch.setattr(hub_module, "LAST_WORD_SECONDS", 0.2)
     monkeypatch.setattr(dialogue_module, "_CLOSE_SECONDS", 0.2)
 
 
@@ -333,6 +334,35 @@ async def test_who_never_reads_events_is_gone_in_the_end(
             await eventually(
                 lambda: not served.server.server.server_state.connections, "its socket is closed"
             )
+
+
+async def test_who_was_too_slow_and_reads_late_learns_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds `resync` and 1013 behind what it had not read, and holds up no shutdown."""
+    monkeypatch.setattr(hub_module, "LAST_WORD_SECONDS", 30.0)
+    monkeypatch.setattr(laggards, "STALL_SECONDS", 0.2)
+    async with serving(client_queue_bytes=50_000) as served:
+        hub, sockets = served.relay.manager.hub, served.server.server.server_state.connections
+        async with (
+            Raw.upgraded(served.server.port) as late,
+            Raw.upgraded(served.server.port) as never,
+        ):
+            await eventually(lambda: len(hub.clients) == 2, "they are connected")
+            seq = 0
+            while hub.clients:
+                seq += 1
+                served.feed.publish(created(message("x" * 20_000, seq)))
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(2 * hub_module.HANG_UP_SECONDS)
+            frames, _ = split_frames(await late.rest())
+            assert [f["type"] if isinstance(f, dict) else f for f in frames[-2:]] == [
+                "resync",
+                1013,
+            ]
+            assert len(sockets) == 1
+            served.server.server.should_exit = True
+            async with asyncio.timeout(1.5):  # uvicorn itself waits for two seconds
+                await eventually(lambda: not sockets, "its line is cut")
+            await never.rest()
 
 
 async def test_a_client_that_answers_pings_and_reads_nothing_is_bounded() -> None:

@@ -170,6 +170,34 @@ async def test_a_snapshot_is_the_selected_conversations(
                 )
 
 
+async def test_a_snapshot_has_more_messages_than_postgrest_gives_at_once(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """The last 2,100 of 2,250, in order, though many stand at one place; and all of fewer."""
+    me = UUID(member.id)
+    talk = conversation(owner=me, project_id=None)
+    rows = [
+        message(f"{number}", number, of=talk).model_copy(update={"seq": max(number // 7, 20)})
+        for number in range(2250)
+    ]
+    async with client_of(supabase, supabase.secret_key) as client:
+        await write(client, talk)
+        for start in range(0, len(rows), 750):
+            some = [row.to_row() for row in rows[start : start + 750]]
+            await client.table("messages").upsert(some, on_conflict="id,owner_id").execute()
+        ordered = [row.id for row in sorted(rows, key=lambda row: (row.seq, row.id.int))]
+        async with Reader.run(feed_of(supabase)) as reader:
+            for wanted in (2100, 5000):
+                snapshot = reader.feed.snapshot(
+                    owner=me, conversations=None, projects=None, messages=wanted
+                )
+                parts = [part async for part in snapshot]
+                assert [row.id for part in parts for row in part.conversations] == [talk.id]
+                found = [row.id for part in parts for row in part.messages]
+                assert found == ordered[-wanted:]
+                assert max(len(part.messages) for part in parts) <= 1000
+
+
 async def test_a_stranger_cannot_rename_a_project(supabase: SupabaseProject, member: Owner) -> None:
     """A stranger's project with the same id shows its name to nobody else, nor learns the other."""
     me, stranger = UUID(member.id), UUID(supabase.owner())

@@ -189,10 +189,12 @@ async def test_the_older_form_has_a_timestamp_beside() -> None:
         ('{"data": {}}', "invalid_message"),
         ('{"type": 1}', "invalid_message"),
         ('{"type": "nonsense"}', "unknown_type"),
+        ('{"type": "nonsense", "data": []}', "unknown_type"),
         ('{"type": "subscribe", "data": []}', "invalid_data"),
         ('{"type": "subscribe", "data": {"conversations": ["x"]}}', "invalid_data"),
         ('{"type": "subscribe", "data": {"types": ["nonsense"]}}', "invalid_data"),
         ('{"type": "subscribe", "data": {"snapshot": -1}}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"snapshot": "yes"}}', "invalid_data"),
         ("[" * 60000, "invalid_json"),
     ],
 )

@@ -1,12 +1,13 @@
 """The state of conversations as it stands in the database, read through the Data API.
 
 PostgREST cuts an answer after 1,000 rows without a word, so everything is read in pages.
+Conversations of which no more is wanted are read side by side; of others a page is held at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -50,6 +51,12 @@ async def read_snapshot(
         group = chosen[start : start + _AT_ONCE]
         if not messages:
             yield SnapshotPart(group, (), cursor)
+            continue
+        if messages > _PAGE:
+            for row in group:
+                yield SnapshotPart((row,), (), cursor)
+                async for page in _pages_of_messages(client, row, messages, unreadable):
+                    yield SnapshotPart((), page, cursor)
             continue
         async with _first_error(), asyncio.TaskGroup() as turn:
             reads = [
@@ -99,13 +106,40 @@ async def _project_names(
 async def _last_messages(
     client: AsyncClient, row: Conversation, count: int, unreadable: Unreadable
 ) -> list[Message]:
-    query = client.table("messages").select("*").eq("conversation_id", str(row.id))
-    query = query.eq("owner_id", str(row.owner_id)).is_("deleted_at", "null")
-    answer = await query.order("seq", desc=True).limit(min(count, _PAGE)).execute()
-    found = _rows("messages", answer.data)
-    summary = ConversationSummary.of(row)
-    read = (unreadable.read(Message, item) for item in reversed(found))
-    shown = {"conversation": summary, "project_id": row.project_id}
+    """Return the last `count` messages, at most a page."""
+    query = _messages_of(client, row, "*").order("seq", desc=True).order("id", desc=True)
+    found = _rows("messages", (await query.limit(count).execute()).data)
+    return _read(row, reversed(found), unreadable)
+
+
+async def _pages_of_messages(
+    client: AsyncClient, row: Conversation, count: int, unreadable: Unreadable
+) -> AsyncIterator[list[Message]]:
+    """Yield the last `count` messages in pages, oldest first; what comes meanwhile may be left."""
+    query = _messages_of(client, row, "seq,id").order("seq", desc=True).order("id", desc=True)
+    first = _rows("messages", (await query.range(count - 1, count - 1).execute()).data)
+    after = f"gte.{first[0]['id']}" if first else ""
+    seq = first[0]["seq"] if first else None
+    while count > 0:
+        query = _messages_of(client, row, "*").order("seq").order("id").limit(min(count, _PAGE))
+        if seq is not None:
+            query = query.gte("seq", seq).or_(f"seq.gt.{seq},id.{after}")
+        found = _rows("messages", (await query.execute()).data)
+        yield _read(row, found, unreadable)
+        if len(found) < _PAGE:
+            return
+        count -= len(found)
+        seq, after = found[-1]["seq"], f"gt.{found[-1]['id']}"
+
+
+def _messages_of(client: AsyncClient, row: Conversation, columns: str) -> Any:
+    query = client.table("messages").select(columns).eq("conversation_id", str(row.id))
+    return query.eq("owner_id", str(row.owner_id)).is_("deleted_at", "null")
+
+
+def _read(row: Conversation, found: Iterable[Any], unreadable: Unreadable) -> list[Message]:
+    shown = {"conversation": ConversationSummary.of(row), "project_id": row.project_id}
+    read = (unreadable.read(Message, item) for item in found)
     return [message.model_copy(update=shown) for message in read if message is not None]
 
 
