@@ -77,13 +77,13 @@ class _Comparison:
 
     async def run(self, settings: Settings, local_port: int, *, repair: bool) -> list[Verified]:
         """Return what is not as it should be in the end."""
-        from conv_realtime.cli.target import target
+        from conv_realtime.cli.target import lasting_target
         from conv_realtime.ingest import Ingest
 
         async with AsyncExitStack() as stack:
             instance = stack.enter_context(Instance(settings.state_dir))
             found = await stack.enter_async_context(
-                target(settings, instance, local_port=local_port)
+                lasting_target(settings, instance, local_port=local_port)
             )
             ingest = await stack.enter_async_context(Ingest(settings=found.settings))
             left = await self._compare(ingest, found.settings.paths)

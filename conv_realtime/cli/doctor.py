@@ -108,7 +108,7 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
     from conv_realtime.cli.checkup.gateway import Gateway
     from conv_realtime.cli.checkup.project import Project
     from conv_realtime.cli.instance import Instance
-    from conv_realtime.cli.target import target
+    from conv_realtime.cli.target import lasting_target
     from conv_realtime.settings import key_variable
 
     async with AsyncExitStack() as stack:
@@ -117,7 +117,7 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
             try:
                 instance = stack.enter_context(Instance(settings.state_dir))
                 found = await stack.enter_async_context(
-                    target(settings, instance, local_port=local_port)
+                    lasting_target(settings, instance, local_port=local_port)
                 )
             except ConvRealtimeError as error:
                 yield failed(

@@ -61,11 +61,11 @@ def backfill(
 
 
 async def _read(settings: Settings, local_port: int) -> Summary:
-    from conv_realtime.cli.target import target
+    from conv_realtime.cli.target import lasting_target
     from conv_realtime.ingest import Ingest
 
     with Instance(settings.state_dir) as instance:
-        async with target(settings, instance, local_port=local_port) as found:
+        async with lasting_target(settings, instance, local_port=local_port) as found:
             async with Ingest(settings=found.settings) as ingest:
                 with progress_bar("Reading") as shown:
                     return await ingest.backfill(on_progress=shown)

@@ -191,11 +191,11 @@ def _tried(left: Sequence[StoredFault], ids: Sequence[UUID]) -> list[StoredFault
 async def _retry(
     settings: Settings, local_port: int, ids: set[UUID] | None, *, discard: bool
 ) -> Sequence[StoredFault]:
-    from conv_realtime.cli.target import target
+    from conv_realtime.cli.target import lasting_target
     from conv_realtime.ingest import Ingest
 
     with Instance(settings.state_dir) as instance:
-        async with target(settings, instance, local_port=local_port) as found:
+        async with lasting_target(settings, instance, local_port=local_port) as found:
             async with Ingest(settings=found.settings) as ingest:
                 if discard:
                     ingest.discard(ids)

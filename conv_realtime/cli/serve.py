@@ -19,7 +19,7 @@ from conv_realtime.cli import nothing_yet
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import emit, until
 from conv_realtime.cli.server import Server
-from conv_realtime.cli.target import Target, succession, target
+from conv_realtime.cli.target import Target, succeeding, target
 from conv_realtime.errors import ConfigError, FeedError, StoreError
 
 if TYPE_CHECKING:
@@ -193,15 +193,9 @@ async def _announced(
     if instance.mine:
         instance.announce(private)
         yield
-        return
-
-    async def succeed() -> None:
-        async with succession(settings, instance, found):
-            instance.announce(private)
-            await asyncio.Event().wait()
-
-    async with beside(succeed(), "succession"):
-        yield
+    else:
+        async with succeeding(settings, instance, found, private):
+            yield
 
 
 async def _first_question(settings: Settings) -> None:

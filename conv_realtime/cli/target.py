@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from conv_realtime.background import beside
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import require_local, until
 from conv_realtime.core.keys import read_key
@@ -81,6 +82,41 @@ async def target(
             found = _of_local(settings, local)
             instance.announce(found.private_facts())
             yield found
+
+
+@asynccontextmanager
+async def lasting_target(
+    settings: Settings, instance: Instance, *, local_port: int
+) -> AsyncIterator[Target]:
+    """Give what `target` does; where another process runs it and ends, it goes on here.
+
+    For commands that end by themselves: they would wait without end for a database that nobody
+    runs any more.
+
+    Raises:
+        ConfigError: as `target` does.
+    """
+    async with target(settings, instance, local_port=local_port) as found:
+        if not found.borrowed:
+            yield found
+            return
+        async with succeeding(settings, instance, found, found.private_facts()):
+            yield found
+
+
+@asynccontextmanager
+async def succeeding(
+    settings: Settings, instance: Instance, found: Target, facts: Mapping[str, Any]
+) -> AsyncIterator[None]:
+    """Be the instance in the other one's place, once that has gone, and announce `facts`."""
+
+    async def succeed() -> None:
+        async with succession(settings, instance, found):
+            instance.announce(facts)
+            await asyncio.Event().wait()
+
+    async with beside(succeed(), "succession"):
+        yield
 
 
 @asynccontextmanager

@@ -10,10 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
 from conv_realtime import shared_files
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import load_settings
-from conv_realtime.cli.target import _announced
+from conv_realtime.cli.target import _announced, lasting_target
+from tests.cli.conftest import Runner
 
 _HOLDER = """
 import sys, time
@@ -98,3 +101,29 @@ def test_there_is_one_instance_and_another_one_can_follow(tmp_path: Path) -> Non
         assert json.loads((tmp_path / "instance.json").read_text())["ws"] != "wrong"
         _end(process)
         assert second.claim()
+
+
+async def test_a_command_goes_on_when_the_local_supabase_that_it_uses_ends(
+    conv_realtime: Runner, home: Path
+) -> None:
+    """It runs the same one then, at the same address, and ends it with itself."""
+    lender = conv_realtime("local", "--port", "0", "--json")
+    facts = lender.json()
+    settings = load_settings(state_dir=home / "state")
+    async with httpx.AsyncClient(headers={"apikey": facts["secret_key"]}) as http:
+        with Instance(settings.state_dir) as instance:
+            async with lasting_target(settings, instance, local_port=0) as found:
+                assert found.url == facts["supabase_url"]
+                assert await asyncio.to_thread(lender.end) == 130
+                async with asyncio.timeout(60):
+                    while not running(settings.state_dir):  # noqa: ASYNC110 - a file and a lock
+                        await asyncio.sleep(0.05)
+                    assert await _answers(http, found.url)
+        assert not await _answers(http, found.url)
+
+
+async def _answers(http: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await http.get(f"{url}/rest/v1/conversations")).status_code == 200
+    except httpx.TransportError:
+        return False
