@@ -283,6 +283,12 @@ GUARDS = (
         f"{_LOST}watching_begins_again_when_it_breaks",
     ),
     Guard(
+        "edges/disk/opened.py",
+        "found.st_ino & _IDENTITY",
+        "found.st_ino",
+        "tests/test_windows.py::test_a_file_of_any_identity_has_a_checkpoint",
+    ),
+    Guard(
         "edges/watch/observer.py",
         "return all(thread.is_alive() for thread in threads)",
         "return True",

@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import socket
+import stat as modes
 import struct
 import subprocess
 import sys
@@ -24,11 +25,13 @@ import pytest
 
 from conv_realtime import shared_files
 from conv_realtime.cli import options, server
-from conv_realtime.cli.checkup.machine import state_directory
+from conv_realtime.cli.checkup import machine
 from conv_realtime.core.checkpoint import Checkpoint
+from conv_realtime.edges import disk
 from conv_realtime.edges.asgi import Wire
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk.opened import state_of
+from conv_realtime.edges.watch.observer import ObserverWatcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fakes Windows by Linux's ways")
 
@@ -153,9 +156,35 @@ def test_modes_of_files_say_nothing_of_who_reads_them(
     """Every file has the mode 0666 there, so `doctor` would complain of each."""
     (tmp_path / "session.json").touch(mode=0o666)
     (tmp_path / "session.json").chmod(0o666)
-    assert state_directory(tmp_path).state == "failed"
+    assert machine.state_directory(tmp_path).state == "failed"
     monkeypatch.setattr(sys, "platform", "win32")
-    assert state_directory(tmp_path).state == "ok"
+    assert machine.state_directory(tmp_path).state == "ok"
+
+
+async def test_doctor_advises_no_sysctl_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is not watched is said all the same."""
+    monkeypatch.setattr(machine, "_LIMITS", tmp_path / "none")
+    monkeypatch.setattr(machine, "watch", ObserverWatcher)
+    monkeypatch.setattr(ObserverWatcher, "_watch", lambda *_: None)
+    check = await machine.watching([tmp_path])
+    assert check.state == "failed"
+    assert "does not watch them all" in check.says and "None" not in check.says
+    assert check.remedy is not None and "sysctl" not in check.remedy
+
+
+def test_a_junction_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its system calls it a folder, and what is behind it is behind no event, or above it."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(modes, "IO_REPARSE_TAG_MOUNT_POINT", 0xA0000003, raising=False)
+    for tag, is_link in ((0, False), (0xA0000003, True)):
+        entry: Any = SimpleNamespace(
+            is_symlink=lambda: False,
+            is_dir=lambda follow_symlinks: True,
+            stat=lambda follow_symlinks, tag=tag: SimpleNamespace(st_reparse_tag=tag),
+        )
+        assert (disk._is_link(entry), disk._is_folder(entry)) == (is_link, not is_link)
 
 
 def test_a_socket_is_written_to_by_its_transport_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def _when(seconds: float) -> datetime:
 
 def _short(place: Path) -> str:
     home = Path.home()
-    return f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
+    return str(Path("~", place.relative_to(home)) if place.is_relative_to(home) else place)
 
 
 def _size(count: int) -> str:

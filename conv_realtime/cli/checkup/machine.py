@@ -110,6 +110,9 @@ async def watching(paths: Sequence[Path]) -> Check:
     facts = {"folders": folders, "max_user_watches": limit}
     if state == "ok":
         return ok(name, f"{folders} folders{of}", **facts)
+    if limit is None:
+        says = f"{folders} folders, and the system does not watch them all"
+        return failed(name, says, "watch fewer; changes in the others are found late", **facts)
     instances = _limit("max_user_instances")
     wanted = max(2 * folders, 524_288)
     return failed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +91,7 @@ def _walk(
                 for entry in entries:
                     if _is_folder(entry):
                         waiting.append(entry.path)
-                    elif entry.is_symlink() and os.path.isdir(entry.path):
+                    elif _is_link(entry) and os.path.isdir(entry.path):
                         linked.append(entry.path)
                     elif wanted(entry.path):
                         _take(entry.path, found)
@@ -115,9 +116,21 @@ def _take(path: str, found: Found) -> None:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a folder and no link; one that cannot be told hides no other."""
     try:
-        return entry.is_dir(follow_symlinks=False)
+        return entry.is_dir(follow_symlinks=False) and not _is_link(entry)
     except OSError:
         return False
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry leads elsewhere: on Windows a junction does, which no event passes.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    if sys.platform == "win32" and not entry.is_symlink():
+        tag = entry.stat(follow_symlinks=False).st_reparse_tag
+        return tag == modes.IO_REPARSE_TAG_MOUNT_POINT
+    return entry.is_symlink()
 
 
 def _holds(folder: str, path: str) -> bool:

@@ -49,6 +49,10 @@ _EVENTS: list[type[FileSystemEvent]] = [
 ]
 
 
+_QUIET_SECONDS = 0.1
+"""On Windows watchdog 7.1 reports what it has when for so long nothing more has come."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Armed:
     """What is watched for a path; no `watch` where the system refused one."""
@@ -136,7 +140,7 @@ class ObserverWatcher(Watcher):
 
     def _start(self) -> None:
         self._armed.clear()
-        self._observer = Observer()
+        self._observer = Observer(timeout=_QUIET_SECONDS)
         self._observer.start()
         self._schedule()
 
