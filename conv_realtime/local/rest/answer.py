@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
 
+from conv_realtime.local.rest.asked import Asked
+from conv_realtime.local.rest.database import Result
 from conv_realtime.local.rest.errors import ApiError
-from conv_realtime.local.rest.prefer import JSON, Preferences, applied
+from conv_realtime.local.rest.prefer import JSON, applied
 from conv_realtime.local.rest.query import Query
-
-if TYPE_CHECKING:
-    from conv_realtime.local.rest.asked import Asked
-    from conv_realtime.local.rest.database import Result
 
 _CHARSET = "; charset=utf-8"
 
@@ -23,38 +20,6 @@ def refusal(error: ApiError) -> Response:
     """Gives an error as a response."""
     headers = {"Proxy-Status": f"PostgREST; error={error.code}", **error.headers}
     return Response(orjson.dumps(error.body()), error.status, headers, JSON + _CHARSET)
-
-
-def check_single(result: Result) -> None:
-    """Refuses a result that is not exactly one row.
-
-    Raises:
-        ApiError: `PGRST116`.
-    """
-    if result.page != 1:
-        raise ApiError(
-            406,
-            "PGRST116",
-            "Cannot coerce the result to a single JSON object",
-            details=f"The result contains {result.page} rows",
-        )
-
-
-def check_affected(result: Result, prefer: Preferences) -> None:
-    """Refuses a change of more rows than the client allowed.
-
-    Raises:
-        ApiError: `PGRST124`.
-    """
-    if prefer.handling != "strict" or prefer.max_affected is None:
-        return
-    if result.page > prefer.max_affected:
-        raise ApiError(
-            400,
-            "PGRST124",
-            "Query result exceeds max-affected preference constraint",
-            details=f"The query affects {result.page} rows",
-        )
 
 
 def page_answer(asked: Asked, query: Query, result: Result) -> Response:

@@ -6,7 +6,6 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from conv_realtime.local.rest.answer import check_affected, check_single
 from conv_realtime.local.rest.caller import Caller
 from conv_realtime.local.rest.catalog import Catalog, Table
 from conv_realtime.local.rest.clauses import Statement
@@ -70,9 +69,41 @@ class Asked:
     def _check(self, result: Result) -> None:
         writes = self.method not in ("GET", "HEAD") and not self.path.startswith("/rpc/")
         if self.media.single and not (writes and self.prefer.returning != "representation"):
-            check_single(result)
+            _check_single(result)
         if self.method in ("PATCH", "DELETE"):
-            check_affected(result, self.prefer)
+            _check_affected(result, self.prefer)
         if self.method == "PUT" and result.page != 1:
             message = "Payload values do not match URL in primary key column(s)"
             raise ApiError(400, "PGRST115", message)
+
+
+def _check_single(result: Result) -> None:
+    """Refuses a result that is not exactly one row.
+
+    Raises:
+        ApiError: `PGRST116`.
+    """
+    if result.page != 1:
+        raise ApiError(
+            406,
+            "PGRST116",
+            "Cannot coerce the result to a single JSON object",
+            details=f"The result contains {result.page} rows",
+        )
+
+
+def _check_affected(result: Result, prefer: Preferences) -> None:
+    """Refuses a change of more rows than the client allowed.
+
+    Raises:
+        ApiError: `PGRST124`.
+    """
+    if prefer.handling != "strict" or prefer.max_affected is None:
+        return
+    if result.page > prefer.max_affected:
+        raise ApiError(
+            400,
+            "PGRST124",
+            "Query result exceeds max-affected preference constraint",
+            details=f"The query affects {result.page} rows",
+        )
