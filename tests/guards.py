@@ -35,7 +35,6 @@ _READING = "tests/relay/test_feed_reading.py::test_"
 _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
 _WS = "tests/relay/test_ws.py::test_"
-_LETTERS = "tests/ingest/test_dead_letters.py::test_"
 _DATABASE = "tests/ingest/test_another_database.py::test_"
 _REWRITING = "tests/ingest/test_rewriting.py::test_"
 _SNAPSHOTS = "tests/ingest/test_snapshots.py::test_"
@@ -47,6 +46,8 @@ _REPLACED = "tests/ingest/test_replaced_folders.py::test_"
 _LOST = "tests/ingest/test_lost_events.py::test_"
 _VANISHED = "tests/ingest/test_vanished.py::test_"
 _CODEX = "tests/ingest/test_codex.py::test_"
+_THREADS = "tests/ingest/test_codex_threads.py::test_"
+_REFUSALS = "tests/ingest/test_refusals.py::test_"
 _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
 
@@ -112,19 +113,19 @@ GUARDS = (
         "core/formats/codex.py",
         "        elif self._lineage.is_copy(line):\n",
         "        elif False:\n",
-        f"{_CODEX}what_was_copied_from_the_parent_is_not_counted_again",
+        f"{_THREADS}what_was_copied_from_the_parent_is_not_counted_again",
     ),
     Guard(
         "core/formats/codex_lineage.py",
         "        return line.at - before >= _PAUSE\n",
         "        return False\n",
-        f"{_CODEX}what_was_copied_from_the_parent_is_not_counted_again",
+        f"{_THREADS}what_was_copied_from_the_parent_is_not_counted_again",
     ),
     Guard(
         "core/formats/codex_tokens.py",
         "            return last if continued else total\n",
         "            return total\n",
-        f"{_CODEX}a_fork_that_copies_nothing_has_all_of_its_lines",
+        f"{_THREADS}a_fork_that_copies_nothing_has_all_of_its_lines",
     ),
     Guard(
         "core/formats/codex_tokens.py",
@@ -244,13 +245,13 @@ GUARDS = (
         "ingest/sender.py",
         "            else:\n                return True\n        return False\n",
         "            else:\n                return True\n        return True\n",
-        f"{_LETTERS}a_refusal_of_everything_parks_nothing",
+        f"{_REFUSALS}a_refusal_of_everything_parks_nothing",
     ),
     Guard(
         "ingest/sender.py",
         "            self._not_before = max(",
         "            max(",
-        f"{_LETTERS}a_server_that_says_when_is_not_asked_before",
+        f"{_REFUSALS}a_server_that_says_when_is_not_asked_before",
     ),
     Guard(
         "edges/watch/inotify.py",

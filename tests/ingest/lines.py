@@ -42,6 +42,11 @@ def user(name: object, text: Any = None, **fields: Any) -> bytes:
     return line("user", name, message={"role": "user", "content": content}, **fields)
 
 
+def prompts(*said: str, **fields: Any) -> list[bytes]:
+    """Return a prompt for each text, a second apart."""
+    return [user(number, text, at=number, **fields) for number, text in enumerate(said)]
+
+
 def assistant(
     name: object,
     response: str,

@@ -11,6 +11,8 @@ from conv_realtime.core.document import Export, JsonDocument, StatedConversation
 from conv_realtime.core.fields import time
 from conv_realtime.core.said import Noted, Said
 from conv_realtime.ingest import Ingest, Summary
+from conv_realtime.models import Message
+from conv_realtime.testing import MemoryStore
 from tests.ingest.running import ingest
 
 DAY = "2026-03-01T10:00:"
@@ -95,6 +97,16 @@ async def read(folder: Path, store: Any, **settings: Any) -> Summary:
     """Reads everything once, by a process of its own."""
     async with notes_ingest(folder, store, **settings) as river:
         return await river.backfill()
+
+
+def texts(store: MemoryStore) -> list[tuple[int, str]]:
+    """Gives place and text of the messages of a store that stand."""
+    return says(list(store.messages.values()))
+
+
+def by_text(store: MemoryStore) -> dict[str, Message]:
+    """Gives the messages of a store by their texts."""
+    return {row.text: row for row in store.messages.values()}
 
 
 def says(messages: Sequence[Any]) -> list[tuple[int, str]]:

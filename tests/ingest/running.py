@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conv_realtime.ingest import Ingest, Summary
-from conv_realtime.models import Change, Message
+from conv_realtime.models import Change, Message, StoredFault
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
 from tests.ingest.lines import SESSION
@@ -81,6 +81,18 @@ async def until(holds: Callable[[], object], within: float = 20.0) -> None:
     async with asyncio.timeout(within):
         while not holds():  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.002)
+
+
+def letters(river: Ingest) -> list[StoredFault]:
+    """Gives the dead letters."""
+    assert river._desk is not None
+    return list(river._desk.checkpoints.letters.faults.values())
+
+
+def rows_of(store: MemoryStore) -> list[dict[str, Any]]:
+    """Gives every row of a store as the database would have it, by id."""
+    rows = [*store.projects.values(), *store.conversations.values(), *store.messages.values()]
+    return sorted((row.to_row() for row in rows), key=lambda row: str(row["id"]))
 
 
 def texts(store: MemoryStore) -> list[str]:

@@ -1,43 +1,25 @@
-"""Codex rollouts: what each kind of line becomes, and whose it is."""
+"""Codex rollouts: what each kind of line becomes."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from conv_realtime.core.format import Head, Recognised
-from conv_realtime.core.formats.codex import Codex
-from conv_realtime.models import conversation_id
-from tests.ingest.folding import IDENTITY, check_growth, state
 from tests.ingest.rollouts import (
-    NAME,
     THREAD,
     answers,
     calls,
     event,
-    follow,
     item,
     line,
     meta,
     says,
     stated,
-    thread,
     tokens,
 )
 
 CONTEXT = "<environment_context>\n  <cwd>/work/garden</cwd>\n</environment_context>"
 AGENTS = "# AGENTS.md instructions for /work\n\n<INSTRUCTIONS>\nbe kind\n</INSTRUCTIONS>"
-
-
-def _id(session: str, agent: str | None = None) -> object:
-    return conversation_id(IDENTITY.owner_id, "codex", IDENTITY.machine, session, agent)
 
 
 # What is said --------------------------------------------------------------------------------
@@ -276,251 +258,3 @@ def test_a_total_that_is_set_anew_takes_nothing_back(tmp_path: Path) -> None:
         tokens((32, 0, 4), (2, 0, 1)),
     )
     assert (row.input_tokens, row.output_tokens) == (149, 16)
-
-
-# Whose lines they are ------------------------------------------------------------------------
-
-
-def _parent(at: float, turn: str | None = None) -> list[bytes]:
-    """Return a parent's history as a fork has it: all lines at the time of copying."""
-    begun: dict[str, Any] = {} if turn is None else {"turn_id": turn}
-    return [
-        meta(thread(9), at=at, cwd="/elsewhere"),
-        event("task_started", at=at, **begun),
-        line("turn_context", {"cwd": "/elsewhere", "model": "old", **begun}, at=at),
-        says("user", "the parent's", at=at),
-        says("assistant", "its answer", at=at),
-        tokens((1000, 500, 100), (1000, 500, 100), at=at),
-        event("task_complete", at=at, **begun),
-    ]
-
-
-def _own(at: float, turn: str | None = None) -> list[bytes]:
-    begun: dict[str, Any] = {} if turn is None else {"turn_id": turn}
-    return [
-        event("task_started", at=at, **begun),
-        line("turn_context", {"cwd": "/work/garden", "model": "new", **begun}, at=at),
-        says("user", "the fork's", at=at),
-        says("assistant", "own answer", at=at),
-        tokens((1020, 510, 103), (20, 10, 3), at=at),
-    ]
-
-
-_FORKS = {
-    "by when turns began": (
-        [meta(forked_from_id=thread(9))], _parent(0.0, thread(8, -60)), _own(0.0, thread(7, 0.1))
-    ),
-    "by the second header and the pace": ([meta()], _parent(0.0), _own(1.5)),
-    "of a subagent": (
-        [meta(source={"subagent": {"thread_spawn": {"parent_thread_id": thread(9)}}})],
-        _parent(0.0, thread(8, -60)),
-        _own(0.0, thread(7, 0.1)),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("how", _FORKS)
-def test_what_was_copied_from_the_parent_is_not_counted_again(how: str, tmp_path: Path) -> None:
-    """Only the first header names the file; copied messages and tokens are the parent's."""
-    first, copied, own = _FORKS[how]
-    row, messages = stated(tmp_path, *first, *copied, *own)
-    assert [m.text for m in messages] == ["the fork's", "own answer"]
-    assert (row.session_id, row.cwd, row.model) == (THREAD, "/work/garden", "new")
-    assert (row.input_tokens, row.cache_read_tokens, row.output_tokens) == (10, 10, 3)
-    assert row.title == "the fork's"
-
-
-def test_a_copy_ends_at_the_line_that_the_header_names(tmp_path: Path) -> None:
-    """Paginated histories number their lines."""
-    row, messages = stated(
-        tmp_path,
-        meta(ordinal=0, parent_thread_id=thread(9), subagent_history_start_ordinal=3),
-        meta(thread(9), ordinal=1),
-        says("user", "the parent's", ordinal=2),
-        says("user", "its own", ordinal=3),
-        says("assistant", "yes", ordinal=4),
-    )
-    assert [m.text for m in messages] == ["its own", "yes"]
-    assert row.parent_id == _id(thread(9))
-    assert row.metadata == {}  # a subagent, not a fork
-
-
-def test_a_line_that_names_another_thread_is_not_this_ones(tmp_path: Path) -> None:
-    """The copy ends where a line names this one."""
-    _, messages = stated(
-        tmp_path,
-        meta(forked_from_id=thread(9)),
-        event("item_completed", thread_id=thread(9), item={"type": "Plan"}),
-        says("user", "the parent's"),
-        event("item_completed", thread_id=THREAD, item={"type": "Plan"}),
-        says("user", "its own"),
-    )
-    assert [m.text for m in messages] == ["its own"]
-
-
-def test_a_fork_that_copies_nothing_has_all_of_its_lines(tmp_path: Path) -> None:
-    """`history_base` says where its history is; its first total is its parent's."""
-    base = {"thread_id": thread(9), "end_ordinal_exclusive": 5, "end_byte_offset": 900}
-    row, messages = stated(
-        tmp_path,
-        meta(forked_from_id=thread(9), history_base=base),
-        says("user", "own"),
-        says("assistant", "yes"),
-        tokens((500, 0, 50), (40, 0, 4)),
-    )
-    assert [m.text for m in messages] == ["own", "yes"]
-    assert (row.input_tokens, row.output_tokens) == (40, 4)
-    assert row.parent_id == _id(thread(9))
-    assert row.metadata == {"forked_from": thread(9)}
-
-
-def test_a_header_that_is_written_again_copies_nothing(tmp_path: Path) -> None:
-    """Codex appends it when something of it changes; another's that comes late is ignored."""
-    row, messages = stated(
-        tmp_path,
-        meta(),
-        says("user", "one"),
-        meta(cwd="/moved", memory_mode="x"),
-        says("user", "two"),
-        meta(thread(9), cwd="/elsewhere"),
-        says("user", "three"),
-    )
-    assert [m.text for m in messages] == ["one", "two", "three"]
-    assert (row.session_id, row.cwd) == (THREAD, "/moved")
-
-
-def test_a_subagent_ends_with_its_answer_and_hears_others_as_users(tmp_path: Path) -> None:
-    """What its parent sends is its prompt; to the parent what it sends back is none."""
-    sent = {"author": "/root", "recipient": "/root/x", "content": "explore", "trigger_turn": True}
-    lines = [
-        line("inter_agent_communication", sent),
-        event("task_started", turn_id=thread(5, 2.0)),
-        says("assistant", "explored"),
-        event("task_complete", turn_id=thread(5, 2.0)),
-    ]
-    row, messages = stated(tmp_path, meta(parent_thread_id=thread(9)), *lines)
-    assert [(m.role, m.text) for m in messages] == [("user", "explore"), ("assistant", "explored")]
-    assert (row.status, row.activity, row.title) == ("completed", "ended", "explore")
-    _, messages = stated(tmp_path, meta(), *lines)
-    assert messages[0].role == "system"
-
-
-def test_a_reverted_thread_goes_on_below_itself(tmp_path: Path) -> None:
-    """Its new file is named by the thread and the rollout, and is no copy of the old one."""
-    name = f"rollout-2026-03-04T06-00-00-{THREAD}_{thread(2)}.jsonl"
-    base = {"thread_id": THREAD, "end_ordinal_exclusive": 5, "end_byte_offset": 900}
-    row, _ = stated(tmp_path, meta(history_base=base), says("user", "again"), name=name)
-    assert (row.session_id, row.agent_id) == (THREAD, thread(2))
-    assert (row.id, row.parent_id) == (_id(THREAD, thread(2)), _id(THREAD))
-
-
-# Older forms, and files that are none ---------------------------------------------------------
-
-
-def test_the_oldest_form_has_items_alone(tmp_path: Path) -> None:
-    """Until September 2025: a header without type, no times, the folder only in a context."""
-    header = {"id": THREAD, "timestamp": "2025-08-18T01:16:13.522Z", "instructions": None}
-    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
-    context = {**said, "content": [{"type": "input_text", "text": CONTEXT}]}
-    call = {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "c"}
-    lines = [header, {"record_type": "state"}, context, said, call]
-    row, messages = stated(tmp_path, *(json.dumps(one).encode() + b"\n" for one in lines))
-    assert [m.role for m in messages] == ["system", "user", "assistant"]
-    assert (row.session_id, row.cwd, row.project_name) == (THREAD, "/work/garden", "garden")
-    assert (row.title, row.tool_usage_count) == ("hi", 1)
-    assert row.started_at is not None and row.started_at.year == 2025
-
-
-def test_the_form_with_record_types(tmp_path: Path) -> None:
-    """Some weeks of September 2025."""
-    at = {"timestamp": "2025-09-08T01:16:13.522Z"}
-    lines = [
-        {**at, "record_type": "session_meta", "id": THREAD, "cwd": "/work/garden"},
-        {**at, "record_type": "response", "type": "message", "role": "user", "content": "hi"},
-        {**at, "record_type": "event", "id": "0", "msg": {"type": "task_started"}},
-    ]
-    row, messages = stated(tmp_path, *(json.dumps(one).encode() + b"\n" for one in lines))
-    assert ([m.text for m in messages], row.activity) == (["hi"], "working")
-
-
-def _claim(name: str, *lines: bytes) -> object:
-    return Codex().claim(PurePath("/x") / name, Head(b"".join(lines), whole=True, resting=True))
-
-
-def test_a_file_is_claimed_by_its_first_lines() -> None:
-    """By its header, also under another name; without one by its name."""
-    assert _claim(NAME, meta()) == Recognised("codex", THREAD, named=True)
-    assert _claim("copy.jsonl", b"{torn\n", meta()) == Recognised("codex", THREAD)
-    assert _claim(NAME, says("user", "x")) == Recognised("codex", THREAD, named=True)
-    assert _claim(NAME, event("task_started")) == "unsure"
-    assert _claim(NAME, b'{"type":"user","sessionId":"s","message":{}}\n') is None
-    assert _claim(NAME + ".zst", meta()) == Recognised("codex", THREAD, named=True)
-
-
-def test_what_others_write_with_the_same_words_is_not_codex() -> None:
-    """Pi writes `message` lines, too."""
-    pi = b'{"type":"session","id":"1","cwd":"/x"}\n{"type":"message","id":"2","message":{}}\n'
-    assert _claim("a.jsonl", pi) is None
-
-
-def test_odd_values_are_read_as_absent(tmp_path: Path) -> None:
-    """Nothing in a line is promised."""
-    odd = [None, 7, [], {}, "x", {"x": [1]}, [None, 3, {"type": 4}], True, "\ud800"]
-    lines = [meta(timestamp=[], source=[], history_base=3, forked_from_id=4)]
-    for value in odd:
-        lines += [
-            item("message", role="user", content=value),
-            item("reasoning", summary=value, content=value),
-            item("function_call", name=value, arguments=value, call_id=value),
-            item("function_call_output", call_id="c", output=value),
-            item("web_search_call", action=value, id=value),
-            line("turn_context", {"cwd": value, "model": value, "turn_id": value}),
-            line("compacted", {"message": value}),
-            event("token_count", info={"total_token_usage": value, "last_token_usage": value}),
-            event("thread_rolled_back", num_turns=value),
-            event("user_message", message=value),
-            event("item_completed", item=value, thread_id=value),
-            line("response_item", {"type": value, "role": value}),
-            json.dumps({"type": value, "payload": value, "timestamp": value}).encode() + b"\n",
-        ]
-    row, _ = stated(tmp_path, *lines)
-    assert row.session_id == THREAD
-
-
-# Growth --------------------------------------------------------------------------------------
-
-_small = st.integers(0, 4)
-_line = st.one_of(
-    st.builds(lambda n, t: says("user", t, at=n), _small, st.text(max_size=12)),
-    st.builds(lambda n: says("user", f"<a>{n}</a>"), _small),
-    st.builds(lambda n: event("user_message", message=f"<a>{n}</a>"), _small),
-    st.builds(lambda n: says("assistant", f"answer {n}", at=n), _small),
-    st.builds(lambda n: calls(f"c{n}"), _small),
-    st.builds(lambda n: answers(f"c{n}"), _small),
-    st.builds(lambda n, m: tokens((n * 9, n, m), (n, 0, m)), _small, _small),
-    st.builds(lambda n: event("thread_rolled_back", num_turns=n), _small),
-    st.builds(lambda n: event("task_started", turn_id=thread(n, n - 2), at=n), _small),
-    st.builds(lambda n: meta(thread(n)), _small),
-    st.sampled_from([event("task_complete"), event("turn_aborted"), b"\n", b"{torn\n", b"{}{}\n"]),
-)
-_first = st.sampled_from([meta(), meta(forked_from_id=thread(3)), b""])
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A folder for files that are written over and over."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-@given(
-    _first,
-    st.lists(_line, max_size=14).map(b"".join),
-    st.lists(st.integers(0, 4000), max_size=6),
-)
-@settings(deadline=None)
-def test_any_growth_of_the_file_ends_in_the_rows_of_one_read(
-    folder: Path, first: bytes, rest: bytes, cuts: list[int]
-) -> None:
-    """In every column, and what is fed twice changes nothing."""
-    check_growth(folder, NAME, first + rest, cuts, follow, state)

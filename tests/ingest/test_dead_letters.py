@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 
 from conv_realtime.edges.checkpoints import survey
-from conv_realtime.errors import SourceError, StoreError
-from conv_realtime.ingest import Ingest
-from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
-from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import OTHER, SESSION, assistant, says, user, uuid
-from tests.ingest.running import Heard, backfill, running, texts, until
+from conv_realtime.errors import SourceError
+from conv_realtime.models import Conversation, Message, Row, Table
+from tests.ingest.lines import OTHER, SESSION, assistant, prompts, says, user
+from tests.ingest.running import Heard, backfill, letters, running, texts, until
 from tests.ingest.running import ingest as ingest_of
 from tests.ingest.running import write as transcript
 from tests.ingest.stores import Strict, of, on, saying
 
 
-def letters(ingest: Ingest) -> list[StoredFault]:
-    """Return the dead letters."""
-    assert ingest._desk is not None
-    return list(ingest._desk.checkpoints.letters.faults.values())
-
-
-def _lines(*said: str, **fields: Any) -> list[bytes]:
-    return [user(number, text, at=number, **fields) for number, text in enumerate(said)]
-
-
 async def test_one_row_of_a_batch_is_found_and_parked(tmp_path: Path) -> None:
     """Everything else is written; the letter says which, where, why and since when."""
     said = [f"p{n}" for n in range(40)]
-    path = transcript(tmp_path, *_lines(*said))
+    path = transcript(tmp_path, *prompts(*said))
     store = Strict(saying("p7", "p31"))
     async with ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
@@ -56,7 +42,7 @@ async def test_one_row_of_a_batch_is_found_and_parked(tmp_path: Path) -> None:
 async def test_a_refused_message_does_not_stay_shown(tmp_path: Path) -> None:
     """Listeners hear that it is gone, and a snapshot does not have it."""
     store, heard = Strict(saying("bad")), Heard()
-    transcript(tmp_path, *_lines("good", "bad", "fine"))
+    transcript(tmp_path, *prompts("good", "bad", "fine"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters(ingest))
         await until(lambda: [c for c in heard.changes if getattr(c.row, "deleted_at", None)])
@@ -96,7 +82,7 @@ async def test_a_row_that_changes_is_tried_again(tmp_path: Path) -> None:
 async def test_a_retry_takes_what_may_be_taken_now(tmp_path: Path) -> None:
     """The rest stays; nothing else is written twice."""
     store = Strict(saying("bad", "worse"))
-    transcript(tmp_path, *_lines("good", "bad", "worse"))
+    transcript(tmp_path, *prompts("good", "bad", "worse"))
     async with ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
     store.poison = saying("worse")
@@ -110,7 +96,7 @@ async def test_a_retry_takes_what_may_be_taken_now(tmp_path: Path) -> None:
 async def test_a_retry_by_another_process_is_shown_by_the_running_one(tmp_path: Path) -> None:
     """`conv-realtime retry` beside `up`: what was withdrawn comes back to its listeners."""
     store, heard = Strict(saying("bad")), Heard()
-    transcript(tmp_path, *_lines("good", "bad"))
+    transcript(tmp_path, *prompts("good", "bad"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters_of(heard))
         told = len(heard.texts())
@@ -151,7 +137,7 @@ async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -
     """`conv-realtime retry --discard` beside `up`: not tried, not shown, not told of, until it
     changes or is asked for by name."""
     store, heard = Strict(saying("bad")), Heard()
-    path = transcript(tmp_path, *_lines("good", "bad"))
+    path = transcript(tmp_path, *prompts("good", "bad"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters_of(heard))
         told = heard.texts().count("bad")
@@ -183,8 +169,8 @@ async def test_what_was_given_up_stays_so_beside_a_running_one(tmp_path: Path) -
 async def test_a_refused_conversation_holds_its_messages_back(tmp_path: Path) -> None:
     """They are sent when it is taken, also after a restart, and other files never wait."""
     store = Strict(on("poison"))
-    transcript(tmp_path, *_lines("a", "b", gitBranch="poison"))
-    transcript(tmp_path, *_lines("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    transcript(tmp_path, *prompts("a", "b", gitBranch="poison"))
+    transcript(tmp_path, *prompts("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
     async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
         (fault,) = letters(ingest)
@@ -204,7 +190,7 @@ async def test_a_refused_conversation_holds_its_messages_back(tmp_path: Path) ->
 async def test_a_refused_conversation_does_not_stay_shown(tmp_path: Path) -> None:
     """Listeners hear that it is gone; when it is taken they hear all of it again."""
     store, heard = Strict(on("poison")), Heard()
-    path = transcript(tmp_path, *_lines("a", "b", gitBranch="poison"))
+    path = transcript(tmp_path, *prompts("a", "b", gitBranch="poison"))
     async with running(ingest_of(tmp_path, store, heard)) as ingest:
         await until(lambda: letters(ingest))
         await until(lambda: len(letters_of(heard)) == 2)
@@ -223,7 +209,7 @@ async def test_a_refused_project_holds_its_conversations_back(tmp_path: Path) ->
     """In every file, until it is taken."""
     store = Strict(of)
     for session in (SESSION, OTHER):
-        transcript(tmp_path, *_lines(session, session=session), name=f"-p/{session}.jsonl")
+        transcript(tmp_path, *prompts(session, session=session), name=f"-p/{session}.jsonl")
     async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
         assert sorted(fault.table for fault in letters(ingest)) == [
@@ -244,8 +230,8 @@ async def test_a_parent_that_never_comes_is_a_row_that_is_refused(tmp_path: Path
             return await super().write(table, kept, **hints)
 
     store = Dropping(saying())
-    transcript(tmp_path, *_lines("a", gitBranch="gone"))
-    transcript(tmp_path, *_lines("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    transcript(tmp_path, *prompts("a", gitBranch="gone"))
+    transcript(tmp_path, *prompts("c", session=OTHER), name=f"-p/{OTHER}.jsonl")
     async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
         await ingest.backfill()
         (fault,) = letters(ingest)
@@ -261,193 +247,13 @@ async def test_nor_one_that_is_missing_far_into_a_file(tmp_path: Path) -> None:
             return await super().write(table, kept, **hints)
 
     store = Dropping(saying())
-    lines = _lines(*(f"p{n}" for n in range(9)))
-    transcript(tmp_path, *lines, user("s", "below", isSidechain=True), *_lines("last")[-1:])
+    lines = prompts(*(f"p{n}" for n in range(9)))
+    transcript(tmp_path, *lines, user("s", "below", isSidechain=True), *prompts("last")[-1:])
     async with asyncio.timeout(20), ingest_of(tmp_path, store, batch_rows=2) as ingest:
         await ingest.backfill()
         (fault,) = letters(ingest)
     assert (fault.table, fault.code, len(texts(store))) == ("messages", "23503", 9)
     assert store.asked < 60
-
-
-@pytest.mark.parametrize(
-    "code", ["PGRST301", "42501", "PGRST205", "25006", "403", "P0001", "23502"]
-)
-async def test_a_refusal_of_everything_parks_nothing(
-    tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A bad key, a missing right or table, a column that nobody fills: no row is to blame."""
-    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
-    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
-    store = Strict(lambda row: isinstance(row, Message), code)
-    said = ["a", "b", "c", "d", "e"]
-    transcript(tmp_path, *_lines(*said))
-    async with running(ingest_of(tmp_path, store)) as ingest:
-        await until(lambda: store.asked > 40)
-        assert letters(ingest) == []
-        await until(lambda: code in str(ingest.health()["last_error"]))
-        assert ingest.health()["queue"] == 5
-        store.poison = saying()
-        await until(lambda: texts(store) == said)
-    store.poison = lambda row: isinstance(row, Conversation)
-    for number in range(8):
-        session = uuid(number)
-        transcript(tmp_path, *_lines("x", session=session), name=f"-p/{session}.jsonl")
-    async with ingest_of(tmp_path, store) as ingest:
-        with pytest.raises(StoreError, match=code):
-            await ingest.backfill()
-        # One conversation comes in a request of its own: a few of them are not everybody.
-        assert len(letters(ingest)) <= (3 if code == "23502" else 0)
-
-
-async def test_many_bad_rows_at_the_start_are_parked(tmp_path: Path) -> None:
-    """As long as one of the batch is taken, none of them is everybody's fault."""
-    said = [f"p{n}" for n in range(9)]
-    store = Strict(saying(*said[:6]))
-    transcript(tmp_path, *_lines(*said))
-    async with ingest_of(tmp_path, store) as ingest:
-        await ingest.backfill()
-        assert len(letters(ingest)) == 6
-    assert texts(store) == said[6:]
-
-
-@pytest.mark.parametrize("code", ["403", "P0001"])
-async def test_whose_fault_it_is_is_told_by_what_else_is_taken(tmp_path: Path, code: str) -> None:
-    """A firewall or a trigger that dislikes one row is not taken for a bad key."""
-    store = Strict(saying("bad"), code)
-    transcript(tmp_path, *_lines("a", "b", "bad", "c"))
-    async with ingest_of(tmp_path, store) as ingest:
-        await ingest.backfill()
-        (fault,) = letters(ingest)
-    assert (fault.code, texts(store)) == (code, ["a", "b", "c"])
-
-
-async def test_a_store_that_turns_away_everybody_in_the_middle_parks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was taken a moment ago says nothing: it is asked again before a row is blamed."""
-    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
-    store = Strict(saying(), "403")
-    path = transcript(tmp_path, *_lines("a"))
-    async with running(ingest_of(tmp_path, store)) as ingest:
-        await until(lambda: texts(store) == ["a"])
-        store.poison = lambda row: True
-        path.write_bytes(path.read_bytes() + user("b", "b") + user("c", "c"))
-        asked = store.asked
-        await until(lambda: store.asked > asked + 20)
-        assert letters(ingest) == []
-        store.poison = saying()
-        await until(lambda: texts(store) == ["a", "b", "c"])
-
-
-async def test_a_row_that_fails_for_now_makes_way_for_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one sender, a file whose rows the server stumbles over does not stop the others."""
-    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
-    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
-
-    class Stumbling(MemoryStore):
-        over = "bad"
-
-        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-            if any(saying(self.over)(row) for row in rows):
-                raise StoreError(table, "XX000", "internal error", retryable=True)
-            return await super().write(table, rows, **hints)
-
-    store = Stumbling()
-    transcript(tmp_path, *_lines("bad"))
-    async with running(ingest_of(tmp_path, store, concurrency=2)) as ingest:
-        for number in range(30):
-            session = uuid(f"s{number}")
-            lines = _lines(session, session=session)
-            transcript(tmp_path, *lines, name=f"-p/{session}.jsonl")
-        await until(lambda: len(store.messages) == 30)
-        assert letters(ingest) == []
-        store.over = "nothing"
-        await until(lambda: len(store.messages) == 31)
-
-
-async def test_a_request_that_takes_too_long_is_made_smaller(tmp_path: Path) -> None:
-    """A statement timeout repeats for ever with the same rows; with fewer it does not."""
-
-    class Slow(MemoryStore):
-        def __init__(self) -> None:
-            super().__init__()
-            self.sizes: list[int] = []
-
-        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-            if len(rows) > 8:
-                raise StoreError(table, "57014", "statement timeout", retryable=True)
-            self.sizes.append(len(rows))
-            return await super().write(table, rows, **hints)
-
-    store = Slow()
-    transcript(tmp_path, *_lines(*(f"p{n}" for n in range(50))))
-    async with asyncio.timeout(20):
-        await backfill(tmp_path, store)
-    assert len(store.messages) == 50
-    assert max(store.sizes) > 4
-
-
-async def test_a_request_that_is_too_large_is_made_smaller(tmp_path: Path) -> None:
-    """A proxy in front bounds bodies; what is above that alone is parked, the rest is written."""
-
-    class Bounded(MemoryStore):
-        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-            if sum(len(row.text) for row in rows if isinstance(row, Message)) > 1000:
-                raise StoreError(table, "413", "too large", retryable=False)
-            return await super().write(table, rows, **hints)
-
-    store = Bounded()
-    said = [f"{n} " + "x" * (2000 if n == 5 else 300) for n in range(12)]
-    transcript(tmp_path, *_lines(*said))
-    async with ingest_of(tmp_path, store) as ingest:
-        await ingest.backfill()
-        assert [fault.code for fault in letters(ingest)] == ["413"]
-    assert texts(store) == [text for text in said if len(text) < 1000]
-
-
-async def test_what_is_twice_in_a_request_is_written(tmp_path: Path) -> None:
-    """21000 is nobody's fault: each half of the request may have one of the two."""
-
-    class Once(MemoryStore):
-        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-            if table == "messages" and len(rows) > 1:
-                raise StoreError(table, "21000", "a second time", retryable=False)
-            return await super().write(table, rows, **hints)
-
-    store = Once()
-    transcript(tmp_path, *_lines("a", "b", "c"))
-    async with ingest_of(tmp_path, store) as ingest:
-        await ingest.backfill()
-        assert letters(ingest) == []
-    assert texts(store) == ["a", "b", "c"]
-
-
-async def test_a_server_that_says_when_is_not_asked_before(tmp_path: Path) -> None:
-    """Not by anybody: the limit is everybody's."""
-
-    class Limited(MemoryStore):
-        until = 0.0
-        early = 0
-        limited = 0
-
-        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-            if table == "messages" and self.limited < 2:
-                self.limited += 1
-                self.until = max(self.until, time.monotonic() + 0.3)
-                raise StoreError(table, "429", "slow down", retryable=True, retry_after=0.3)
-            return await super().write(table, rows, **hints)
-
-        def _check(self, table: Table) -> None:
-            self.early += time.monotonic() < self.until
-
-    store = Limited()
-    transcript(tmp_path, *_lines("a", "b"))
-    await backfill(tmp_path, store)
-    assert texts(store) == ["a", "b"]
-    assert (store.limited, store.early) == (2, 0)
 
 
 async def test_a_letter_that_cannot_be_kept_moves_no_checkpoint(
@@ -456,7 +262,7 @@ async def test_a_letter_that_cannot_be_kept_moves_no_checkpoint(
     """On a full disk a refused row would otherwise be passed over and forgotten."""
     monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
     store = Strict(saying("bad"))
-    path = transcript(tmp_path, *_lines("a"))
+    path = transcript(tmp_path, *prompts("a"))
     async with running(ingest_of(tmp_path, store)) as ingest:
         await until(lambda: texts(store) == ["a"])
         assert ingest._desk is not None
