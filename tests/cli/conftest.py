@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from conv_realtime.testing import SupabaseLocal
+from tests.cli.examined import Doctor
 from tests.commands import Command
 
 
@@ -70,3 +72,9 @@ def session_runner() -> Iterator[Callable[..., Any]]:
     """The same for what a whole run shares; gives the runner and its home."""
     with _home() as home, ExitStack() as stack:
         yield lambda: (_runner(home, stack), home)
+
+
+@pytest.fixture
+def doctor(home: Path, supabase_local: SupabaseLocal) -> Doctor:
+    """A set-up in which nothing is wrong but that there is no transcript."""
+    return Doctor(home, supabase_local)
