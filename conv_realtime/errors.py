@@ -27,6 +27,16 @@ class ConfigError(ConvRealtimeError):
         super().__init__(f"{name}: {advice}")
 
 
+def unusable(folder: object, error: OSError) -> ConfigError:
+    """Return the error of a state directory, or of a place in it, that the system refuses."""
+    reason = error.strerror or str(error)
+    return ConfigError(
+        "--state-dir",
+        f"{folder} cannot be used: {reason}; make room in it, make it yours (chown), or choose"
+        " another",
+    )
+
+
 class SourceError(ConvRealtimeError):
     """The transcript file or folder `path` cannot be read."""
 

@@ -97,10 +97,12 @@ def token(
 ) -> None:
     """Print a JWT for the local Supabase."""
     settings = load_settings(state_dir=state_dir)
+    from conv_realtime.edges.checkpoints import using
     from conv_realtime.local.keys import load_keys
 
     require_local()
-    keys = load_keys(settings.state_dir / "supabase" / "keys.json")
+    with using(settings.state_dir):
+        keys = load_keys(settings.state_dir / "supabase" / "keys.json")
     minted = keys.token(sub or settings.owner_id, role, expires_in)
     if as_json:
         emit({"token": minted})

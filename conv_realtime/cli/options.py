@@ -153,8 +153,18 @@ def load_settings(**values: Any) -> Settings:
     """
     from conv_realtime.settings import Settings
 
+    _tell_of_unknown_variables()
     settings = Settings.load(**{name: value for name, value in values.items() if value != ()})
     return settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
+
+
+def _tell_of_unknown_variables() -> None:
+    from conv_realtime.cli import main
+    from conv_realtime.cli.variables import known_variables, told_of_unknown
+
+    if any(name.startswith("CONV_REALTIME_") for name in os.environ):
+        for line in told_of_unknown(os.environ, known_variables(main)):
+            click.echo(line, err=True)
 
 
 def require_paths(paths: Sequence[Path]) -> None:

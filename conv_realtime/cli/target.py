@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("conv_realtime.cli")
 
+_INSTEAD = "set SUPABASE_URL and SUPABASE_SECRET_KEY"
 _LOOK_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 _START_SECONDS = 60.0
@@ -78,6 +79,8 @@ async def target(
     elif (facts := await _announced(settings, instance)) is not None:
         yield _of_instance(settings, facts)
     else:
+        require_local(instead=_INSTEAD)
+        _look_for_port(local_port)
         async with local_supabase(settings, port=local_port) as local:
             found = _of_local(settings, local)
             instance.announce(found.private_facts())
@@ -182,11 +185,23 @@ async def local_supabase(
     """
     from conv_realtime import local
 
-    require_local(instead="set SUPABASE_URL and SUPABASE_SECRET_KEY")
+    require_local(instead=_INSTEAD)
     async with local.LocalSupabase(
         settings.state_dir, host, port, settings.owner_id, allow_remote=allow_remote
     ) as supabase:
         yield supabase
+
+
+def _look_for_port(port: int) -> None:
+    """Tell of a port that is taken before a database is made, which takes seconds.
+
+    Raises:
+        ConfigError: it is.
+    """
+    from conv_realtime.local.address import listening
+
+    with listening("127.0.0.1", port):
+        pass
 
 
 def _configured(settings: Settings) -> Target:

@@ -106,6 +106,19 @@ def test_a_wrong_setting_is_told_in_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_variable_that_nothing_reads_is_told_in_one_line() -> None:
+    """With the one that was meant: as it stands it would set nothing, and say nothing."""
+    given = {
+        "CONV_REALTIME_REDACTON": "strict",
+        "CONV_REALTIME_REDACTION_PATTERNS": "acme_[0-9a-f]{32}",
+        "CONV_REALTIME_DEMO_PACE": "2",
+        "CONV_REALTIME_TEST_REPORT": "report.md",
+    }
+    done = CliRunner().invoke(main, ["status"], env=given)
+    told = "CONV_REALTIME_REDACTON is set, and is no setting; did you mean CONV_REALTIME_REDACTION?"
+    assert (done.exit_code, done.stderr.splitlines()) == (0, [told])
+
+
 def test_an_error_of_the_system_is_told_in_one_line(tmp_path: Path) -> None:
     """A folder that cannot be made, a full disk: no traceback, exit code 1."""
     (tmp_path / "file").touch()
@@ -115,7 +128,7 @@ def test_an_error_of_the_system_is_told_in_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["up", "backfill", "local"])
+@pytest.mark.parametrize("command", ["up", "backfill", "local", "token"])
 def test_a_state_directory_that_cannot_be_is_a_wrong_setting(tmp_path: Path, command: str) -> None:
     """It is named, with the option that takes another."""
     (tmp_path / "file").touch()

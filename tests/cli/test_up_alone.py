@@ -116,13 +116,14 @@ def test_a_port_in_use_is_told_before_anything_starts(conv_realtime: Runner, nam
     assert len(command.stderr().splitlines()) == 1
 
 
-def test_a_local_port_in_use_is_told(conv_realtime: Runner) -> None:
-    """The message names --local-port."""
+def test_a_local_port_in_use_is_told(conv_realtime: Runner, home: Path) -> None:
+    """The message names --local-port, and no database was made for it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = conv_realtime("up", "--port", "0", "--local-port", port)
         assert command.process.wait(60) == 2
     assert f"--local-port: {port} is in use; choose another, or 0" in command.stderr()
+    assert not (home / "state" / "supabase").exists()
     assert "Traceback" not in command.stderr()
 
 

@@ -7,6 +7,7 @@ from pydantic import AliasChoices
 
 from conv_realtime import Settings
 from conv_realtime.cli import main
+from conv_realtime.cli.variables import known_variables
 
 
 def command(name: str) -> click.Command:
@@ -30,8 +31,5 @@ def variables_of(setting: str) -> list[str]:
 
 
 def variables() -> set[str]:
-    """Return every variable that a setting or an option reads, and that of `login`."""
-    found = {"CONV_REALTIME_PASSWORD", "CONV_REALTIME_PG_BIN"}
-    for name in main.list_commands(click.Context(main)):
-        found |= {str(one.envvar) for one in command(name).params if one.envvar}
-    return found.union(*(variables_of(name) for name in Settings.model_fields))
+    """Return every variable that something of ours reads."""
+    return set(known_variables(main))

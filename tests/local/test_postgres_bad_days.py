@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import subprocess
@@ -118,6 +119,10 @@ async def test_data_of_an_unknown_version_is_refused(folder: Path) -> None:
             r": FATAL:  no; its log is /x",
         ),
         ("initdb: error: could not write: No space left on device\n", r"; the disk of /x is full"),
+        (
+            "initdb: could not look up effective user ID 1555: user does not exist\n",
+            r"; PostgreSQL runs only as a user with a name: .* or set SUPABASE_URL",
+        ),
         ("", r"PostgreSQL: no message; its log"),
     ],
 )
@@ -126,7 +131,18 @@ def test_what_the_server_said_is_told_with_what_to_do(told: str, wanted: str) ->
     assert re.search(wanted, str(failure(told, Path("/x/pgdata"))))
 
 
-if os.geteuid() == 0:  # nobody else mounts a disk; a skipped test would fail CI
+if os.geteuid() == 0:  # nobody else mounts a disk or switches accounts; a skipped test fails CI
+
+    async def test_a_root_who_cannot_be_anybody_else_is_told_so(
+        folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a container without other user ids: no folder is at fault."""
+
+        def chown(*given: object) -> None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        monkeypatch.setattr("conv_realtime.local.postgres.placement.os.chown", chown)
+        assert "there is no other account in this container" in await refusal(folder)
 
     @pytest.fixture
     def disk(folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:

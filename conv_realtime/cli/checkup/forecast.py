@@ -137,7 +137,7 @@ async def forecast(
     }
     says = (
         f"{store.messages / DAYS:.0f} messages a day; a month like the last {DAYS} days comes to"
-        f" {_short(low)} to {_short(high)} Realtime messages, as many again for each page that is"
+        f" {_between(low, high)} Realtime messages, as many again for each page that is"
         f" always open, and at most {of_month / 1e6:.0f} MB of database; all transcripts together"
         f" to {of_all / 1e6:.0f} MB"
     )
@@ -171,6 +171,10 @@ def _lines_of(path: str) -> int:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b""))
     except OSError:
         return 0
+
+
+def _between(low: int, high: int) -> str:
+    return _short(low) if low == high else f"{_short(low)} to {_short(high)}"
 
 
 def _short(count: int) -> str:

@@ -36,7 +36,7 @@ def state_directory(folder: Path) -> Check:
         return failed(
             name,
             f"{folder} cannot be written: {error.strerror or error}",
-            "free it, make it yours (chown), or choose another: CONV_REALTIME_STATE_DIR",
+            "make room in it, make it yours (chown), or choose another: CONV_REALTIME_STATE_DIR",
         )
     open_to = [path for path in (folder / secret for secret in _SECRETS) if _is_open(path)]
     if open_to:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conv_realtime import shared_files
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import unusable
 
 
 @contextmanager
@@ -22,9 +22,7 @@ def using(state_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        advice = f"{state_dir} cannot be used: {reason}; free it or choose another"
-        raise ConfigError("--state-dir", advice) from error
+        raise unusable(state_dir, error) from error
 
 
 def make_state_dir(state_dir: Path) -> None:
@@ -54,7 +52,7 @@ def machine_id(state_dir: Path) -> str:
         draft.write_text(machine + "\n", encoding="utf-8")
         shared_files.replace(draft, kept)
     except OSError as error:
-        raise ConfigError("state_dir", f"cannot be written: {error}") from error
+        raise unusable(state_dir, error) from error
     return machine
 
 

@@ -138,6 +138,8 @@ _ADVICE = {
     "state directory",
     "wrong ownership": "{folder} belongs to another account: use that one, or another state "
     "directory",
+    "could not look up effective user ID": "PostgreSQL runs only as a user with a name: give this "
+    "one a line in /etc/passwd, run it as another, or set SUPABASE_URL and SUPABASE_SECRET_KEY",
     "shared memory": "this machine has no shared memory left for PostgreSQL: end what uses it",
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from conv_realtime import shared_files
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import ConfigError, unusable
 from conv_realtime.local.postgres.orphans import exists
 
 _PATIENCE_SECONDS = 15.0
@@ -48,8 +48,7 @@ class FolderLock:
                 os.close(self._fd)
                 raise
         except OSError as error:  # a full disk, a folder that is not ours
-            reason = f"{self._path.parent} cannot be used: {error.strerror}"
-            raise ConfigError("--state-dir", f"{reason}; free it or choose another") from error
+            raise unusable(self._path.parent, error) from error
         return self
 
     async def __aexit__(self, *exception: object) -> None:

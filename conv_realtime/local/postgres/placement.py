@@ -9,6 +9,7 @@ folder that is not ours is ever changed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import pwd
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import ConfigError, unusable
 from conv_realtime.local.postgres.binaries import copy_for_others, find_binaries
 
 SHELF = Path("/var/lib/conv_realtime")
@@ -89,8 +90,7 @@ def usable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"cannot use {error.filename or folder}: {error.strerror}"
-        raise ConfigError("--state-dir", f"{reason}; free it or choose another") from error
+        raise unusable(error.filename or folder, error) from error
 
 
 def made_by(data: Path) -> int | None:
@@ -181,5 +181,18 @@ def _socket_folder(folder: Path, account: Account | None) -> Path:
     else:
         sockets = Path(tempfile.mkdtemp(prefix="conv_rt-", dir="/tmp"))
     if account is not None:
-        os.chown(sockets, account.uid, account.gid)
+        _give(sockets, account)
     return sockets
+
+
+def _give(folder: Path, account: Account) -> None:
+    try:
+        os.chown(folder, account.uid, account.gid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ConfigError(  # root of a user namespace that has no other users
+            "local Supabase",
+            "PostgreSQL does not run as root, and there is no other account in this container: "
+            "give it more user ids, or set SUPABASE_URL and SUPABASE_SECRET_KEY",
+        ) from error
