@@ -11,13 +11,17 @@ import os
 import weakref
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import UUID
 
 from conv_realtime.core.memory import Memory, Rank
 
-if TYPE_CHECKING:
-    from conv_realtime.ingest.follow_document import DocumentFollower
+
+class Claimant(Protocol):
+    """Who states conversations of a file."""
+
+    def memory(self, thread: str | None) -> Memory | None:
+        """Return what there is to remember of a conversation, None where it is not stated here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Claim:
 
     path: str
     rank: Rank
-    follower: weakref.ref[DocumentFollower] | None = None
+    follower: weakref.ref[Claimant] | None = None
 
     def yields_to(self, path: str, rank: Rank) -> bool:
         """Return whether the statement of another file holds instead."""
@@ -48,7 +52,7 @@ class Claims:
             self._best.clear()
 
     def make(
-        self, id: UUID, path: str, rank: Rank, memory: Memory | None, follower: DocumentFollower
+        self, id: UUID, path: str, rank: Rank, memory: Memory | None, follower: Claimant
     ) -> Claim | None:
         """Claim a conversation for a file.
 

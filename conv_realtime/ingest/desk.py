@@ -75,19 +75,17 @@ class Desk:
         """
         form = self.shelf.form(path)
         sanitizer = self.sanitizer()
-        if isinstance(form, DocumentFormat | DatabaseFormat):
-            kind = DocumentFollower if isinstance(form, DocumentFormat) else DatabaseFollower
-            return kind(
-                path,
-                form,
-                self.identity,
-                sanitizer,
-                self.checkpoints.documents,
-                checkpoint,
-                claims=self.shelf.claims,
-                parses=self.parses,
-                max_bytes=self.settings.max_document_bytes,
-            )
+        memories, claims = self.checkpoints.documents, self.shelf.claims
+        if isinstance(form, DatabaseFormat):
+            return DatabaseFollower(
+                path, form, self.identity, sanitizer, memories, checkpoint,
+                claims=claims, parses=self.parses,
+            )  # fmt: skip
+        if isinstance(form, DocumentFormat):
+            return DocumentFollower(
+                path, form, self.identity, sanitizer, memories, checkpoint,
+                claims=claims, parses=self.parses, max_bytes=self.settings.max_document_bytes,
+            )  # fmt: skip
         assert isinstance(form, LogFormat)
         most = self.settings.max_line_bytes
         return Follower(path, form, self.identity, sanitizer, checkpoint, max_line_bytes=most)

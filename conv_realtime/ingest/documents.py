@@ -13,7 +13,7 @@ from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
-from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import StatementFollower
 
 _INLINE_ROWS = 20
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("conv_realtime.ingest")
 
 
 async def take(
-    desk: Desk, book: Book, follower: DocumentFollower, stat: FileStat, *, resting: bool
+    desk: Desk, book: Book, follower: StatementFollower, stat: FileStat, *, resting: bool
 ) -> None:
     """Take the state that a document is in as far as the sink.
 
@@ -52,7 +52,7 @@ def _let_go(desk: Desk, path: str) -> None:
     book.follower = None
 
 
-async def settle(desk: Desk, book: Book, follower: DocumentFollower) -> None:
+async def settle(desk: Desk, book: Book, follower: StatementFollower) -> None:
     """Ask the database for its revisions of what nobody here remembers to have sent."""
     if asked := follower.unknown():
         known = await desk.ask(lambda: desk.store.known(asked.values()))
@@ -81,6 +81,6 @@ async def survey(desk: Desk, paths: Collection[str]) -> None:
 
 def _survey_one(desk: Desk, path: str) -> None:
     follower = desk.follower(path, None)
-    assert isinstance(follower, DocumentFollower)
+    assert isinstance(follower, StatementFollower)
     with disk.open_file(path) as file:
         follower.survey(file)

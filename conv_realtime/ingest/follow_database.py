@@ -14,18 +14,22 @@ from typing import Any
 from uuid import UUID
 from zlib import crc32
 
-from conv_realtime.core.checkpoint import FileStat
+from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import Span
 from conv_realtime.core.document import DatabaseFormat, StatedConversation
 from conv_realtime.core.document_fold import Statement
 from conv_realtime.core.memory import Judged
 from conv_realtime.core.said import Said
+from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import sqlite
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.blame import blaming
-from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.claims import Claims
+from conv_realtime.ingest.document_rows import Parses
+from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.following import READ_BYTES
-from conv_realtime.ingest.rows import RewrittenError
+from conv_realtime.ingest.memories import Memories
+from conv_realtime.ingest.rows import Identity, RewrittenError
 from conv_realtime.models import Skipped
 
 _Mark = tuple[Any, ...]
@@ -45,23 +49,39 @@ class _Found:
     odd: dict[str, Skipped] = field(default_factory=dict)
 
 
-class DatabaseFollower(DocumentFollower):
+class DatabaseFollower(StatementFollower):
     """Follows the sessions of a database.
 
     What says whether it changed is in it, and not in the file's time: a writer's changes lie in a
     log beside it for long.
     """
 
-    _form: DatabaseFormat
     keeps_open = False  # closing a file would end what SQLite has locked of it
 
-    _marks: Mapping[str, _Mark] = {}
-    _sessions: Mapping[str | None, str] = {}
-    _unread: dict[str, Judged] | None = None  # by session; None before it is known
-    _wanted: frozenset[str] = frozenset()  # to be read, whatever their marks say
-    _doubted: Mapping[str, int] = {}  # to be read again, and from when on
-    _unkept_marks: frozenset[str] = frozenset()
-    _odd: Mapping[str, Skipped] = {}
+    def __init__(
+        self,
+        path: str,
+        form: DatabaseFormat,
+        identity: Identity,
+        sanitizer: Sanitizer,
+        memories: Memories,
+        checkpoint: Checkpoint | None = None,
+        *,
+        claims: Claims | None = None,
+        parses: Parses | None = None,
+    ) -> None:
+        super().__init__(
+            path, form.source, identity, sanitizer, memories, checkpoint,
+            claims=claims, parses=parses,
+        )  # fmt: skip
+        self._form = form
+        self._marks: Mapping[str, _Mark] = {}
+        self._sessions: Mapping[str | None, str] = {}
+        self._unread: dict[str, Judged] | None = None  # by session; None before it is known
+        self._wanted: frozenset[str] = frozenset()  # to be read, whatever their marks say
+        self._doubted: Mapping[str, int] = {}  # to be read again, and from when on
+        self._unkept_marks: frozenset[str] = frozenset()
+        self._odd: Mapping[str, Skipped] = {}
 
     def is_read(self, now: FileStat) -> bool:
         """Return False: only the database knows."""
@@ -108,6 +128,9 @@ class DatabaseFollower(DocumentFollower):
         if self._unread:
             self.copy_of = None
         return False
+
+    def unread_rest(self) -> Skipped | None:
+        """Return None: of a row nothing is written in part."""
 
     def survey(self, file: OpenFile) -> None:
         """Claim nothing: a database is read where it is written."""

@@ -14,7 +14,7 @@ from conv_realtime.ingest import documents
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
 from conv_realtime.ingest.follow import Follower, Verdict
-from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.rewriting import rewritten
 from conv_realtime.ingest.rows import RewrittenError
 
@@ -60,7 +60,7 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
         if owes := desk.shelf.owes(book):
             follower.want()
             follower.tell_again()
-        if isinstance(follower, DocumentFollower):
+        if isinstance(follower, StatementFollower):
             await documents.take(desk, book, follower, stat, resting=resting)
         elif isinstance(follower, Follower):
             await _take(desk, book, follower, stat, resting=resting)

@@ -15,7 +15,7 @@ from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
@@ -99,7 +99,7 @@ async def _settle(desk: Desk, book: Book, follower: Following) -> None:
         RewrittenError: the file was rewritten meanwhile.
         SourceError: it cannot be read any more.
     """
-    if isinstance(follower, DocumentFollower):
+    if isinstance(follower, StatementFollower):
         await documents.settle(desk, book, follower)
     elif isinstance(follower, Follower):
         await settle(desk, book, follower)

@@ -26,7 +26,7 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.catching_up import Progress
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rewriting import fit
 from conv_realtime.ingest.rows import RewrittenError
@@ -146,7 +146,7 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
 
 async def _fit(desk: Desk, follower: Following) -> None:
     """Have revisions counted as the database does, where nothing here says how."""
-    if isinstance(follower, DocumentFollower):
+    if isinstance(follower, StatementFollower):
         if asked := follower.unknown():
             follower.adopt(asked, await desk.ask(lambda: desk.store.known(asked.values())))
     elif isinstance(follower, Follower) and not follower.settled:
