@@ -13,9 +13,9 @@ from starlette.websockets import WebSocket
 
 from conv_realtime import Bridge, ConnectionManager, LocalFeed, NewMessage, Relay, testing
 from conv_realtime.testing import SESSION, claude_line
+from tests.relay.hosted import FakeWebSocket, event
 from tests.relay.rows import created, message
 from tests.relay.serving import settings
-from tests.relay.test_manager import FakeWebSocket, event
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with")
 
