@@ -34,7 +34,8 @@ _TOKENS = "tests/relay/test_feed_tokens.py::test_"
 _READING = "tests/relay/test_feed_reading.py::test_"
 _TROUBLE = "tests/relay/test_feed_trouble.py::test_"
 _FANOUT = "tests/relay/test_fanout.py::test_"
-_WS = "tests/relay/test_ws.py::test_"
+_REQUESTS = "tests/relay/test_ws_requests.py::test_"
+_RESUMING = "tests/relay/test_ws_resuming.py::test_"
 _DATABASE = "tests/ingest/test_another_database.py::test_"
 _REWRITING = "tests/ingest/test_rewriting.py::test_"
 _SNAPSHOTS = "tests/ingest/test_snapshots.py::test_"
@@ -83,19 +84,19 @@ GUARDS = (
         "ports.py",
         "            elif self.places:\n",
         "            elif False:\n",
-        f"{_WS}who_never_stays_for_a_page_gets_through_it",
+        f"{_RESUMING}who_never_stays_for_a_page_gets_through_it",
     ),
     Guard(
         "core/log.py",
         "                    entry.erase()\n",
         "                    pass\n",
-        f"{_WS}who_comes_back_hears_nothing_of_what_was_forgotten_meanwhile",
+        f"{_RESUMING}who_comes_back_hears_nothing_of_what_was_forgotten_meanwhile",
     ),
     Guard(
         "core/selection.py",
         "return subject.project is None and subject.type in DELETIONS",
         "return False",
-        f"{_WS}who_follows_a_project_hears_of_what_has_lost_its_project",
+        f"{_REQUESTS}who_follows_a_project_hears_of_what_has_lost_its_project",
     ),
     Guard(
         "edges/live/client.py",

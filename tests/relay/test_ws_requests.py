@@ -1,0 +1,134 @@
+"""`/ws` over real sockets: what clients may ask for, and frames that ask for nothing."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from tests.relay.rows import changed, conversation, created, message, project
+from tests.relay.serving import Served
+
+
+@pytest.mark.parametrize("timestamp", [1, 1.5, "x", None, [1], {"a": 1}, 12345678901234567890123])
+async def test_ping_gets_its_timestamp_back(timestamp: object) -> None:
+    """A pong carries the client's timestamp in its own JSON type."""
+    async with Served.run() as served, served.client() as client:
+        await client.say("ping", {"timestamp": timestamp})
+        data = await client.got("pong")
+    assert data == {"timestamp": timestamp}
+    assert type(data["timestamp"]) is type(timestamp)
+
+
+async def test_the_older_form_has_a_timestamp_beside() -> None:
+    """With ?timestamp=1 every frame has a third field, in milliseconds."""
+    async with Served.run() as served, served.client("?timestamp=1") as client:
+        served.feed.publish(created(conversation()))
+        await client.say("ping", {"timestamp": 1})
+        frames = await client.until("pong")
+    assert {frame["type"] for frame in frames} >= {"connection_established", "pong"}
+    assert all(set(frame) == {"type", "data", "timestamp"} for frame in frames)
+    assert all(isinstance(frame["timestamp"], int) for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("{", "invalid_json"),
+        ("[1]", "invalid_message"),
+        ('{"data": {}}', "invalid_message"),
+        ('{"type": 1}', "invalid_message"),
+        ('{"type": "nonsense"}', "unknown_type"),
+        ('{"type": "nonsense", "data": []}', "unknown_type"),
+        ('{"type": "subscribe", "data": []}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"conversations": ["x"]}}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"types": ["nonsense"]}}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"snapshot": -1}}', "invalid_data"),
+        ('{"type": "subscribe", "data": {"snapshot": "yes"}}', "invalid_data"),
+        ("[" * 60000, "invalid_json"),
+    ],
+)
+async def test_a_bad_frame_is_answered_and_the_connection_lives_on(frame: str, code: str) -> None:
+    """An error names what was wrong, and the next frame is served as before."""
+    async with Served.run() as served, served.client() as client:
+        await client.connection.send(frame)
+        assert (await client.got("error"))["code"] == code
+        await client.sync()
+
+
+async def test_a_filter_lets_through_what_it_names_and_nothing_else() -> None:
+    """Types, conversations and projects are ANDed; the answer is a barrier."""
+    one, two = conversation("one"), conversation("two")
+    async with Served.run() as served, served.client() as client:
+        await client.next()
+        served.feed.publish(created(two))
+        wanted = {"conversations": [str(one.id)], "types": ["new_message"], "unknown": 1}
+        await client.say("subscribe", wanted)
+        before = await client.until("subscribed")
+        assert [frame["type"] for frame in before] == ["new_conversation", "subscribed"]
+        assert before[-1]["data"]["filter"]["conversations"] == [str(one.id)]
+        served.feed.publish(created(one, two, message(of=two), message("mine", of=one)))
+        frames = await client.sync()
+    assert [frame["data"]["text"] for frame in frames] == ["mine"]
+
+
+async def test_unsubscribe_excludes_ids_or_ends_everything() -> None:
+    """With ids those are left out; with nothing no data event follows."""
+    one, two = conversation("one"), conversation("two")
+    async with Served.run() as served, served.client() as client:
+        await client.say("unsubscribe", {"conversations": [str(one.id)]})
+        await client.got("unsubscribed")
+        served.feed.publish(created(one, two))
+        assert [frame["data"]["title"] for frame in await client.sync()] == ["two"]
+        await client.say("unsubscribe")
+        assert (await client.got("unsubscribed"))["subscriptions"] == []
+        served.feed.publish(changed(one, two))
+        assert await client.sync() == []
+
+
+async def test_excluded_ids_are_bounded() -> None:
+    """A client that excludes ever more ids is told so; what it had excluded stays."""
+    async with Served.run() as served, served.client() as client:
+        await client.got("connection_established")
+        answers = []
+        for frame in range(8):
+            ids = [str(UUID(int=frame * 1500 + n)) for n in range(1500)]
+            await client.say("unsubscribe", {"conversations": ids})
+            answers.append((await client.next())["type"])
+        await client.sync()
+    assert answers == ["unsubscribed"] * 6 + ["error"] * 2
+
+
+async def test_a_project_filter_knows_a_message_by_its_conversation() -> None:
+    """A message has no project of its own; its conversation's decides."""
+    mine, other = conversation("one"), conversation("two", project_id=project("/else").id)
+    async with Served.run() as served, served.client() as client:
+        served.feed.publish(created(mine, other))
+        await client.say("subscribe", {"projects": [str(mine.project_id)]})
+        await client.got("subscribed")
+        served.feed.publish(created(message("a", of=mine), message("b", of=other)))
+        assert [frame["data"]["text"] for frame in await client.sync()] == ["a"]
+
+
+async def test_who_follows_a_project_hears_of_what_has_lost_its_project() -> None:
+    """A forgotten row says no more where it was; a relay that never knew tells whoever may see."""
+    gone = conversation(revision=2, project_id=None, deleted_at="2026-01-02T03:04:05Z")
+    async with Served.run() as served, served.client() as client:
+        await client.say("subscribe", {"projects": [str(project().id)]})
+        await client.got("subscribed")
+        served.feed.publish(changed(gone, conversation("two", project_id=None)))
+        assert [frame["type"] for frame in await client.sync()] == ["conversation_deleted"]
+
+
+async def test_file_updates_are_for_who_asks() -> None:
+    """Only a client that names the type hears of files."""
+    async with Served.run() as served, served.client() as one, served.client() as two:
+        await two.say("subscribe", {"types": ["file_update"]})
+        await two.got("subscribed")
+        served.feed.file_changed("/x.jsonl", "created", 10)
+        assert (await two.got("file_update")) == {
+            "path": "/x.jsonl",
+            "change": "created",
+            "size": 10,
+        }
+        assert [frame["type"] for frame in await one.sync()] == ["connection_established"]
