@@ -10,6 +10,7 @@ import click
 
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
+    asking,
     common_options,
     emit,
     load_settings,
@@ -80,12 +81,19 @@ async def _forget(settings: Settings, local_port: int, id: UUID, *, yes: bool) -
                 if erased is None:
                     raise SourceError(str(id), "no such conversation of yours in the database")
                 if not yes and not erased.already:
-                    click.confirm(_question(erased), abort=True, err=True)
+                    _confirm(_question(erased))
                 await forget(client, erased)
             # The instance on this state directory, if there is one, tells its listeners.
             async with Ingest(settings=found.settings) as ingest:
                 await ingest.forget(erased.ids)
     return erased
+
+
+def _confirm(question: str) -> None:
+    with asking("forget", "--yes"):
+        sure = click.confirm(question, err=True)
+    if not sure:
+        raise click.Abort
 
 
 def _question(erased: Family) -> str:

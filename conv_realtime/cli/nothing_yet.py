@@ -33,7 +33,7 @@ def on_page(paths: Sequence[Path] | None) -> str:
     """Return the same for the page, which says no paths: whoever reaches the port can read it."""
     watched = "the paths that it was given" if paths else "the usual places of assistants"
     return (
-        f"Nothing yet. conv-realtime up watches {watched}: a conversation shows up here when its"
-        " first line is written. conv-realtime sources says where it looks and what is skipped,"
-        " and conv-realtime demo shows a conversation that types itself."
+        f"Nothing yet. Watched are {watched}: a conversation shows up here when its first line is"
+        " written. “conv-realtime sources” says where that is and what is skipped; “conv-realtime"
+        " demo --port 0 --local-port 0” shows a conversation that types itself."
     )

@@ -271,6 +271,23 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+@contextmanager
+def asking(command: str, instead: str) -> Iterator[None]:
+    """Ask a person; what is piped in is read as well.
+
+    Raises:
+        ConfigError: there is nobody to ask.
+    """
+    try:
+        yield
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)  # behind the question
+        advice = f"there is nobody to ask for it: {instead} is needed"
+        raise ConfigError(command, advice) from None
+
+
 async def until(look: Callable[[], _Found | None], seconds: float) -> _Found:
     """Return what `look` finds; it looks every so many seconds until that is true of something.
 

@@ -114,7 +114,8 @@ def _tell(facts: dict[str, Any]) -> None:
 def _table(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what there is to say, by name, for a person."""
     feed = facts["feed"] or {}
-    lag, waiting = facts["lag_seconds"], facts["changed_files"]
+    lag = facts["lag_seconds"]
+    waiting = 0 if facts["running"] else facts["changed_files"]  # else the queue says it
     yield from (
         (name, value)
         for name, value in (
@@ -169,14 +170,15 @@ def retry(
     left: list[StoredFault] = []
 
     async def send() -> None:
-        left.extend(await _retry(settings, local_port, set(ids) or None, discard=discard))
+        before, after = await _retry(settings, local_port, set(ids) or None, discard=discard)
+        left.extend(after)
         if as_json:
             emit({"event": "summary", "dead_letters": [_letter(fault) for fault in left]})
         else:
             refused = len(_tried(left, ids))
-            if not discard:
+            if not discard and before:
                 click.echo(f"{refused} refused again" if refused else "all taken")
-            click.echo(f"{len(left)} dead letters")
+            click.echo(f"{len(left)} dead letters" if before else "there are no dead letters")
             for fault in left:
                 click.echo(_line(_letter(fault)))
 
@@ -190,14 +192,16 @@ def _tried(left: Sequence[StoredFault], ids: Sequence[UUID]) -> list[StoredFault
 
 async def _retry(
     settings: Settings, local_port: int, ids: set[UUID] | None, *, discard: bool
-) -> Sequence[StoredFault]:
+) -> tuple[Sequence[StoredFault], Sequence[StoredFault]]:
+    """Return the dead letters before and after."""
     from conv_realtime.cli.target import lasting_target
     from conv_realtime.ingest import Ingest
 
     with Instance(settings.state_dir) as instance:
         async with lasting_target(settings, instance, local_port=local_port) as found:
             async with Ingest(settings=found.settings) as ingest:
+                before = list(ingest.dead_letters)
                 if discard:
                     ingest.discard(ids)
-                    return ingest.dead_letters
-                return await ingest.retry(ids)
+                    return before, ingest.dead_letters
+                return before, await ingest.retry(ids)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from conv_realtime.cli.options import common_options, emit, load_settings, option, printable, run
+from conv_realtime.cli.options import (
+    asking,
+    common_options,
+    emit,
+    load_settings,
+    option,
+    printable,
+    run,
+)
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,17 +111,13 @@ async def _by_code(auth_server: AuthServer, email: str) -> Kept:
 
 
 def _asked(what: str, *, hidden: bool = False, variable: str = "--email") -> str:
-    """Ask a person; what is piped in is read as well.
+    """Ask a person.
 
     Raises:
         ConfigError: there is nobody to ask.
     """
-    try:
+    with asking("login", variable):
         answer: str = click.prompt(what, hide_input=hidden and sys.stdin.isatty(), err=True)
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise ConfigError("login", f"there is nobody to ask for it: {variable} is needed") from None
     return answer
 
 

@@ -87,8 +87,10 @@ def test_forget_erases_for_good(
         eventually(lambda: len(_rows(project, "messages")) == 3)
         id = next(m["conversation_id"] for m in said if "secret" in m["text"])
         asked = conv_realtime("forget", id, **project)
-        assert asked.process.wait(60) == 130  # nobody answers the question
-        assert "2 messages, for good?" in asked.stderr()
+        assert asked.process.wait(60) == 2
+        question, error = asked.stderr().splitlines()
+        assert "2 messages, for good?" in question
+        assert error == "Error: forget: there is nobody to ask for it: --yes is needed"
         assert _rows(project, "messages", text="like.*secret*")
         (erased,) = _lines(conv_realtime("forget", id, "--yes", "--json", **project))
         assert (erased["forgotten"], erased["conversations"]) == (id, [id])
@@ -205,6 +207,8 @@ def test_what_is_refused_is_shown_and_tried_again(
             connection.execute(f"alter table public.messages drop constraint {rule}".encode())
     taken = conv_realtime("retry", letter["id"], **project)
     assert (taken.process.wait(60), taken.rest()) == (0, ["all taken", "0 dead letters"])
+    none = conv_realtime("retry", **project)
+    assert (none.process.wait(60), none.rest()) == (0, ["there are no dead letters"])
     unknown = conv_realtime("retry", letter["id"], **project)
     assert unknown.process.wait(60) == 1
     assert "is no dead letter" in unknown.stderr()
