@@ -306,7 +306,7 @@ GUARDS = (
         "edges/checkpoints/kept.py",
         " having count(*) > 1 or",
         " having",
-        "tests/ingest/test_resting.py::test_two_checkpoints_of_one_conversation_are_not_at_rest",
+        "tests/ingest/test_remembered.py::test_two_checkpoints_of_one_conversation_are_not_at_rest",
     ),
     Guard(
         "edges/asgi.py",
@@ -426,7 +426,7 @@ GUARDS = (
         "edges/store/supabase.py",
         "    if answer.count is None:\n        raise stranger(what)\n    return int(answer.count)",
         "    return int(answer.count or 0)",
-        "tests/ingest/test_store.py::test_a_login_page_acknowledges_nothing",
+        "tests/ingest/test_store_answers.py::test_a_login_page_acknowledges_nothing",
     ),
     Guard(
         "edges/feed/snapshots.py",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from conv_realtime.ingest import Ingest, Summary
+from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.models import Change, Message, StoredFault
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
-from tests.ingest.lines import SESSION
+from tests.ingest.lines import SESSION, user, uuid
 
 
 class Heard:
@@ -81,6 +84,20 @@ async def until(holds: Callable[[], object], within: float = 20.0) -> None:
     async with asyncio.timeout(within):
         while not holds():  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.002)
+
+
+def rested(folder: Path, number: int, *lines: bytes) -> Path:
+    """Writes a transcript of a session of its own that has rested for long; gives its path."""
+    session = uuid(number)
+    path = write(folder, *(lines or [user(number, session=session)]), name=f"-p/{session}.jsonl")
+    old = time.time() - 1000
+    os.utime(path, (old, old))
+    return path
+
+
+def shelf_of(river: Ingest) -> Shelf:
+    """Gives what an ingest knows of files."""
+    return river._opened[0].shelf
 
 
 def letters(river: Ingest) -> list[StoredFault]:

@@ -14,8 +14,7 @@ from conv_realtime.ingest import stated
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import OTHER, SESSION, assistant, user
-from tests.ingest.running import Heard, backfill, ingest, running, until, write
-from tests.ingest.test_resting import rested, shelf_of
+from tests.ingest.running import Heard, backfill, ingest, rested, running, shelf_of, until, write
 from tests.ingest.watching import NEVER
 
 
