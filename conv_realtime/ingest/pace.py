@@ -8,6 +8,8 @@ from conv_realtime.core.pauses import pauses_between_attempts
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
+FIRST_ANSWER = 30.0
+"""For how many seconds what is meant to end waits for a store that has never answered."""
 
 
 def waits() -> Iterator[float]:

@@ -206,7 +206,8 @@ class Ingest(Upkeep):
 
         Raises:
             SourceError: one of `paths` cannot be read at all.
-            StoreError: the database refuses for a reason that does not pass by itself.
+            StoreError: the database refuses for a reason that does not pass by itself, or has not
+                answered once in half a minute.
         """
         desk, tender = self._opened
         wanted = desk.settings.paths if paths is None else as_paths(paths)

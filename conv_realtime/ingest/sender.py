@@ -91,7 +91,8 @@ class Sender:
         last_error: what the store said last, None when the last call succeeded.
         retries, refusals: requests that failed for a while, rows refused for good.
         stubborn: whether to wait, too, for what somebody has to put right: keys, rights, the
-            schema. A program that is meant to end raises instead.
+            schema. A program that is meant to end raises instead, as it does where the store has
+            not answered at all for `pace.FIRST_ANSWER` seconds.
         refused: projects and conversations that are dead letters: nothing below them is sent.
     """
 
@@ -111,6 +112,8 @@ class Sender:
         self._control: dict[Table, Row] = {}  # one that the table took
         self._in_a_row: Counter[Table] = Counter()  # refused since then
         self._recovered = asyncio.Event()
+        self._answered = False
+        self._silent_since: float | None = None
         self._not_before = 0.0
         self._refusal: str | None = None  # the code that was told last
         self.changed = self.retries = self.refusals = 0
@@ -127,7 +130,8 @@ class Sender:
 
         Raises:
             MissingParentError, PutOffError: see there.
-            StoreError: the store refuses for good, and the sender is not stubborn.
+            StoreError: the store refuses for good, or has never answered, and the sender is not
+                stubborn.
         """
         request = _Request(path, self._is_history(batch), resent=resent)
         projects = [row for row in batch.projects if row.id not in self._projects]
@@ -159,7 +163,7 @@ class Sender:
         """Return the store's answer, repeated until it has one.
 
         Raises:
-            StoreError: one that does not pass by itself, unless `stubborn`.
+            StoreError: one that does not pass by itself, or no answer ever, unless `stubborn`.
         """
         pauses = waits()
         while True:
@@ -169,7 +173,7 @@ class Sender:
             except StoreError as error:
                 self._note(error)
                 if error.retryable:
-                    await self._pause(next(pauses))
+                    await self._wait_out(error, next(pauses))
                 else:
                     await self._wait_for_help(error)
             else:
@@ -212,7 +216,7 @@ class Sender:
                 elif tries >= _PATIENCE and self._taken[table] > taken_before:
                     raise PutOffError(error) from error
                 else:
-                    await self._pause(next(pauses))
+                    await self._wait_out(error, next(pauses))
         return 0
 
     async def _once(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
@@ -293,6 +297,19 @@ class Sender:
             level = logging.WARNING if told is None else logging.DEBUG
             logger.log(level, "store: %s; trying again until it answers", error)
 
+    async def _wait_out(self, error: StoreError, delay: float) -> None:
+        """Wait before the next attempt, of what is meant to end not without end.
+
+        Raises:
+            StoreError: `error`, where the store has never answered: its address may be wrong.
+        """
+        if not (self.stubborn or self._answered or error.retry_after):
+            now = time.monotonic()
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since > pace.FIRST_ANSWER:
+                raise error
+        await self._pause(delay)
+
     async def _wait_for_help(self, error: StoreError) -> None:
         if not self.stubborn:
             raise error
@@ -318,6 +335,7 @@ class Sender:
             await asyncio.sleep(delay * random.uniform(1.0, 1.1))
 
     def _recover(self) -> None:
+        self._answered = True
         if self.last_error is not None:
             logger.warning("the store answers again")
             self.last_error = self._refusal = None

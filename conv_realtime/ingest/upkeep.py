@@ -66,7 +66,8 @@ class Upkeep(ABC):
 
         Raises:
             SourceError: one of `ids` is no dead letter.
-            StoreError: the database refuses for a reason that does not pass by itself.
+            StoreError: the database refuses for a reason that does not pass by itself, or has not
+                answered once in half a minute.
         """
         desk, tender = self._opened
         desk.sender.stubborn = False
@@ -111,7 +112,8 @@ class Upkeep(ABC):
 
         Raises:
             SourceError: one of `paths` cannot be read at all.
-            StoreError: the database refuses for a reason that does not pass by itself.
+            StoreError: the database refuses for a reason that does not pass by itself, or has not
+                answered once in half a minute.
         """
         desk, _ = self._opened
         desk.sender.stubborn = False
@@ -124,7 +126,8 @@ class Upkeep(ABC):
         """Send the files of conversations that differ once more; return what was done, by path.
 
         Raises:
-            StoreError: the database refuses for a reason that does not pass by itself.
+            StoreError: the database refuses for a reason that does not pass by itself, or has not
+                answered once in half a minute.
         """
         desk, tender = self._opened
         desk.sender.stubborn = False

@@ -142,6 +142,44 @@ async def test_an_outage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureF
     assert told[1] == "the store answers again"
 
 
+async def test_who_is_meant_to_end_gives_up_on_a_store_that_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address may be wrong, and nobody is there to see; the next one sends all the same."""
+    monkeypatch.setattr("conv_realtime.ingest.pace.FIRST_ANSWER", 0.2)
+    store = MemoryStore()
+    store.down = True
+    transcript(tmp_path, user("q"))
+    async with ingest(tmp_path, store) as river:
+        with pytest.raises(StoreError, match="the store is down"):
+            await river.backfill()
+        with pytest.raises(StoreError, match="the store is down"):
+            [found async for found in river.verify()]
+        store.down = False
+        assert (await river.backfill()).changed == 3
+
+
+async def test_who_is_meant_to_end_waits_for_a_store_that_has_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage on the way is waited out, however long."""
+    monkeypatch.setattr("conv_realtime.ingest.pace.FIRST_ANSWER", 0.0)
+
+    class Falling(MemoryStore):
+        refusals = 0
+
+        def _check(self, table: Table) -> None:
+            if table == "messages" and self.refusals < 5:
+                self.refusals += 1
+                raise StoreError(table, "ConnectError", "away", retryable=True)
+
+    store = Falling()
+    transcript(tmp_path, user("q"))
+    async with ingest(tmp_path, store) as river:
+        await river.backfill()
+    assert store.refusals == 5 and texts(store) == ["prompt q"]
+
+
 async def test_a_refusal_is_told_once_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
