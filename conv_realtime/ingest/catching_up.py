@@ -103,11 +103,12 @@ async def catch_up(
         are_done(stats.keys() - left)
     # Whoever waits for the first look wants what is going on now before last year's files.
     waiting = sorted(left, key=lambda path: stats[path].mtime_ns)
+    unsent: set[asyncio.Task[None]] = set()
 
     async def work() -> None:
         while waiting:
             path = waiting.pop()
-            await tender.catch_up(path, resting=resting)
+            unsent.update(await tender.catch_up(path, resting=resting))
             are_done([path])
             if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
                 tender.let_go(path)
@@ -115,6 +116,8 @@ async def catch_up(
     async with asyncio.TaskGroup() as workers:
         for number in range(min(desk.settings.concurrency, len(waiting))):
             workers.create_task(work(), name=f"catch up {number}")
+    if unsent:
+        await asyncio.wait(unsent)
 
 
 def _recognise(shelf: Shelf, paths: Sequence[str], resting: bool) -> None:

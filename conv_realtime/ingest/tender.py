@@ -25,6 +25,9 @@ logger = logging.getLogger("conv_realtime.ingest")
 FOLDS_KEPT = 256
 """How many files' folds stay in memory after everything in them is sent."""
 
+LOOK_SECONDS = 0.2
+"""How often is looked whether the store is away, while something is sent to it."""
+
 
 class Tender:
     """Tends the files of a desk within `running`; outside of it every call does nothing."""
@@ -84,17 +87,23 @@ class Tender:
             change = "modified" if known else "created"
             asyncio.get_running_loop().call_soon(self._tell, path, change)
 
-    async def catch_up(self, path: str, *, resting: bool) -> None:
-        """Look at a file now, unless somebody does, and wait until it is sent."""
+    async def catch_up(self, path: str, *, resting: bool) -> set[asyncio.Task[None]]:
+        """Look at a file now, unless somebody does, and wait until it is sent.
+
+        Return the work that is left, where the store is away and the file goes on: whoever listens
+        wants the others as well.
+        """
         book = self._desk.shelf.book(path)
         if book.looking:
-            return
+            return set()
         stat = disk.stat(path)
         age = time.time() - stat.mtime_ns / 1e9 if stat else 0.0
         book.looking = True
         await self._look(book, resting=resting or age > self._desk.settings.rest_seconds)
-        if at_work := {task for task in (book.sending, book.settling) if task is not None}:
-            await asyncio.wait(at_work)
+        at_work = {task for task in (book.sending, book.settling) if task is not None}
+        while at_work and (resting or self._desk.sender.last_error is None):
+            _, at_work = await asyncio.wait(at_work, timeout=None if resting else LOOK_SECONDS)
+        return at_work
 
     def keep_fold(self, book: Book) -> None:
         """Count a file as used last, and forget the folds of those used longest ago."""

@@ -117,6 +117,21 @@ async def test_the_sink_hears_while_the_store_is_away(tmp_path: Path) -> None:
         assert river.health()["last_error"] is None
 
 
+async def test_all_files_of_a_start_are_told_while_the_store_is_away(tmp_path: Path) -> None:
+    """However few are sent at the same time: a snapshot has every conversation."""
+    store, heard = MemoryStore(), Heard()
+    store.down = True
+    for number in range(9):
+        transcript(tmp_path, user(number, session=uuid(number)), name=f"-p/{uuid(number)}.jsonl")
+    async with running(ingest(tmp_path, store, heard, concurrency=2)) as river:
+        await until(lambda: len(heard.texts()) == 9)
+        assert len(await river.conversations()) == 9
+        assert not river.caught_up
+        store.down = False
+        await until(lambda: river.caught_up)
+        assert len(store.messages) == 9
+
+
 async def test_an_outage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One line when it begins and one when it ends, not one for each attempt of each file."""
 
