@@ -136,6 +136,12 @@ class Entry:
             self._as_new = Entry(subject, cursor, self._at_ms, change=change)
         return self._as_new
 
+    def up_to(self, cursor: str) -> Entry:
+        """Return the same for who has everything up to `cursor` with it."""
+        if self._change is None or cursor == self.cursor:
+            return self
+        return Entry(self.subject, cursor, self._at_ms, change=self._change)
+
     def erase(self) -> None:
         """Forget what it says; nobody gets it any more."""
         self.erased = True

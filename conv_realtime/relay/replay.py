@@ -50,16 +50,25 @@ async def replay(hub: Hub, feed: Feed | None, client: Client, since: str, until:
 
 
 async def _replay_log(hub: Hub, client: Client, index: int, until: int) -> bool:
-    """Return whether the log had everything; if not, what it had was sent all the same."""
-    since = index
+    """Return whether the log had everything; if not, what it had was sent all the same.
+
+    The last event has the cursor of the end: what stands behind it was told of before.
+    """
+    since, last = index, list[Entry]()
+    end = hub.log.read(until - 1, until)[0].cursor if index < until else ""
     while index < until:
         if index < hub.log.first:
+            _send_entries(hub, client, last)
             return False
         stop = min(index + _LOG_STEP, until)
-        _send_entries(hub, client, hub.log.told_once(index, stop, since, until))
+        told = [*last, *_wanted(client, hub.log.told_once(index, stop, since, until))]
+        last = told[-1:]
+        _send_entries(hub, client, told[:-1])
         index = stop
         if not await hub.drained(client):
             return True
+    _send_entries(hub, client, [entry.up_to(end) for entry in last])
+    await hub.drained(client)
     return True
 
 
@@ -110,9 +119,14 @@ async def snapshot(hub: Hub, feed: Feed | None, client: Client, messages: int) -
 
 
 def _send_entries(hub: Hub, client: Client, entries: Iterable[Entry]) -> None:
+    for entry in _wanted(client, entries):
+        hub.send_text(client, entry.payload(client.stamped))
+
+
+def _wanted(client: Client, entries: Iterable[Entry]) -> Iterator[Entry]:
     for entry in entries:
         if entry.subject is not None and entry.is_for(client.selection):
-            hub.send_text(client, entry.payload(client.stamped))
+            yield entry
 
 
 def _entries_of(page: Page, before: str) -> list[Entry]:

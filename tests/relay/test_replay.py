@@ -42,6 +42,11 @@ async def test_what_appeared_and_changed_meanwhile_comes_back_once_and_as_new() 
             await client.say("subscribe", {"since": told[1][1]["cursor"]})
             await client.got("subscribed")
             rest = [(frame["type"], frame["data"]) for frame in await client.sync()]
+            # And who has all of it hears nothing again.
+            for data in (told[-1][1], rest[-1][1]):
+                await client.say("subscribe", {"since": data["cursor"]})
+                await client.got("subscribed")
+                assert await client.sync() == []
     assert [(name, data.get("text"), data["revision"]) for name, data in told] == [
         ("new_conversation", None, 10),
         ("new_message", "3", 3),
