@@ -249,7 +249,7 @@ GUARDS = (
         f"{_REFUSALS}a_refusal_of_everything_parks_nothing",
     ),
     Guard(
-        "ingest/sender.py",
+        "ingest/asking.py",
         "            self._not_before = max(",
         "            max(",
         f"{_REFUSALS}a_server_that_says_when_is_not_asked_before",

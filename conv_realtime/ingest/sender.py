@@ -8,24 +8,21 @@ are taken: a store that refuses everybody wants help, and nothing is parked.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import TypeVar
 from uuid import UUID
 
 from conv_realtime.core.refusals import Refusal, judge
 from conv_realtime.errors import StoreError
-from conv_realtime.ingest import pace
+from conv_realtime.ingest.asking import Asker
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.ingest.pace import Pace, long_waits, waits
+from conv_realtime.ingest.pace import Pace, waits
 from conv_realtime.ingest.rows import Tombstone
 from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
 from conv_realtime.ports import Store
@@ -44,8 +41,6 @@ _IN_A_ROW = 3
 
 _PROBES = 8
 """Rows of a batch that are tried alone, to learn whether it is a row's fault at all."""
-
-_Answer = TypeVar("_Answer")
 
 
 class MissingParentError(Exception):
@@ -83,16 +78,12 @@ class Outcome:
         return ids - self.held - {fault.id for fault in self.faults}
 
 
-class Sender:
+class Sender(Asker):
     """Writes batches to a store. One instance serves all files.
 
     Attributes:
         changed: rows that the store says it wrote.
-        last_error: what the store said last, None when the last call succeeded.
-        retries, refusals: requests that failed for a while, rows refused for good.
-        stubborn: whether to wait, too, for what somebody has to put right: keys, rights, the
-            schema. A program that is meant to end raises instead, as it does where the store has
-            not answered at all for `pace.FIRST_ANSWER` seconds.
+        refusals: rows refused for good.
         refused: projects and conversations that are dead letters: nothing below them is sent.
     """
 
@@ -103,6 +94,7 @@ class Sender:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        super().__init__()
         self._store = store
         self._live_window = settings.live_window
         self._pace = Pace(settings.realtime_messages_per_second)
@@ -111,14 +103,7 @@ class Sender:
         self._taken: Counter[Table] = Counter()
         self._control: dict[Table, Row] = {}  # one that the table took
         self._in_a_row: Counter[Table] = Counter()  # refused since then
-        self._recovered = asyncio.Event()
-        self._answered = False
-        self._silent_since: float | None = None
-        self._not_before = 0.0
-        self._refusal: str | None = None  # the code that was told last
-        self.changed = self.retries = self.refusals = 0
-        self.stubborn = False
-        self.last_error: StoreError | None = None
+        self.changed = self.refusals = 0
         self.refused: set[UUID] = set()
 
     async def write(self, batch: Batch, path: str, *, resent: bool = False) -> Outcome:
@@ -158,27 +143,6 @@ class Sender:
             ids = [one.id for one in group]
             written += await self.ask(partial(self._store.mark_deleted, ids, revision, at))
         return written
-
-    async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Return the store's answer, repeated until it has one.
-
-        Raises:
-            StoreError: one that does not pass by itself, or no answer ever, unless `stubborn`.
-        """
-        pauses = waits()
-        while True:
-            try:
-                await self._until_allowed()
-                answer = await question()
-            except StoreError as error:
-                self._note(error)
-                if error.retryable:
-                    await self._wait_out(error, next(pauses))
-                else:
-                    await self._wait_for_help(error)
-            else:
-                self._recover()
-                return answer
 
     def forget_projects(self) -> None:
         """Send projects again: the database lost what it had."""
@@ -284,63 +248,6 @@ class Sender:
                     StoredFault(table, row.id, request.path, "parent", reason, row.revision, parent)
                 )
         return kept
-
-    # Trouble -------------------------------------------------------------------------------
-
-    def _note(self, error: StoreError) -> None:
-        """Keep what the store said. An outage is told once, not with every attempt."""
-        told, self.last_error = self.last_error, error
-        if error.retry_after:
-            self._not_before = max(self._not_before, time.monotonic() + error.retry_after)
-        if error.retryable:
-            self.retries += 1
-            level = logging.WARNING if told is None else logging.DEBUG
-            logger.log(level, "store: %s; trying again until it answers", error)
-
-    async def _wait_out(self, error: StoreError, delay: float) -> None:
-        """Wait before the next attempt, of what is meant to end not without end.
-
-        Raises:
-            StoreError: `error`, where the store has never answered: its address may be wrong.
-        """
-        if not (self.stubborn or self._answered or error.retry_after):
-            now = time.monotonic()
-            self._silent_since = self._silent_since or now
-            if now - self._silent_since > pace.FIRST_ANSWER:
-                raise error
-        await self._pause(delay)
-
-    async def _wait_for_help(self, error: StoreError) -> None:
-        if not self.stubborn:
-            raise error
-        self._tell_refusal(error)
-        await self._pause(next(long_waits()))
-
-    def _tell_refusal(self, error: StoreError) -> None:
-        level = logging.DEBUG if error.code == self._refusal else logging.ERROR
-        logger.log(level, "store: %s; trying again every %.0f s", error, pace.LONGEST_DELAY)
-        self._refusal = error.code
-
-    async def _pause(self, delay: float) -> None:
-        """Wait `delay` seconds, or less when another file gets through."""
-        try:
-            async with asyncio.timeout(delay):
-                await self._recovered.wait()
-        except TimeoutError:
-            pass
-
-    async def _until_allowed(self) -> None:
-        """Wait as long as the store asked to, whoever it told."""
-        while (delay := self._not_before - time.monotonic()) > 0:  # noqa: ASYNC110 - it may grow
-            await asyncio.sleep(delay * random.uniform(1.0, 1.1))
-
-    def _recover(self) -> None:
-        self._answered = True
-        if self.last_error is not None:
-            logger.warning("the store answers again")
-            self.last_error = self._refusal = None
-        self._recovered.set()
-        self._recovered = asyncio.Event()
 
     def _is_history(self, batch: Batch) -> bool:
         """Return whether rows are no news, or more of them than Realtime would carry."""

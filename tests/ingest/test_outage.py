@@ -75,7 +75,7 @@ async def test_a_store_that_is_away_is_not_stormed(
     async with running(ingest(tmp_path, store, concurrency=2, sweep_seconds=3600)) as river:
         await until(lambda: store.asked > 0)
         store.down = True
-        monkeypatch.setattr("conv_realtime.ingest.sender.asyncio.timeout", timeout)
+        monkeypatch.setattr("conv_realtime.ingest.asking.asyncio.timeout", timeout)
         for number in range(40):
             session = uuid(number)
             transcript(tmp_path, user(number, session=session), name=f"-p/{session}.jsonl")
