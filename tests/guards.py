@@ -375,7 +375,7 @@ GUARDS = (
         f"{_REWRITING}a_rewritten_file_takes_its_messages_back",
     ),
     Guard(
-        "ingest/river.py",
+        "ingest/database.py",
         "                    raise DatabaseReplacedError\n",
         "                    pass\n",
         f"{_DATABASE}a_database_replaced_while_running_gets_everything",

@@ -17,23 +17,22 @@ from typing import Any, Self
 from uuid import UUID
 
 from conv_realtime.core.format import Format
-from conv_realtime.edges import disk, heap
+from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import all_places, known_formats, usual_paths
 from conv_realtime.edges.session import signed_in
-from conv_realtime.edges.store import advised
 from conv_realtime.edges.watch import watch
-from conv_realtime.errors import MigrationError, SessionError, StoreError
+from conv_realtime.errors import SessionError, StoreError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.by_settings import (
-    cleaning,
     own_store,
     owner_of,
     sanitizers,
     user_of_key,
 )
 from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
+from conv_realtime.ingest.database import Database, DatabaseReplacedError
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.holding import Holder, room
 from conv_realtime.ingest.rows import Identity
@@ -48,15 +47,6 @@ from conv_realtime.ports import Meter, Sink, Store
 from conv_realtime.settings import Settings, as_paths
 
 logger = logging.getLogger("conv_realtime.ingest")
-
-STATE_SECONDS = 1.0
-"""How often is looked whether another process wrote into the state directory."""
-
-_ASK_SECONDS = 3.0
-
-
-class DatabaseReplacedError(Exception):
-    """Behind the same address stands another database than the checkpoints speak of."""
 
 
 class Ingest(Upkeep):
@@ -90,11 +80,10 @@ class Ingest(Upkeep):
         self._keywords = keywords
         self._desk: Desk | None = None
         self._tender: Tender | None = None
+        self._met: Database | None = None
         self._waker: Waker | None = None
         self._stack: AsyncExitStack | None = None
-        self._schema_fault: str | None = None
         self._paths: list[Path] = []
-        self._replaced_by: str | None = None
         self._caught_up = False
 
     # Life ----------------------------------------------------------------------------------
@@ -136,8 +125,9 @@ class Ingest(Upkeep):
                 meter=self._meter,
             )
             self._tender = Tender(self._desk)
-            await self._meet_database()
-            self._recall()
+            self._met = Database(self._desk, self._tender)
+            await self._met.meet()
+            self._met.recall()
             self._stack = stack.pop_all()
         return self
 
@@ -158,7 +148,7 @@ class Ingest(Upkeep):
         desk.sender.stubborn = True
         with plain_errors():
             while not await self._run_until_replaced():
-                self._recall()
+                self._database.recall()
 
     async def drain(self, within: float = 3.0) -> bool:
         """Wait until the store has what `run` has read so far, at most `within` seconds.
@@ -177,15 +167,15 @@ class Ingest(Upkeep):
         """Run; return False when another database has to be sent everything."""
         desk, tender = self._opened
         replaced = self._caught_up = False
-        self._clean_as_set()
+        self._database.clean_as_set()
         try:
             usual = desk.settings.paths is None
             async with watch(self._paths, optional=usual) as watcher, tender.running() as tasks:
                 self._waker = waker = Waker(desk, tender, watcher, self._paths)
                 tasks.create_task(waker.follow(), name="wakeups")
                 tasks.create_task(waker.sweep_for_ever(), name="sweeps")
-                tasks.create_task(self._watch_database(), name="database")
-                tasks.create_task(self._watch_state(), name="state directory")
+                tasks.create_task(self._database.watch(), name="database")
+                tasks.create_task(self._database.watch_state(), name="state directory")
                 await catch_up(desk, tender, await waker.files(), resting=False)
                 self._caught_up = True
         except* DatabaseReplacedError:
@@ -213,7 +203,7 @@ class Ingest(Upkeep):
         wanted = desk.settings.paths if paths is None else as_paths(paths)
         self._paths = usual_paths(desk.shelf.formats) if wanted is None else wanted
         desk.sender.stubborn = False
-        self._clean_as_set()
+        self._database.clean_as_set()
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
 
@@ -276,7 +266,7 @@ class Ingest(Upkeep):
             "redacted": desk.secrets.all,
             "watcher": self._waker.watching if self._waker else "stopped",
             "last_error": desk.checkpoints.fault
-            or self._schema_fault
+            or self._database.fault
             or (error and _in_short(error)),
         }
 
@@ -290,111 +280,10 @@ class Ingest(Upkeep):
             **{name: health[name] for name in ("files", "queue", "dead_letters", "lag_seconds")},
         }
 
-    # The database --------------------------------------------------------------------------
-
-    async def _meet_database(self) -> None:
-        """Load the checkpoints that speak of the database that is there.
-
-        One that is away is taken for the one that was there last, until it answers.
-        """
-        desk, _ = self._opened
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                stream = await desk.store.database()
-                erased = await self._forgotten()
-        except TimeoutError:
-            logger.warning("the database does not answer yet; going on without it")
-        except StoreError as error:
-            if not error.retryable:
-                raise advised(error) from error
-            logger.warning(
-                "the database is away (%s); going on without it. "
-                "If that lasts, conv-realtime doctor says what to do",
-                error,
-            )
-        else:
-            desk.checkpoints.met_database(stream)
-            desk.checkpoints.letters.forget(erased)
-
-    def _recall(self) -> None:
-        """Begin anew with what the database that is there has acknowledged."""
-        desk, _ = self._opened
-        if self._replaced_by is not None:
-            # Only now: what was under way until here was still meant for the old one.
-            desk.checkpoints.met_database(self._replaced_by)
-            self._replaced_by = None
-        desk.shelf.claims.clear()
-        with heap.growing():
-            sources = {form.source for form in desk.shelf.formats}
-            desk.shelf.remember(desk.checkpoints.load(sources))
-            desk.secrets.remember(desk.checkpoints.redacted())
-            if desk.announcer.wanted:
-                desk.announcer.remember(desk.checkpoints)
-        for book in desk.shelf.books.values():
-            book.follower = None
-        desk.sender.forget_projects()
-        self._know_letters()
-
-    def _clean_as_set(self) -> None:
-        """Send everything once more where it was sent under other settings of what must go."""
-        desk, _ = self._opened
-        if desk.checkpoints.clean_as(cleaning(desk.settings)):
-            self._recall()
-
-    def _know_letters(self) -> None:
-        """Take over what the state directory says of dead letters, and of what is forgotten."""
-        desk, _ = self._opened
-        letters = desk.checkpoints.letters
-        desk.sender.refused = {
-            fault.id for fault in letters.faults.values() if fault.table != "messages"
-        }
-
-    async def _watch_database(self) -> None:
-        """Ask now and then whether the database is still the one that acknowledged.
-
-        One that lost its schema is waited for: local listeners hear of the files all the same.
-        """
-        desk, tender = self._opened
-        while True:
-            try:
-                stream = await desk.sender.ask(desk.store.database)
-                erased = await desk.sender.ask(self._forgotten)
-            except StoreError:
-                pass
-            except MigrationError as error:
-                if self._schema_fault is None:
-                    logger.error("%s", error)
-                self._schema_fault = str(error)
-            else:
-                self._schema_fault = None
-                known = desk.checkpoints.known_database()
-                if known is None:
-                    desk.checkpoints.met_database(stream)
-                    self._know_letters()
-                elif known != stream:
-                    self._replaced_by = stream
-                    raise DatabaseReplacedError
-                await stated.forget(desk, tender, erased)
-            await asyncio.sleep(desk.settings.sweep_seconds)
-
-    async def _forgotten(self) -> Collection[UUID]:
-        """Ask which conversations of this machine were erased for good."""
-        desk, _ = self._opened
-        return await desk.store.forgotten(desk.identity.owner_id, desk.identity.machine)
-
-    async def _watch_state(self) -> None:
-        """Take up what another process does to the state directory: `forget`, `retry`."""
-        desk, tender = self._opened
-        while True:
-            before = desk.checkpoints.letters.faults
-            if desk.checkpoints.changed_elsewhere():
-                now = desk.checkpoints.letters.faults
-                desk.resends.update(before[id].path for id in before.keys() - now.keys())
-                self._know_letters()
-                await stated.forget(desk, tender, ())
-            for path in list(desk.resends):
-                tender.look_soon(path)
-            await asyncio.sleep(STATE_SECONDS)
+    @property
+    def _database(self) -> Database:
+        assert self._met is not None  # it is entered
+        return self._met
 
     @property
     def _opened(self) -> tuple[Desk, Tender]:

@@ -21,7 +21,7 @@ from conv_realtime import Bridge
 from conv_realtime.edges.checkpoints import lock
 from conv_realtime.edges.feed import supabase as feed
 from conv_realtime.edges.live import client as live
-from conv_realtime.ingest import pace, river, sending, waking
+from conv_realtime.ingest import database, pace, sending, waking
 from conv_realtime.relay import Relay
 from conv_realtime.relay import service as relay_service
 from conv_realtime.settings import Settings
@@ -38,8 +38,8 @@ def impatience() -> Iterator[None]:
         (pace, "FIRST_DELAY", 0.02),
         (pace, "LONGEST_DELAY", 0.2),
         (sending, "LATER_SECONDS", 0.1),
-        (river, "STATE_SECONDS", 0.1),
-        (river, "_ASK_SECONDS", 0.5),
+        (database, "STATE_SECONDS", 0.1),
+        (database, "_ASK_SECONDS", 0.5),
         (waking, "APPEAR_SECONDS", 0.1),
         (waking, "FASTEST_SWEEP_SECONDS", 0.1),
         (lock, "LOCK_SECONDS", 0.05),
