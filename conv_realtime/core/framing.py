@@ -66,13 +66,12 @@ class LineBuffer:
 
     def push(self, data: bytes) -> Iterator[Line]:
         """Take the bytes at `end`, yield the lines that they complete."""
-        begin = 0
-        while (newline := data.find(b"\n", begin)) >= 0:
-            line = self._complete(data[begin:newline])
-            begin = newline + 1
+        *lines, rest = data.split(b"\n")
+        for last in lines:
+            line = self._complete(last)
             if line is not None:
                 yield line
-        self._hold(data[begin:])
+        self._hold(rest)
 
     def rest(self) -> Line | None:
         """Return what follows the last newline, or None when there is nothing to read."""

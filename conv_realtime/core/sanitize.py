@@ -114,17 +114,18 @@ class Sanitizer:
         """Return whether there may be one anywhere in a value: one search for all its texts."""
         if self._redactor is None:
             return False
-        shortest, images = self._redactor.shortest, self._images
+        shortest = self._redactor.shortest
         texts: list[str] = []
         parts = [value]
         for part in parts:  # which grows while it is read
             if isinstance(part, str):
-                if len(part) >= shortest:
-                    whole = images or not part.startswith("data:")
-                    texts.append(part if whole else without_data_url(part))
+                if len(part) >= SHORTEST_LEFT_OUT:
+                    texts.append(self._without_data_url(part))
+                elif len(part) >= shortest:
+                    texts.append(part)
             elif isinstance(part, dict):
                 texts += part
-                parts += (part if images or "data" not in part else without_media(part)).values()
+                parts += (self._without_media(part) if "data" in part else part).values()
             elif isinstance(part, list):
                 parts += part
         return self._redactor.suspects("\n".join(texts).replace("\x00", ""))
@@ -132,12 +133,15 @@ class Sanitizer:
     def _clean(self, value: Any, depth: int, text: Callable[[str], str]) -> Any:
         if isinstance(value, str):
             return text(value)
-        if isinstance(value, dict | list) and depth >= MAX_DEPTH:
+        if depth >= MAX_DEPTH and isinstance(value, dict | list):
             return "[nested too deep]"
         if isinstance(value, dict):
+            block = self._without_media(value) if "data" in value else value
             return {
-                text(key): self._clean(item, depth + 1, text)
-                for key, item in self._without_media(value).items()
+                text(key): text(item)
+                if isinstance(item, str)
+                else self._clean(item, depth + 1, text)
+                for key, item in block.items()
             }
         if isinstance(value, list):
             return [self._clean(item, depth + 1, text) for item in value]

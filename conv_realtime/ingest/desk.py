@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -35,7 +36,7 @@ from conv_realtime.settings import Settings
 logger = logging.getLogger("conv_realtime.ingest")
 
 INLINE_BYTES = 256 * 2**10
-"""What is read on the loop, because a thread would take longer; more is read on one."""
+"""What is read on the loop in one go."""
 
 STRIDE = 2 * 2**20
 """What is read in one go: of 8 MiB the processor's caches hold too little (`bench parse`)."""
@@ -66,6 +67,8 @@ class Desk:
     resends: set[str] = field(default_factory=set)
     """Files to be sent from their start once more when they are looked at next."""
     parses: Parses = field(default_factory=Parses)
+    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Whose large work is done on the loop next: one at a time, and others in between."""
 
     def follower(self, path: str, checkpoint: Checkpoint | None) -> Following:
         """Return a new follower of `path`.
@@ -92,9 +95,9 @@ class Desk:
 
     async def read_on(self, follower: Following, file: OpenFile, *, large: bool) -> None:
         """Read to the end of the file, announcing on the way."""
-        stride = STRIDE if large else INLINE_BYTES
         lines, skipped = follower.lines, len(follower.skipped)
-        while await apart(large, lambda: follower.read(file, stride)):
+        read = partial(follower.read, file, INLINE_BYTES)
+        while await self._work(follower, file, read, large=large):
             await self.announce(follower, file)
         self.secrets.note(follower.path, follower.rows, whole=follower.complete)
         new = follower.skipped[skipped:]
@@ -104,6 +107,24 @@ class Desk:
         if self.meter is not None:
             self.meter.read(follower.lines - lines, [one.reason for one in new])
         await self.announce(follower, file)
+
+    async def _work(
+        self, follower: Following, file: OpenFile, work: Callable[[], _Result], *, large: bool
+    ) -> _Result:
+        """Return the result of `work` on a file.
+
+        A log's takes some milliseconds: it is done on the loop, when that has seen to others. A
+        thread would contend with it for Python's lock, which each search for secrets lets go of
+        and each system call of the loop needs back: a fifth of a backfill's time. What is packed,
+        and a document, which is parsed as a whole, may take seconds: on a thread.
+        """
+        if file.packed or not isinstance(follower, Follower):
+            return await apart(large, work)
+        if not large:
+            return work()
+        async with self.turns:
+            await asyncio.sleep(0)
+            return work()
 
     async def announce(self, follower: Following, file: OpenFile) -> None:
         """Tell the sink what it has not heard yet."""
@@ -126,7 +147,8 @@ class Desk:
         """Return the next rows for a reader; see `Follower.next_batch`."""
         most, size = self.settings.batch_rows, self.settings.batch_bytes
         many = follower.waiting(reader) > _INLINE_ROWS
-        batch = await apart(many, lambda: follower.next_batch(reader, file, most, size))
+        make = partial(follower.next_batch, reader, file, most, size)
+        batch = await self._work(follower, file, make, large=many)
         letters = self.checkpoints.letters
         if batch is None or not letters.forgotten:
             return batch

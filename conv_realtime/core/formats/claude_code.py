@@ -184,7 +184,7 @@ class ClaudeTranscript(LogTranscript):
             "text": content.text_of(clean) if entry.role != "other" else "",
             "content": clean,
             "model": self._model(records[-1]),
-            "created_at": next((t for r in records if (t := claude.when(r))), None),
+            "created_at": next(filter(None, map(claude.when, records)), None),
             "usage": dict(entry.usage) or None,
             "metadata": self._sanitizer.value(extra),
         }

@@ -46,6 +46,15 @@ _USAGE_KEYS = tuple(
     )
 )
 
+_KEPT = (
+    ("type", "type"),
+    ("subtype", "subtype"),
+    ("uuid", "uuid"),
+    ("parentUuid", "parent_uuid"),
+    ("requestId", "request_id"),
+    ("version", "version"),
+)
+
 
 def when(record: Mapping[str, Any]) -> datetime | None:
     """Return the record's time in UTC, or None where it states none that can be read."""
@@ -144,17 +153,13 @@ def usage(record: Mapping[str, Any]) -> dict[str, int]:
 
 def metadata(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what else of the record is worth keeping beside its message."""
-    stated: dict[str, Any] = {
-        "type": record.get("type"),
-        "subtype": record.get("subtype"),
-        "uuid": record.get("uuid"),
-        "parent_uuid": record.get("parentUuid"),
-        "request_id": record.get("requestId"),
-        "stop_reason": mapping(record.get("message")).get("stop_reason"),
-        "version": record.get("version"),
-    }
     found: dict[str, Any] = {
-        key: value for key, value in stated.items() if isinstance(value, str) and value
+        ours: value
+        for theirs, ours in _KEPT
+        if isinstance(value := record.get(theirs), str) and value
     }
-    cost = amount(record.get("costUSD"))  # stated until version 1
-    return found | ({"cost_usd": cost} if cost else {})
+    if stop := text(mapping(record.get("message")).get("stop_reason")):
+        found["stop_reason"] = stop
+    if cost := amount(record.get("costUSD")):  # stated until version 1
+        found["cost_usd"] = cost
+    return found
