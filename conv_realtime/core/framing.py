@@ -66,12 +66,13 @@ class LineBuffer:
 
     def push(self, data: bytes) -> Iterator[Line]:
         """Take the bytes at `end`, yield the lines that they complete."""
-        *lines, rest = data.split(b"\n")
-        for last in lines:
-            line = self._complete(last)
+        begin = 0
+        while (newline := data.find(b"\n", begin)) >= 0:
+            line = self._complete(data[begin:newline])
+            begin = newline + 1
             if line is not None:
                 yield line
-        self._hold(rest)
+        self._hold(data[begin:])
 
     def rest(self) -> Line | None:
         """Return what follows the last newline, or None when there is nothing to read."""
