@@ -266,6 +266,7 @@ class Client:
         self.pongs = 0
         self._fresh = True
         self._whole = False
+        self._unanswered = 0
         self._inbox: asyncio.Queue[str | None] = asyncio.Queue()
         self._server: Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -277,8 +278,9 @@ class Client:
         self._server = server
         self._task = asyncio.create_task(server.manager.run(self), name="client")
         server.clients[self] = None
+        self._unanswered = 0
         if self.cursor is not None and self._whole:
-            self._say("subscribe", {**self.wanted, "since": self.cursor})
+            self._ask({"since": self.cursor})
         else:
             self._start_over()
 
@@ -341,6 +343,10 @@ class Client:
                 self.reading.clear()
 
     def _hear(self, name: str, body: dict[str, Any]) -> None:
+        if name == "subscribed":
+            self._unanswered -= 1
+        elif self._unanswered and name not in ("ping", "pong"):
+            return  # of another filter, and far ahead of what was asked for
         match name:
             case "resync":
                 self._start_over()
@@ -363,7 +369,7 @@ class Client:
                 self._start_over()
             case "new_conversation" | "conversation_update" | "new_message" | "message_update":
                 self._keep(body)
-        if name != "connection_established" and body.get("cursor"):
+        if not self._unanswered and body.get("cursor"):
             self.cursor = body["cursor"]
 
     def _keep(self, row: dict[str, Any]) -> None:
@@ -372,7 +378,11 @@ class Client:
 
     def _start_over(self) -> None:
         self._fresh, self._whole = True, False
-        self._say("subscribe", {**self.wanted, "snapshot": LAST})
+        self._ask({"snapshot": LAST})
+
+    def _ask(self, data: dict[str, Any]) -> None:
+        self._unanswered += 1
+        self._say("subscribe", {**self.wanted, **data})
 
     def _say(self, name: str, data: dict[str, Any]) -> None:
         self._inbox.put_nowait(json.dumps({"type": name, "data": data}))
