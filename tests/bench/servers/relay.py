@@ -1,6 +1,7 @@
-"""The relay of this package: `relay serve|mounted|wrapped`.
+"""The relay of this package: `relay serve|apart|mounted|wrapped`.
 
 * **serve**: as `conv-realtime serve` serves it
+* **apart**: the same, with a write for each frame, however many come in one turn of the loop
 * **mounted**: in somebody's FastAPI application, under uvicorn with its defaults
 * **wrapped**: the same behind a middleware that wraps `send`, so that the transport is out of reach
 
@@ -37,8 +38,11 @@ async def main(how: str) -> None:
     relay = Relay(feed=feed, settings=settings())
     numbers = count(1)
     template = message("")
-    if how == "serve":
+    if how in ("serve", "apart"):
         collect_rarely()  # as the command line does
+    if how == "apart":
+        hub = relay.manager.hub
+        hub.appended.append(lambda _: hub.flush())
 
     def publish(lines: list[bytes]) -> None:
         feed.publish([Change(row, created=True) for row in map(row_of, lines)])
@@ -54,7 +58,7 @@ async def main(how: str) -> None:
 
 @asynccontextmanager
 async def _served(relay: Relay, how: str) -> AsyncIterator[int]:
-    if how == "serve":
+    if how in ("serve", "apart"):
         async with Server("127.0.0.1", 0) as server, relay:
             await server.start(Starlette(routes=relay.routes))
             yield int(server.address.rpartition(":")[2])
