@@ -52,7 +52,8 @@ async def messages(desk: Desk, tender: Tender, conversation: UUID, last: int) ->
     except (SourceError, RewrittenError) as error:
         logger.warning("no messages for a snapshot: %s", error)
         return []
-    return [row for row in rows if row.id not in letters.faults]
+    refused = {id: fault.revision for id, fault in letters.faults.items()}
+    return [row for row in rows if row.revision > refused.get(row.id, -1)]
 
 
 async def _last_messages(

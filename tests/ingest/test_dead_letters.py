@@ -79,6 +79,30 @@ async def test_a_row_that_changes_is_tried_again(tmp_path: Path) -> None:
     assert heard.texts()[-1] == "one\n\ntwo"
 
 
+async def test_a_row_that_changes_is_in_snapshots_before_it_is_taken(tmp_path: Path) -> None:
+    """It was told of when it changed, and who has a snapshot of then is told no more."""
+    shown: list[Message] = []
+
+    class Slow(Strict):
+        """A store that takes a changed row while somebody asks for a snapshot."""
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            """Ask, and write."""
+            if any(saying("one\n\ntwo")(row) for row in rows):
+                (conversation,) = await ingest.transcripts.conversations()
+                shown.extend(await ingest.transcripts.messages(conversation.id, 9))
+            return await super().write(table, rows, **hints)
+
+    store, heard = Slow(saying("one")), Heard()
+    path = transcript(tmp_path, user("q"), answer("one"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters(ingest))
+        with path.open("ab") as file:
+            file.write(answer("two"))
+        await until(lambda: not letters(ingest))
+    assert [row.text for row in shown] == ["prompt q", "one\n\ntwo"]
+
+
 async def test_a_retry_takes_what_may_be_taken_now(tmp_path: Path) -> None:
     """The rest stays; nothing else is written twice."""
     store = Strict(saying("bad", "worse"))
