@@ -84,7 +84,7 @@ class SessionError(StoreError):
 
 
 class FeedError(ConvRealtimeError):
-    """Realtime refused `topic`, or its connection cannot be had."""
+    """Realtime refused `topic`, its connection cannot be had, or nobody reads the transcripts."""
 
     def __init__(self, topic: str, reason: str) -> None:
         self.topic = topic

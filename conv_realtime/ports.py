@@ -173,7 +173,10 @@ class Sink(Protocol):
 
 
 class Transcripts(Protocol):
-    """The state of all watched files, which a local snapshot is made from."""
+    """The state of all watched files, which a local snapshot is made from.
+
+    Both raise `FeedError` when nobody reads these files any more.
+    """
 
     async def conversations(self) -> Sequence[Conversation]:
         """Return every conversation that the files state, newest `updated_at` last."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import heap
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest import documents
 from conv_realtime.ingest.desk import Desk
@@ -85,7 +86,7 @@ async def catch_up(
         recalled = {path for path in others if shelf.recall(path, stats[path])}
     unknown = [path for path in others if path not in recalled]
     for start in range(0, len(unknown), _A_HOP):
-        await asyncio.to_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
+        await on_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
     await documents.survey(desk, unknown)
     total, files = sum([stat.size for stat in stats.values()]), len(stats)
     progress = Progress(0, total, 0, files)

@@ -16,6 +16,7 @@ from conv_realtime.core.format import LogFormat, Recognised
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
 from conv_realtime.ingest.book import Book
@@ -225,4 +226,4 @@ class Desk:
 
 async def apart(large: bool, work: Callable[[], _Result]) -> _Result:
     """Return the result of `work`, done on a thread if it is `large`."""
-    return await asyncio.to_thread(work) if large else work()
+    return await on_thread(work) if large else work()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection
@@ -10,6 +9,7 @@ from collections.abc import Collection
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.document import DocumentFormat
 from conv_realtime.edges import disk
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
@@ -74,7 +74,7 @@ async def survey(desk: Desk, paths: Collection[str]) -> None:
         several = [book for book in books if desk.shelf.may_overlap(book)]
         for book in several if len(several) > 1 else ():
             try:
-                await asyncio.to_thread(_survey_one, desk, book.path)
+                await on_thread(_survey_one, desk, book.path)
             except SourceError as error:  # told when it is looked at
                 logger.debug("%s", error)
 

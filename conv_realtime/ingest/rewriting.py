@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.ingest.book import Book, Unmarked
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower
@@ -38,7 +38,7 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
     highest = before.base + max(follower.buffer.end, before.end, before.position)
     fresh = desk.follower(book.path, None)
     fresh.checkpoint = Checkpoint(part=before.part)
-    while await asyncio.to_thread(fresh.read, file, STRIDE):
+    while await on_thread(fresh.read, file, STRIDE):
         pass
     now = fresh.rows.all_told()
     if not now:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +21,9 @@ from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import all_places, known_formats, usual_paths
 from conv_realtime.edges.session import signed_in
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.edges.watch import watch
-from conv_realtime.errors import SessionError, StoreError
+from conv_realtime.errors import FeedError, SessionError, StoreError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.by_settings import (
@@ -215,7 +216,7 @@ class Ingest(Upkeep):
                 on_progress(progress)
 
         with plain_errors():
-            found = await asyncio.to_thread(disk.walk, self._paths, desk.shelf.is_named)
+            found = await on_thread(disk.walk, self._paths, desk.shelf.is_named)
             async with tender.running():
                 await catch_up(desk, tender, found.stats, resting=True, done=done)
                 await self._send_again()
@@ -240,12 +241,21 @@ class Ingest(Upkeep):
         """Return every conversation that the files state, newest `updated_at` last.
 
         None without a sink: then nothing is kept of them.
+
+        Raises:
+            FeedError: ingest is not running.
         """
-        return await stated.conversations(self._opened[0])
+        with self._while_entered() as (desk, _):
+            return await stated.conversations(desk)
 
     async def messages(self, conversation: UUID, last: int) -> Sequence[Message]:
-        """Return the last messages of a conversation, by `seq`; none if its file is gone."""
-        return await stated.messages(*self._opened, conversation, last)
+        """Return the last messages of a conversation, by `seq`; none if its file is gone.
+
+        Raises:
+            FeedError: ingest is not running.
+        """
+        with self._while_entered() as (desk, tender):
+            return await stated.messages(desk, tender, conversation, last)
 
     def health(self) -> dict[str, Any]:
         """Return what `/healthz` says of ingest, from memory.
@@ -284,6 +294,16 @@ class Ingest(Upkeep):
     def _database(self) -> Database:
         assert self._met is not None  # it is entered
         return self._met
+
+    @contextlib.contextmanager
+    def _while_entered(self) -> Iterator[tuple[Desk, Tender]]:
+        """Give what others work with, who do not know when ingest ends: it may in their midst."""
+        try:
+            yield self._opened
+        except RuntimeError as error:
+            if self._stack is None:
+                raise FeedError("transcripts", "ingest is not running") from error
+            raise
 
     @property
     def _opened(self) -> tuple[Desk, Tender]:

@@ -15,6 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from conv_realtime.edges.checkpoints import KeptConversation
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.models import Conversation
 
 _A_HOP = 1000
@@ -87,7 +88,7 @@ class AllShown(MutableMapping[UUID, Shown]):
         async with self._reading:
             if self._read or self._keeping is None:
                 return set()
-            for place, (id, row) in enumerate(await asyncio.to_thread(_rows, self._keeping)):
+            for place, (id, row) in enumerate(await on_thread(_rows, self._keeping)):
                 shown = self.get(id)
                 if shown is not None and shown.row is None:
                     shown.row, shown.revision = row, row.revision

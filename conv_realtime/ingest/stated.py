@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from uuid import UUID
 
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.edges import disk
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import STRIDE, Desk
@@ -136,11 +136,11 @@ async def _folded(
     path = book.path
     follower = book.follower or desk.follower(path, desk.shelf.checkpoints.get(path))
     if not follower.folded:
-        await asyncio.to_thread(_read_all, follower, file)
+        await on_thread(_read_all, follower, file)
         book.follower = follower
         tender.keep_fold(book)
     if follower.want(conversation):
-        await asyncio.to_thread(_read_all, follower, file)
+        await on_thread(_read_all, follower, file)
     return follower, dict(follower.rows.conversations()).get(conversation)
 
 

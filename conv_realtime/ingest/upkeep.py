@@ -6,7 +6,6 @@ calls of an `Ingest` of their own: the running one notices.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import (
@@ -23,6 +22,7 @@ from uuid import UUID
 
 from conv_realtime.edges import disk
 from conv_realtime.edges.formats import usual_paths
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import ConvRealtimeError, SourceError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.catching_up import Progress, catch_up
@@ -95,7 +95,7 @@ class Upkeep(ABC):
     async def _send_again(self) -> None:
         """Send the files that are due once more, and those that become due by that."""
         desk, tender = self._opened
-        while stats := await asyncio.to_thread(disk.stats, list(desk.resends)):
+        while stats := await on_thread(disk.stats, list(desk.resends)):
             await catch_up(desk, tender, stats, resting=True)
             desk.resends.difference_update(stats)
 

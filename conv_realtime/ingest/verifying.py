@@ -22,6 +22,7 @@ from conv_realtime.core.digest import digest, text_sha256
 from conv_realtime.core.document import DatabaseFormat, DocumentFormat
 from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.catching_up import Progress
 from conv_realtime.ingest.desk import STRIDE, Desk
@@ -80,11 +81,11 @@ async def verify(
         SourceError: one of `paths` cannot be read at all.
         StoreError: see `Sender.ask`.
     """
-    walked = await asyncio.to_thread(disk.walk, paths, desk.shelf.is_named)
+    walked = await on_thread(disk.walk, paths, desk.shelf.is_named)
     found = sorted(walked.stats)
     for path in found:  # who owns what depends on all files
         with suppress(SourceError):
-            await asyncio.to_thread(desk.shelf.recognise, path, resting=True)
+            await on_thread(desk.shelf.recognise, path, resting=True)
     sizes = {path: stat.size for path, stat in disk.stats(found).items()}
     read = 0
     for number, path in enumerate(found, 1):
@@ -123,11 +124,11 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
     follower.want()
     with disk.open_file(path) as file:
         try:
-            await asyncio.to_thread(_read_all, follower, file)
+            await on_thread(_read_all, follower, file)
         except RewrittenError:
             follower = desk.follower(path, None)
             follower.want()
-            await asyncio.to_thread(_read_all, follower, file)
+            await on_thread(_read_all, follower, file)
             return [
                 Verified(id, path, "different", len(fold.standing), [_REWRITTEN])
                 for id, fold in follower.rows.conversations()
@@ -179,7 +180,7 @@ async def _compare_one(
     if stored is None:
         words = [f"the database refuses it: {refused.reason}"] if refused else []
         return Verified(row.id, follower.path, "missing", count, words)
-    lines = await asyncio.to_thread(_lines, follower, row, fold, file)
+    lines = await on_thread(_lines, follower, row, fold, file)
     here = digest((id, *_fields(line)) for id, line in lines.items())
     totals = list(_totals(row, stored))
     if (here, count) == (stored.digest, stored.messages) and not totals:

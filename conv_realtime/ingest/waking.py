@@ -17,6 +17,7 @@ from pathlib import Path
 
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import disk
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.edges.watch import Wakeup, Watcher
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk
@@ -74,7 +75,7 @@ class Waker:
             found = await self._walk(existing(self._paths))
         stats = found.stats
         self._sweep_took = time.monotonic() - begun
-        states = await asyncio.to_thread(by_hash, stats)
+        states = await on_thread(by_hash, stats)
         if self._misses.compare(states, time.time_ns()):
             logger.warning("files change and no event tells of it; sweeping instead")
         return stats
@@ -120,7 +121,7 @@ class Waker:
 
     async def _walk(self, paths: Iterable[Path]) -> disk.Found:
         named, entering = self._desk.shelf.is_named, self._watcher.enter
-        return await asyncio.to_thread(disk.walk, paths, named, entering)
+        return await on_thread(disk.walk, paths, named, entering)
 
     async def _until_due(self) -> None:
         """Return when the next sweep is due, or the watcher is no longer what it was."""
@@ -138,7 +139,7 @@ class Waker:
         except SourceError as error:
             logger.warning("%s", error)
             return
-        for path in await asyncio.to_thread(_changed, self._desk.shelf, stats):
+        for path in await on_thread(_changed, self._desk.shelf, stats):
             self._tender.look_soon(path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.errors import SourceError
+from conv_realtime.errors import FeedError, SourceError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.testing import MemoryStore
@@ -182,3 +182,14 @@ async def test_a_snapshot_that_misses_a_file_on_its_way_back_is_made_up_for(
         assert await river.transcripts.messages(row.id, 9) == []
         await until(lambda: sink.texts() == ["prompt q"] * 3)
         assert len(await river.transcripts.messages(row.id, 9)) == 1
+
+
+async def test_who_asks_while_ingest_ends_is_told_so(tmp_path: Path) -> None:
+    """A relay beside it may live a little longer, and one of its clients may just ask."""
+    write(tmp_path, user("q"))
+    await backfill(tmp_path, store := MemoryStore())
+    async with ingest(tmp_path, store, Heard()) as river:
+        transcripts = river.transcripts
+        (row,) = await transcripts.conversations()
+    with pytest.raises(FeedError):
+        await transcripts.messages(row.id, 9)
