@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
@@ -208,29 +208,22 @@ class Page:
         """Yield each change with the cursor to go on from behind it.
 
         Where the feed does not tell the places within a page, that is `before`, the cursor before
-        the page: who goes on from there hears some changes again, and misses none. So it is with
-        a conversation that appears, and its project: they come before the messages, behind which
-        they changed once more.
+        the page: who goes on from there hears some changes again, and misses none. What appears,
+        a conversation or a project, comes before the first row that belongs to it, and once more
+        where it stands: who goes on from between the two, with a cursor of another relay, needs it.
         """
         appearing = {_key(change.row): at for at, change in enumerate(self.changes) if _new(change)}
-        early: set[int] = set()
         cursor, last = before, len(self.changes) - 1
         for number, change in enumerate(self.changes):
-            if number in early:
-                continue
             for parent in _parents(change.row):
-                place = appearing.get(parent, -1)
-                if place > number and place not in early:
-                    early.add(place)
-                    yield self.changes[place], cursor
-            behind = number
-            while behind + 1 in early:
-                behind += 1
-            if behind == last:
+                if appearing.get(parent, -1) > number:
+                    yield self.changes[appearing.pop(parent)], cursor
+            if number == last:
                 cursor = self.cursor
             elif self.places:
-                cursor = self.places[behind]
-            yield change, cursor
+                cursor = self.places[number]
+            told = _new(change) and _key(change.row) not in appearing
+            yield replace(change, created=False) if told else change, cursor
 
 
 def _key(row: Row) -> tuple[UUID, UUID | None]:

@@ -43,17 +43,19 @@ class Entry:
     Attributes:
         subject: what it is about; None if it is for every client.
         cursor: the place in the stream that who has read it may go on from.
+        revision: of what it tells of; 0 of what has none.
         superseded: whether the log has something newer of the same conversation.
         erased: whether nothing is left of it, because its conversation is gone.
         weight: its size in bytes, about.
         index: its place in the log.
         newer: what the log says of the same row next.
+        late: whether the log had a higher revision of the row before.
         appeared: the index at which the log says that the row is new, if it does.
     """
 
     __slots__ = ("_as_new", "_at_ms", "_change", "_event", "_payload", "_stamped", "appeared",
-                 "cursor", "erased", "index", "newer", "subject", "superseded",
-                 "weight")  # fmt: skip
+                 "cursor", "erased", "index", "late", "newer", "revision", "subject",
+                 "superseded", "weight")  # fmt: skip
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class Entry:
     ) -> None:
         self.subject = subject
         self.cursor = cursor
-        self.superseded = self.erased = False
+        said = change.row if change is not None else event and event.data
+        self.revision: int = getattr(said, "revision", 0)
+        self.superseded = self.erased = self.late = False
         self.weight = weight_of(change) if change is not None else 1024
         self.index = 0
         self.newer: Entry | None = None
@@ -231,8 +235,8 @@ class Log:
     def told_once(self, start: int, stop: int, since: int, until: int) -> Iterator[Entry]:
         """Yield from indexes `start` to `stop` what is for a reader of `since` to `until`.
 
-        A row comes where it changed last, and a conversation that appeared where it did so, before
-        its messages. What appeared behind `since` is told of as new, however it changed.
+        A row comes where its last revision stands, and a conversation that appeared where it did
+        so, before its messages. What appeared behind `since` is told of as new, however it changed.
         """
         for entry in self.read(start, stop):
             appeared = entry.appeared if (entry.appeared or 0) >= since else None
@@ -244,7 +248,7 @@ class Log:
                     yield entry if newest is entry else newest.as_new(entry.cursor)
                 continue
             newer = entry.newer
-            if newer is None or newer.index >= until or newer.erased:
+            if not entry.late and (newer is None or newer.index >= until or newer.erased):
                 yield entry if appeared in (None, entry.index) else entry.as_new(entry.cursor)
 
     def _follow_row(self, entry: Entry) -> None:
@@ -253,6 +257,9 @@ class Log:
         if row is None:
             return
         older = self._rows.get(row)
+        if older is not None and entry.revision < older.revision:
+            entry.late = True
+            return
         self._rows[row] = entry
         if older is not None:
             older.newer = entry
@@ -264,9 +271,12 @@ class Log:
     def _supersede(self, subject: Subject, entry: Entry) -> None:
         if subject.conversation is None:
             return
-        older = self._updates.pop(subject.conversation, None)
+        older = self._updates.get(subject.conversation)
+        if older is not None and entry.revision < older.revision:
+            return
         if older is not None:
             older.superseded = True
+            del self._updates[subject.conversation]
         if subject.type == "conversation_update":
             self._updates[subject.conversation] = entry
 
