@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import heap
@@ -24,6 +25,12 @@ _A_HOP = 64
 
 _LIVELY_SECONDS = 86_400.0
 """How long after its last line a file may well get another: until then its fold is kept."""
+
+MOST_AHEAD = 256
+"""How many files of a start are read ahead of a store that is away: a listener wants the newest."""
+
+MOST_BYTES_AHEAD = 256 * 2**20
+"""How large they are together. Beyond, the files are the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +111,35 @@ async def catch_up(
         are_done(stats.keys() - left)
     # Whoever waits for the first look wants what is going on now before last year's files.
     waiting = sorted(left, key=lambda path: stats[path].mtime_ns)
-    unsent: set[asyncio.Task[None]] = set()
+    unsent: dict[str, set[asyncio.Task[None]]] = {}
 
     async def work() -> None:
         while waiting:
             path = waiting.pop()
-            unsent.update(await tender.catch_up(path, resting=resting))
+            if left := await tender.catch_up(path, resting=resting):
+                unsent[path] = left
             are_done([path])
             if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
                 tender.let_go(path)
+            await _until_less_waits(unsent, stats)
 
     async with asyncio.TaskGroup() as workers:
         for number in range(min(desk.settings.concurrency, len(waiting))):
             workers.create_task(work(), name=f"catch up {number}")
-    if unsent:
-        await asyncio.wait(unsent)
+    if left_over := set(chain.from_iterable(unsent.values())):
+        await asyncio.wait(left_over)
+
+
+async def _until_less_waits(
+    unsent: dict[str, set[asyncio.Task[None]]], stats: Mapping[str, FileStat]
+) -> None:
+    """Wait while what was read ahead of a store that is away is all that memory should hold."""
+    while len(unsent) >= MOST_AHEAD or sum(stats[path].size for path in unsent) >= MOST_BYTES_AHEAD:
+        at_work = {task for task in chain.from_iterable(unsent.values()) if not task.done()}
+        if at_work:
+            await asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED)
+        for path in [path for path, tasks in unsent.items() if all(one.done() for one in tasks)]:
+            del unsent[path]
 
 
 def _recognise(shelf: Shelf, paths: Sequence[str], resting: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import httpx
 import pytest
 
 from conv_realtime.errors import StoreError
-from conv_realtime.ingest import Ingest
+from conv_realtime.ingest import Ingest, catching_up
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.pace import waits
 from conv_realtime.local import LocalSupabase
@@ -130,6 +131,25 @@ async def test_all_files_of_a_start_are_told_while_the_store_is_away(tmp_path: P
         store.down = False
         await until(lambda: river.caught_up)
         assert len(store.messages) == 9
+
+
+async def test_only_so_many_files_are_read_ahead_of_a_store_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest; the files are the queue, and memory does not grow with their number."""
+    monkeypatch.setattr(catching_up, "MOST_AHEAD", 5)
+    store, heard = MemoryStore(), Heard()
+    store.down = True
+    for number in range(12):
+        path = f"-p/{uuid(number)}.jsonl"
+        os.utime(transcript(tmp_path, user(number, session=uuid(number)), name=path), (0, number))
+    async with running(ingest(tmp_path, store, heard, concurrency=1)) as river:
+        await until(lambda: len(heard.texts()) == 5)
+        await asyncio.sleep(0.3)
+        assert heard.texts() == [f"prompt {number}" for number in range(11, 6, -1)]
+        store.down = False
+        await until(lambda: river.caught_up)
+        assert len(store.messages) == 12
 
 
 async def test_an_outage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
