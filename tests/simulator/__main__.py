@@ -52,8 +52,9 @@ def main() -> int:
         return 0
     command = [sys.executable, "-m", "tests.simulator", *sys.argv[1:], "--share"]
     shares = [subprocess.Popen([*command, str(number)]) for number in range(asked.jobs)]
-    for share in shares:
-        share.wait()
+    for number, share in enumerate(shares):
+        if share.wait():
+            print(f"the process of share {number} ended with {share.returncode}")
     return _sum_up(kinds, asked.log)
 
 
