@@ -7,9 +7,9 @@ import contextlib
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import psycopg
@@ -106,7 +106,7 @@ class ProjectHost:
             async with LocalProject(self.postgres, keys, database, seams=seams) as project:
                 yield project
         finally:
-            await self._databases.drop(database)
+            await _whole(self._databases.drop(database))
 
     async def _made(
         self, name: str, migrations: Sequence[Migration], seed: str
@@ -118,7 +118,7 @@ class ProjectHost:
             if seed:
                 await _run(dsn, seed)
         except BaseException as error:
-            await self._databases.drop(name)
+            await _whole(self._databases.drop(name))
             if isinstance(error, MigrationError):
                 return error
             raise
@@ -130,6 +130,16 @@ class ProjectHost:
                 "insert into auth.users (id, email) values (%s, %s) on conflict (id) do nothing",
                 (owner_id, f"{owner_id}@example.com"),
             )
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it: who is cancelled meanwhile waits for its end."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _run(dsn: str, seed: str) -> None:

@@ -18,9 +18,11 @@ from supabase import ClientOptions, create_client
 
 from conv_realtime import testing
 from conv_realtime.errors import ConfigError, MigrationError
+from conv_realtime.local.databases import Databases
+from conv_realtime.local.hosting import ProjectHost
 from conv_realtime.local.postgres.placement import place
 from conv_realtime.testing import SupabaseLocal, SupabaseServer
-from conv_realtime.testing.folders import server_folder
+from conv_realtime.testing.folders import roomy, server_folder
 from conv_realtime.testing.threads import LoopThread
 
 NOTES = """
@@ -279,6 +281,33 @@ async def test_giving_up_while_it_starts_leaves_nothing(
     async with asyncio.timeout(60):
         while await databases(supabase_local_server) - before:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_giving_up_while_it_ends_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread may hear that it is given up when it has begun to drop its database."""
+    dropping, drop = asyncio.Event(), Databases.drop
+
+    async def slowly(self: Databases, name: str) -> None:
+        dropping.set()
+        await asyncio.sleep(0.05)
+        await drop(self, name)
+
+    monkeypatch.setattr(Databases, "drop", slowly)
+    with server_folder(roomy()) as folder:
+        async with ProjectHost(folder) as host:
+            project = host.project(await host.template([]))
+            await project.__aenter__()
+            leaving = asyncio.create_task(project.__aexit__(None, None, None))
+            await dropping.wait()
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            async with await psycopg.AsyncConnection.connect(host.postgres.dsn()) as connection:
+                rows = await connection.execute("select datname from pg_database")
+                names = {name for (name,) in await rows.fetchall()}
+    assert not [name for name in names if name.startswith("project")]
 
 
 async def test_projects_begin_side_by_side(
