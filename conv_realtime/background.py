@@ -8,19 +8,27 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+AGAIN_SECONDS = 5.0
+"""How long work that was cancelled may take to end before it is cancelled again."""
+
 logger = logging.getLogger("conv_realtime.background")
 
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Run `work` beside the body and end it with it; should it fail, the log says so."""
+    """Run `work` beside the body and end it with it; should it fail, the log says so.
+
+    Work that does not end is cancelled again: before Python 3.12 `asyncio.wait_for` loses a
+    cancellation that comes together with what it waits for, and psycopg's pool waits by it.
+    """
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_log_failure)
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=AGAIN_SECONDS)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
