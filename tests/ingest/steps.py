@@ -18,6 +18,8 @@ def steps(work: Callable[[], object]) -> int:
         done += event == "opcode"
         return count
 
+    # Python 3.12 counts instructions from the next `settrace` on after somebody asks for them.
+    sys._getframe().f_trace_opcodes = True
     before = sys.gettrace()
     sys.settrace(count)
     try:

@@ -283,7 +283,7 @@ async def test_a_packed_file_that_is_not_read_further_is_not_opened(
 
 def _migrated(lines: Sequence[bytes]) -> list[bytes]:
     """Return a rollout as `codex migrate-rollouts` rewrites it: numbered, with events between."""
-    items = [line for line in lines if b"response_item" in line]
+    items = [one for one in lines if b"response_item" in one]
     event = {"type": "item_completed", "item": {"type": "AgentMessage", "id": "x"}}
     kept = [meta(history_mode="paginated"), *items]
     both = [one for item in kept for one in (item, line("event_msg", event))]
