@@ -36,7 +36,7 @@ async def test_since_replays_what_was_missed() -> None:
     assert texts == ["2", "3", "4"]
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "other.1", "{stream}.7", "{stream}.99"])
+@pytest.mark.parametrize("cursor", ["", "x", "other.1", "other.9", "{stream}.7", "{stream}.99"])
 async def test_a_cursor_that_is_not_covered_gets_resync(cursor: str) -> None:
     """Foreign, future and too old cursors are answered with where to go on from."""
     async with Served.run(replay_events=3) as served, served.client() as client:
