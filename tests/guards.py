@@ -86,6 +86,12 @@ GUARDS = (
         "tests/ingest/test_outage.py::test_only_so_many_files_are_read_ahead_of_a_store_that_is_away",
     ),
     Guard(
+        "ingest/looking.py",
+        "    desk.checkpoints.letters.moved(former, book.path)\n",
+        "",
+        "tests/ingest/test_dead_letters.py::test_letters_move_with_their_transcript",
+    ),
+    Guard(
         "edges/threads.py",
         "        while not working.done():\n",
         "        while False:\n",

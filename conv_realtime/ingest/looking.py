@@ -93,6 +93,7 @@ async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> Non
             crc = await apart(large or file.packed, lambda: file.crc(end))
         goes_on = crc == checkpoint.crc and book.follower is None
     desk.checkpoints.forget(former, heir=book.path if goes_on else None)
+    desk.checkpoints.letters.moved(former, book.path)
     if checkpoint is not None and goes_on:
         desk.save(book.path, replace(checkpoint, stat=None))
         desk.announcer.moved(former, book.path)

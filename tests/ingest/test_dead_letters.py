@@ -131,6 +131,22 @@ async def test_a_retry_by_another_process_is_shown_by_the_running_one(tmp_path: 
         assert letters(ingest) == []
 
 
+async def test_letters_move_with_their_transcript(tmp_path: Path) -> None:
+    """A retry finds their rows where they are now, and so does who hears of it."""
+    store, heard = Strict(saying("bad")), Heard()
+    path = transcript(tmp_path, *prompts("good", "bad"))
+    async with running(ingest_of(tmp_path, store, heard)) as ingest:
+        await until(lambda: letters_of(heard))
+        (moved := path.parents[1] / "-q" / path.name).parent.mkdir()
+        path.rename(moved)
+        await until(lambda: [one.path for one in letters(ingest)] == [str(moved)])
+        told = len(heard.texts())
+        store.poison = saying()
+        async with ingest_of(tmp_path, store) as other:
+            assert await other.retry() == []
+        await until(lambda: "bad" in heard.texts()[told:])
+
+
 async def test_one_that_is_taken_meanwhile_hides_no_retry_by_another_process(
     tmp_path: Path,
 ) -> None:

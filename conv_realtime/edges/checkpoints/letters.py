@@ -118,6 +118,15 @@ class DeadLetters:
         """Forget the letters of a file that is begun from its start again; return them."""
         return self._drop([fault for fault in self.faults.values() if fault.path == path])
 
+    def moved(self, former: str, path: str) -> None:
+        """Note that the rows of one file's letters are stated by another now."""
+        theirs = [replace(one, path=path) for one in self.faults.values() if one.path == former]
+        if theirs:
+            self.faults |= {fault.id: fault for fault in theirs}
+            statement = "update dead_letters set path = ? where destination = ? and path = ?"
+            values = (os.fsencode(path), self._destination, os.fsencode(former))
+            self._file.write(lambda db: db.execute(statement, values))
+
     def forget(self, conversations: Collection[UUID]) -> None:
         """Note conversations that were erased for good."""
         new = set(conversations) - self.forgotten
