@@ -1,12 +1,14 @@
-"""A task beside a block of code: it begins and ends with it."""
+"""Work that ends with the code that began it, also where that is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+_Result = TypeVar("_Result")
 
 AGAIN_SECONDS = 5.0
 """How long work that was cancelled may take to end before it is cancelled again."""
@@ -29,6 +31,18 @@ async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[No
         while not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=AGAIN_SECONDS)
+
+
+async def whole(work: Awaitable[_Result]) -> _Result:
+    """Return the result of `work`; who is cancelled meanwhile, however often, waits for its end."""
+    working = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        while not working.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
+        raise
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

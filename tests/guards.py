@@ -92,7 +92,7 @@ GUARDS = (
         "tests/ingest/test_dead_letters.py::test_letters_move_with_their_transcript",
     ),
     Guard(
-        "edges/threads.py",
+        "background.py",
         "        while not working.done():\n",
         "        while False:\n",
         "tests/ingest/test_endings.py::test_who_is_cancelled_while_files_are_recognised_waits_for_the_thread",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
+
+from conv_realtime.background import whole
 
 _P = ParamSpec("_P")
 _Result = TypeVar("_Result")
@@ -20,11 +21,4 @@ async def on_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kw
     thread ends the process.
     """
     loop = asyncio.get_running_loop()
-    working = loop.run_in_executor(None, partial(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        while not working.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([working])
-        raise
+    return await whole(loop.run_in_executor(None, partial(work, *args, **kwargs)))

@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from uuid import UUID, uuid4
 
 import psycopg
 
+from conv_realtime.background import whole
 from conv_realtime.errors import MigrationError
 from conv_realtime.local import provision
 from conv_realtime.local.databases import Databases
@@ -106,7 +107,7 @@ class ProjectHost:
             async with LocalProject(self.postgres, keys, database, seams=seams) as project:
                 yield project
         finally:
-            await _whole(self._databases.drop(database))
+            await whole(self._databases.drop(database))
 
     async def _made(
         self, name: str, migrations: Sequence[Migration], seed: str
@@ -118,7 +119,7 @@ class ProjectHost:
             if seed:
                 await _run(dsn, seed)
         except BaseException as error:
-            await _whole(self._databases.drop(name))
+            await whole(self._databases.drop(name))
             if isinstance(error, MigrationError):
                 return error
             raise
@@ -130,16 +131,6 @@ class ProjectHost:
                 "insert into auth.users (id, email) values (%s, %s) on conflict (id) do nothing",
                 (owner_id, f"{owner_id}@example.com"),
             )
-
-
-async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Do all of it: who is cancelled meanwhile waits for its end."""
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 async def _run(dsn: str, seed: str) -> None:
