@@ -24,6 +24,7 @@ from conv_realtime.ingest.document_rows import Parses
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_database import DatabaseFollower
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import Common
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.rows import Identity
@@ -79,20 +80,16 @@ class Desk:
         """
         form = self.shelf.form(path)
         sanitizer = self.sanitizer()
+        if isinstance(form, LogFormat):
+            most = self.settings.max_line_bytes
+            return Follower(path, form, self.identity, sanitizer, checkpoint, max_line_bytes=most)
         memories, claims = self.checkpoints.documents, self.shelf.claims
+        common = Common(self.identity, memories, claims, self.parses)
         if isinstance(form, DatabaseFormat):
-            return DatabaseFollower(
-                path, form, self.identity, sanitizer, memories, checkpoint,
-                claims=claims, parses=self.parses,
-            )  # fmt: skip
-        if isinstance(form, DocumentFormat):
-            return DocumentFollower(
-                path, form, self.identity, sanitizer, memories, checkpoint,
-                claims=claims, parses=self.parses, max_bytes=self.settings.max_document_bytes,
-            )  # fmt: skip
-        assert isinstance(form, LogFormat)
-        most = self.settings.max_line_bytes
-        return Follower(path, form, self.identity, sanitizer, checkpoint, max_line_bytes=most)
+            return DatabaseFollower(path, form, common, sanitizer, checkpoint)
+        assert isinstance(form, DocumentFormat)
+        most = self.settings.max_document_bytes
+        return DocumentFollower(path, form, common, sanitizer, checkpoint, max_bytes=most)
 
     async def read_on(self, follower: Following, file: OpenFile, *, large: bool) -> None:
         """Read to the end of the file, announcing on the way."""

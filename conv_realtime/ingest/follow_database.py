@@ -24,12 +24,9 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import sqlite
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.blame import blaming
-from conv_realtime.ingest.claims import Claims
-from conv_realtime.ingest.document_rows import Parses
-from conv_realtime.ingest.follow_statements import StatementFollower
+from conv_realtime.ingest.follow_statements import Common, StatementFollower
 from conv_realtime.ingest.following import READ_BYTES
-from conv_realtime.ingest.memories import Memories
-from conv_realtime.ingest.rows import Identity, RewrittenError
+from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.models import Skipped
 
 _Mark = tuple[Any, ...]
@@ -62,18 +59,11 @@ class DatabaseFollower(StatementFollower):
         self,
         path: str,
         form: DatabaseFormat,
-        identity: Identity,
+        common: Common,
         sanitizer: Sanitizer,
-        memories: Memories,
         checkpoint: Checkpoint | None = None,
-        *,
-        claims: Claims | None = None,
-        parses: Parses | None = None,
     ) -> None:
-        super().__init__(
-            path, form.source, identity, sanitizer, memories, checkpoint,
-            claims=claims, parses=parses,
-        )  # fmt: skip
+        super().__init__(path, form.source, common, sanitizer, checkpoint)
         self._form = form
         self._marks: Mapping[str, _Mark] = {}
         self._sessions: Mapping[str | None, str] = {}

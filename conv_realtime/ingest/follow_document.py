@@ -20,12 +20,9 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges import heap
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.blame import blaming
-from conv_realtime.ingest.claims import Claims
-from conv_realtime.ingest.document_rows import Parses
-from conv_realtime.ingest.follow_statements import StatementFollower
+from conv_realtime.ingest.follow_statements import Common, StatementFollower
 from conv_realtime.ingest.following import READ_BYTES
-from conv_realtime.ingest.memories import Memories
-from conv_realtime.ingest.rows import Identity, RewrittenError
+from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.models import Skipped
 
 MAX_BYTES = 256 * 2**20
@@ -38,19 +35,13 @@ class DocumentFollower(StatementFollower):
         self,
         path: str,
         form: DocumentFormat,
-        identity: Identity,
+        common: Common,
         sanitizer: Sanitizer,
-        memories: Memories,
         checkpoint: Checkpoint | None = None,
         *,
-        claims: Claims | None = None,
-        parses: Parses | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        super().__init__(
-            path, form.source, identity, sanitizer, memories, checkpoint,
-            claims=claims, parses=parses,
-        )  # fmt: skip
+        super().__init__(path, form.source, common, sanitizer, checkpoint)
         self._form = form
         self._max_bytes = max_bytes
         self._crc: int | None = None

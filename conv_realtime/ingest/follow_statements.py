@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
@@ -31,6 +31,16 @@ from conv_realtime.models import Conversation, message_id
 from conv_realtime.ports import KnownConversation
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What those who follow the files of one ingest have in common."""
+
+    identity: Identity
+    memories: Memories
+    claims: Claims = field(default_factory=Claims)
+    parses: Parses = field(default_factory=Parses)
+
+
 class StatementFollower(Following):
     """Follows what a file states.
 
@@ -47,25 +57,21 @@ class StatementFollower(Following):
         self,
         path: str,
         source: str,
-        identity: Identity,
+        common: Common,
         sanitizer: Sanitizer,
-        memories: Memories,
         checkpoint: Checkpoint | None = None,
-        *,
-        claims: Claims | None = None,
-        parses: Parses | None = None,
     ) -> None:
         self.path = path
-        self.identity = identity
+        self.identity = common.identity
         self.checkpoint = checkpoint or Checkpoint()
         self.transcript = DocumentTranscript(source, sanitizer)
         self.skipped = []
         self.published, self.sent = Reader(), Reader()
         self.copy_of: str | None = None
         self.taken_from: set[str] = set()
-        self._memories = memories
-        self._claims = claims or Claims()
-        self._parses = parses or Parses()
+        self._memories = common.memories
+        self._claims = common.claims
+        self._parses = common.parses
         self._seen: FileStat | None = None
         self._whole = True  # the file, as far as is known, is a state that was folded
         self._ranks: dict[str | None, Rank] = {}

@@ -24,6 +24,7 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.follow_database import DatabaseFollower
+from conv_realtime.ingest.follow_statements import Common
 from conv_realtime.models import Conversation, Message
 from conv_realtime.testing.formats.reading import Stated
 from conv_realtime.testing.formats.well_formed import faults
@@ -154,7 +155,7 @@ def _value(value: Any) -> Any:
 
 
 def _follower(path: Path) -> DatabaseFollower:
-    return DatabaseFollower(str(path), OpenCode(), IDENTITY, Sanitizer(), NoMemories())
+    return DatabaseFollower(str(path), OpenCode(), Common(IDENTITY, NoMemories()), Sanitizer())
 
 
 def _read(follower: DatabaseFollower) -> Stated | None:

@@ -15,6 +15,7 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import Common
 from conv_realtime.ingest.following import Following
 from conv_realtime.testing.formats.examples import built_in
 from conv_realtime.testing.formats.reading import Stated
@@ -80,7 +81,7 @@ def _read(form: Format, path: Path, states: list[bytes]) -> Stated:
 
 def _follower(form: Format, path: Path) -> Following:
     if isinstance(form, DocumentFormat):
-        return DocumentFollower(str(path), form, IDENTITY, Sanitizer(), NoMemories())
+        return DocumentFollower(str(path), form, Common(IDENTITY, NoMemories()), Sanitizer())
     assert isinstance(form, LogFormat)
     return Follower(str(path), form, IDENTITY, Sanitizer(), max_line_bytes=2**20)
 

@@ -18,6 +18,7 @@ from conv_realtime.core.places import Places
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.follow_document import DocumentFollower
+from conv_realtime.ingest.follow_statements import Common
 from tests.fuzz.memories import IDENTITY, NoMemories
 from tests.ingest.steps import steps
 from tests.ingest.weighing import weighed
@@ -76,7 +77,7 @@ def _steps(conversations: int, folder: Path) -> float:
     """Counts what the interpreter does to send a conversation of an export of so many."""
     path = folder / f"{conversations}.json"
     path.write_text(json.dumps([_conversation(n, "Roses?") for n in range(conversations)]))
-    follower = DocumentFollower(str(path), ClaudeAi(), IDENTITY, Sanitizer(), NoMemories())
+    follower = DocumentFollower(str(path), ClaudeAi(), Common(IDENTITY, NoMemories()), Sanitizer())
 
     def send() -> None:
         follower.adopt(follower.unknown(), {})
