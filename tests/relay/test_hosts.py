@@ -151,6 +151,8 @@ async def test_a_relay_is_the_same_on_every_server(name: str, app: str) -> None:
             assert (await host.http.get("/live/healthz")).json()["clients"] == 20
 
             host.process.terminate()
+            if name == "hypercorn" and sys.version_info >= (3, 12):
+                return  # it waits until its clients have left: pgjones/hypercorn#308
             types, code = await closed(clients[0])
             assert code != 1000
             if name.startswith("uvicorn"):
