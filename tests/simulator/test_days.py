@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -13,13 +12,6 @@ from tests.simulator.script import script
 
 # Who dies in the middle of something closes nothing.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Have what a day left open found here, and not in a later test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="session")
