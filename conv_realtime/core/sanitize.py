@@ -128,7 +128,7 @@ class Sanitizer:
                 parts += (self._without_media(part) if "data" in part else part).values()
             elif isinstance(part, list):
                 parts += part
-        return self._redactor.suspects("\n".join(texts).replace("\x00", ""))
+        return self._redactor.suspects("\n".join(texts))
 
     def _clean(self, value: Any, depth: int, text: Callable[[str], str]) -> Any:
         if isinstance(value, str):

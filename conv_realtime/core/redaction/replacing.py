@@ -57,9 +57,10 @@ class Redactor:
         self._patterns: dict[int, Pattern] = {}
 
     def suspects(self, text: str) -> bool:
-        """Return whether `text` may hold a secret."""
-        return len(text) >= self.shortest and bool(
-            self._anchors.among(text.encode(errors="replace"))  # lone surrogates
+        """Return whether `text`, without its NULs, may hold a secret."""
+        data = text.encode(errors="replace")  # lone surrogates
+        return len(data) >= self.shortest and bool(
+            self._anchors.among(data.replace(b"\x00", b""))  # faster than in wide text
         )
 
     def redact(self, text: str) -> tuple[str, list[Found]]:
