@@ -119,10 +119,9 @@ class Sanitizer:
         parts = [value]
         for part in parts:  # which grows while it is read
             if isinstance(part, str):
-                if len(part) >= SHORTEST_LEFT_OUT:
-                    texts.append(self._without_data_url(part))
-                elif len(part) >= shortest:
-                    texts.append(part)
+                if len(part) >= shortest:
+                    data_url = part.startswith("data:")
+                    texts.append(self._without_data_url(part) if data_url else part)
             elif isinstance(part, dict):
                 texts += part
                 parts += (self._without_media(part) if "data" in part else part).values()
