@@ -6,9 +6,10 @@ Runs `conv-realtime up` on a temporary state directory, appends 200 lines to new
 folders, and prints p50, p95 and p99 in milliseconds from just before the write until the line is
 seen: on /ws, readable by supabase-py, on the conversation's private topic by supabase-py and by
 @supabase/supabase-js (if Node.js and `npm ci` in tests/js are there), the last three with the
-owner's token. A topic can be joined once its conversation exists, so the first line of each file
-is timed for the first two alone. Before that it asks the disk alone, which no commit outruns. At
-the end another user's token is tried, and must be refused.
+owner's token. The first line of each file is timed apart, and for the first two alone: it waits
+for its folder to be watched and its conversation to be stored, before which nobody can join its
+topic. Before all that it asks the disk alone, which no commit outruns. At the end another user's
+token is tried, and must be refused.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ PATIENCE_SECONDS = 15.0
 
 
 WS, TABLE = "/ws", "readable by supabase-py"
+NEW = {WS: "/ws, new file", TABLE: "readable by supabase-py, new file"}
 PYTHON, JAVASCRIPT = "topic by supabase-py", "topic by supabase-js"
 
 
@@ -156,16 +158,18 @@ async def read_ws(clock: Clock, live: Live) -> None:
     """Follow /ws."""
     async for event in live:
         if event.type == "new_message":
+            clock.see(NEW[WS], str(event.data.id))
             clock.see(WS, str(event.data.id))
 
 
 async def read_table(clock: Clock, supabase: AsyncClient) -> None:
     """Ask the Data API for what is not there yet, again and again."""
     while True:
-        if pending := clock.pending(TABLE):
+        if pending := clock.pending(NEW[TABLE]) + clock.pending(TABLE):
             query = supabase.table("messages").select("id").in_("id", pending[:50])
             rows: Any = (await query.execute()).data
             for row in rows:
+                clock.see(NEW[TABLE], row["id"])
                 clock.see(TABLE, row["id"])
         await asyncio.sleep(0.002)
 
@@ -301,12 +305,11 @@ async def measure(folder: Path, lines: int, files: int, rate: float) -> bool:
         supabase = await client_of(url, key, await token(state))
         stack.push_async_callback(supabase.realtime.close)
         transcripts = Transcripts(root, ready["owner_id"], files)
-        readers = [WS, TABLE]
         # Entered, it is subscribed: what is written from here on is heard.
         live = await stack.enter_async_context(connect(ready["ws"]))
         await stack.enter_async_context(running(read_ws(clock, live)))
         await stack.enter_async_context(running(read_table(clock, supabase)))
-        await transcripts.append(clock, files, rate, readers)
+        await transcripts.append(clock, files, rate, list(NEW.values()))
         await clock.complete()
 
         for topic in transcripts.topics:
@@ -316,7 +319,7 @@ async def measure(folder: Path, lines: int, files: int, rate: float) -> bool:
                 lambda said: clock.see(PYTHON, said["payload"]["data"]["id"]),
             )
             assert status == "SUBSCRIBED", f"{topic}: {status}"
-        readers.append(PYTHON)
+        readers = [WS, TABLE, PYTHON]
         if shutil.which("node") and (JS_CLIENT.parent / "node_modules").is_dir():
             node = JavaScript(await stack.enter_async_context(javascript(url, key)))
             await stack.enter_async_context(running(node.listen(clock)))
