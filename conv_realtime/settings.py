@@ -7,13 +7,21 @@ they are entered, never at import. Secrets are `SecretStr` and masked wherever t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conv_realtime.errors import ConfigError
@@ -26,6 +34,9 @@ KEY_VARIABLES = (
     "SUPABASE_ANON_KEY",
 )
 """Where a key comes from: the first that is set goes before the others."""
+
+
+_KEY = re.compile(r"[!-~]*")
 
 
 def key_variable() -> str:
@@ -159,6 +170,34 @@ class Settings(BaseSettings):
     )
     health_path: str | None = Field("/healthz", description="Path of the health endpoint, or none.")
 
+    @field_validator(
+        "supabase_url", "supabase_key", "supabase_jwt_secret", "owner_id", "ws_token", mode="before"
+    )
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        """Leave out what stands around a value that was read from a file, such as its newline."""
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    @field_validator("supabase_key")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refuse a key that no header can hold: each request would fail as if nobody answered."""
+        if value is not None and not _KEY.fullmatch(value.get_secret_value()):
+            raise ValueError("is no key: it holds a space, a line break or a letter that none has")
+        return value
+
+    @field_validator("ws_path", "metrics_path", "health_path")
+    @classmethod
+    def _rooted(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Take "none" from the environment where there need not be a path."""
+        if value is not None and value.lower() == "none" and info.field_name != "ws_path":
+            return None
+        if value is not None and not value.startswith("/"):
+            raise ValueError("is no path: that begins with /")
+        return value
+
     @field_validator("paths", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -193,4 +232,4 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise ConfigError(name, first["msg"]) from None
+            raise ConfigError(name, first["msg"].removeprefix("Value error, ")) from None

@@ -94,12 +94,20 @@ class _Commands(click.Group):
 
 
 def _read_dotenv(path: Path) -> None:
-    """Take our variables and Supabase's from a `.env` file; what is set already stays."""
+    """Take our variables and Supabase's from a `.env` file; what is set already stays.
+
+    Raises:
+        ConfigError: it is no text, as what PowerShell's `>` writes.
+    """
     if not path.is_file():
         return
     from dotenv import dotenv_values
 
-    for name, value in dotenv_values(path).items():
+    try:
+        found = dotenv_values(path)
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), "is not in UTF-8; save it as that") from None
+    for name, value in found.items():
         if value and name.startswith(("CONV_REALTIME_", "SUPABASE_")):
             os.environ.setdefault(name, value)
 

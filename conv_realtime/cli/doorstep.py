@@ -12,6 +12,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from websockets.exceptions import SecurityError
 
 HEAD_SECONDS = 10.0
 MAX_WAITING = 256
@@ -82,11 +83,27 @@ def protocol(doorstep: Doorstep) -> type[asyncio.Protocol]:
             else:
                 doorstep.leave(self.transport)
 
+        def handle_websocket_upgrade(self, event: Any) -> None:
+            super().handle_websocket_upgrade(event)
+            wrong = _protocol_of(self.transport).conn.handshake_exc
+            if wrong is not None and not self.transport.is_closing():
+                self.transport.write(_refusal(wrong))
+                self.transport.close()
+
         def connection_lost(self, exc: Exception | None) -> None:
             doorstep.leave(self.transport)
             super().connection_lost(exc)
 
     return Patient
+
+
+def _refusal(wrong: BaseException) -> bytes:
+    status, word = "400 Bad Request", "an upgrade is asked for with GET, and without a body"
+    if isinstance(wrong.__cause__, SecurityError):
+        status = "431 Request Header Fields Too Large"
+        word = "a header, a cookie perhaps, is above 8 KB, or there are too many"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close"
+    return f"{head}\r\nContent-Length: {len(word) + 1}\r\n\r\n{word}\n".encode()
 
 
 def _protocol_of(transport: Any) -> Any:

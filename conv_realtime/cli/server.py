@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ MAX_FRAME_BYTES = 64 * 1024
 """A longer frame of a client ends its connection with 1009."""
 
 _CLOSE_SECONDS = 3
+_REFUSED = "ASGI callable returned without completing handshake."
 _MOST_FILES = 65536
 
 
@@ -65,6 +67,7 @@ class Server:
         """Serve `app`; return when connections are accepted."""
         assert self._socket is not None
         _allow_many_clients()
+        logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
         self._server = _Quiet(_config(app, self._doorstep))
         self._task = asyncio.create_task(self._server.serve([self._socket]), name="http server")
         while not self._server.started:
@@ -80,6 +83,11 @@ class Server:
             server.should_exit = True
             await task
         self._doorstep.close()
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn says of each client that is refused: anybody could fill the log."""
+    return record.msg != _REFUSED
 
 
 class _Quiet(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -94,6 +95,36 @@ async def test_a_crowd_that_comes_at_once_is_let_in(monkeypatch: pytest.MonkeyPa
             await raw.send(request())
         assert [await raw.status() for raw in crowd] == [101] * 50
         assert len(server._doorstep) == 0
+
+
+UPGRADES = {
+    "a cookie above 8 KB": (request(headers={"Cookie": "a" * 9000}), 431),
+    "a long target": (request("/ws?token=" + "a" * 9000), 431),
+    "many headers": (request(headers={f"X-{number}": "1" for number in range(200)}), 431),
+    "no GET": (request().replace(b"GET", b"POST"), 400),
+    "a body": (request(headers={"Content-Length": "2"}) + b"{}", 400),
+}
+
+
+@pytest.mark.parametrize("asked", UPGRADES)
+async def test_an_upgrade_that_cannot_be_read_is_refused(asked: str) -> None:
+    """With a word, and the connection ends: nobody would answer it, nor close it."""
+    head, status = UPGRADES[asked]
+    async with served() as server, Raw.open(port_of(server)) as raw:
+        await raw.send(head)
+        assert await raw.status() == status
+        assert await raw.rest() != b""
+        assert len(server._doorstep) == 0
+
+
+async def test_who_is_refused_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """uvicorn calls each refusal an error of the application; only its real ones are told."""
+    async with served() as server, Raw.open(port_of(server)) as raw:
+        await raw.send(request(headers={"Host": "evil.example"}))
+        assert await raw.status() == 401
+        assert await raw.rest() != b""
+        logging.getLogger("uvicorn.error").error("Exception in ASGI application")
+    assert [record.message for record in caplog.records] == ["Exception in ASGI application"]
 
 
 async def test_as_many_clients_as_the_system_lets_us() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import click
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
 from conv_realtime.cli import main
+from conv_realtime.settings import Settings
 
 HEAVY = ("supabase", "realtime", "starlette", "psycopg", "uvicorn", "pydantic", "httpx")
 
@@ -106,6 +109,45 @@ def test_a_wrong_setting_is_told_in_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("SUPABASE_SECRET_KEY", "sb_secret_\nin_two_lines", "SUPABASE_SECRET_KEY: is no key"),
+        ("SUPABASE_SECRET_KEY", "ключ", "SUPABASE_SECRET_KEY: is no key"),
+        ("CONV_REALTIME_WS_PATH", "ws", "ws_path: is no path"),
+        ("CONV_REALTIME_HEALTH_PATH", "healthz", "health_path: is no path"),
+        ("CONV_REALTIME_METRICS_PATH", "metrics", "metrics_path: is no path"),
+    ],
+)
+def test_what_no_server_would_take_is_a_wrong_setting(variable: str, value: str, told: str) -> None:
+    """It is named, and the value of a secret is not told."""
+    done = CliRunner().invoke(main, ["status"], env={variable: value})
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert "in_two_lines" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_stands_around_a_value_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that a secret is read from ends in a newline, one of Windows in two characters."""
+    owner = "5e551011-0000-4000-8000-000000000001"
+    given = {
+        "SUPABASE_URL": " https://project.supabase.co\r",
+        "SUPABASE_SECRET_KEY": "sb_secret_key\n",
+        "CONV_REALTIME_OWNER_ID": f"{owner}\r\n",
+        "CONV_REALTIME_WS_TOKEN": " \n",
+        "CONV_REALTIME_HEALTH_PATH": "none",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load(supabase_jwt_secret="secret\n")
+    assert settings.supabase_url == "https://project.supabase.co"
+    assert settings.supabase_key == SecretStr("sb_secret_key")
+    assert settings.supabase_jwt_secret == SecretStr("secret")
+    assert (settings.owner_id, settings.ws_token) == (UUID(owner), None)
+    assert settings.health_path is None
+
+
 def test_a_variable_that_nothing_reads_is_told_in_one_line() -> None:
     """With the one that was meant: as it stands it would set nothing, and say nothing."""
     given = {
@@ -145,6 +187,17 @@ def test_tail_refuses_what_is_no_address(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert "ws://" in done.stderr
+
+
+def test_a_dotenv_file_that_is_no_text_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PowerShell's `>` writes UTF-16."""
+    (tmp_path / ".env").write_text("CONV_REALTIME_REST_SECONDS=1\n", encoding="utf-16")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["status"])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == ["Error: .env: is not in UTF-8; save it as that"]
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(
