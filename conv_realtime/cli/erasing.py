@@ -10,7 +10,6 @@ import click
 
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
-    asking,
     common_options,
     emit,
     load_settings,
@@ -21,6 +20,7 @@ from conv_realtime.cli.options import (
     printable,
     run,
 )
+from conv_realtime.cli.questions import ask
 from conv_realtime.errors import SourceError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def _forget(settings: Settings, local_port: int, id: UUID, *, yes: bool) -
                 if erased is None:
                     raise SourceError(str(id), "no such conversation of yours in the database")
                 if not yes and not erased.already:
-                    _confirm(_question(erased))
+                    await _confirm(_question(erased))
                 await forget(client, erased)
             # The instance on this state directory, if there is one, tells its listeners.
             async with Ingest(settings=found.settings) as ingest:
@@ -89,10 +89,8 @@ async def _forget(settings: Settings, local_port: int, id: UUID, *, yes: bool) -
     return erased
 
 
-def _confirm(question: str) -> None:
-    with asking("forget", "--yes"):
-        sure = click.confirm(question, err=True)
-    if not sure:
+async def _confirm(question: str) -> None:
+    if not await ask(lambda: click.confirm(question, err=True), "forget", "--yes"):
         raise click.Abort
 
 

@@ -32,9 +32,9 @@ STOP_SECONDS = 20.0
 
 INTERRUPTED = 128 + signal.SIGINT
 
-_ENDING = [signal.SIGINT, signal.SIGTERM]
+ENDING_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
-    _ENDING.append(signal.SIGBREAK)
+    ENDING_SIGNALS.append(signal.SIGBREAK)
 
 
 def option(
@@ -249,7 +249,7 @@ def _at_signals(act: Callable[[int], None]) -> Iterator[None]:
     """Call `act` in the running loop with the number of each signal that asks for an end."""
     loop = asyncio.get_running_loop()
     before = {}
-    for number in _ENDING:
+    for number in ENDING_SIGNALS:
         try:
             loop.add_signal_handler(number, act, number)
         except NotImplementedError:  # by the loops of Windows
@@ -269,23 +269,6 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:  # there is none for Windows
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-@contextmanager
-def asking(command: str, instead: str) -> Iterator[None]:
-    """Ask a person; what is piped in is read as well.
-
-    Raises:
-        ConfigError: there is nobody to ask.
-    """
-    try:
-        yield
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        click.echo(err=True)  # behind the question
-        advice = f"there is nobody to ask for it: {instead} is needed"
-        raise ConfigError(command, advice) from None
 
 
 async def until(look: Callable[[], _Found | None], seconds: float) -> _Found:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from conv_realtime.cli.options import (
-    asking,
     common_options,
     emit,
     load_settings,
@@ -17,6 +18,7 @@ from conv_realtime.cli.options import (
     printable,
     run,
 )
+from conv_realtime.cli.questions import ask
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ async def _in(settings: Settings, email: str | None, *, code: bool) -> Kept:
     from conv_realtime.edges.session import AuthServer, keep_session
 
     url, key = _project(settings)
-    address = email or _asked("E-mail")
+    address = email or await _asked("E-mail")
     async with httpx.AsyncClient(timeout=settings.request_timeout) as http:
         auth_server = AuthServer(url, key, http)
         kept = await (
@@ -98,26 +100,29 @@ async def _out(settings: Settings) -> Kept | None:
 
 
 async def _by_password(auth_server: AuthServer, email: str) -> Kept:
-    import os
-
-    password = os.environ.get(_PASSWORD) or _asked("Password", hidden=True, variable=_PASSWORD)
+    password = os.environ.get(_PASSWORD)
+    if not password:
+        password = await _asked("Password", hidden=True, instead=_PASSWORD)
     return await auth_server.by_password(email, password)
 
 
 async def _by_code(auth_server: AuthServer, email: str) -> Kept:
     await auth_server.send_code(email)
     click.echo(f"a code is on its way to {printable(email)}", err=True)
-    return await auth_server.by_code(email, _asked("Code", variable="a terminal").strip())
+    code = await _asked("Code", instead="a terminal")
+    return await auth_server.by_code(email, code.strip())
 
 
-def _asked(what: str, *, hidden: bool = False, variable: str = "--email") -> str:
+async def _asked(what: str, *, hidden: bool = False, instead: str = "--email") -> str:
     """Ask a person.
 
     Raises:
         ConfigError: there is nobody to ask.
     """
-    with asking("login", variable):
-        answer: str = click.prompt(what, hide_input=hidden and sys.stdin.isatty(), err=True)
+    hidden = hidden and sys.stdin.isatty()
+    answer: str = await ask(
+        partial(click.prompt, what, hide_input=hidden, err=True), "login", instead
+    )
     return answer
 
 

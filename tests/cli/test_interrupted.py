@@ -1,14 +1,18 @@
-"""A command with an end of its own that does not get there."""
+"""A command with an end of its own that does not get there, and one that waits for an answer."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Runner
+from tests.commands import eventually
 from tests.ingest.lines import SESSION, user
 
 
@@ -30,3 +34,38 @@ def test_a_backfill_that_was_ended_has_not_succeeded(
         with connection:
             assert command.end(number) == code
     assert command.rest() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_a_question_is_ended_by_a_signal(home: Path, number: signal.Signals, code: int) -> None:
+    """The loop, which hears of signals, stands still while somebody is asked.
+
+    Sent more than once: one that comes just before the process waits for input interrupts nothing.
+    """
+    terminal, theirs = os.openpty()
+    variables = {
+        "SUPABASE_URL": "http://127.0.0.1:9",
+        "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
+        "CONV_REALTIME_STATE_DIR": str(home / "state"),
+    }
+    command = [sys.executable, "-m", "conv_realtime", "login"]
+    with subprocess.Popen(
+        command, env={**os.environ, **variables}, stdin=theirs, stderr=subprocess.PIPE
+    ) as asking:
+        try:
+            assert asking.stderr is not None
+            assert asking.stderr.read(len("E-mail:")) == b"E-mail:"
+
+            def ended() -> bool:
+                asking.send_signal(number)
+                try:
+                    return asking.wait(1) is not None
+                except subprocess.TimeoutExpired:
+                    return False
+
+            eventually(ended)
+            assert asking.returncode == code
+        finally:
+            asking.kill()
+            os.close(terminal)
+            os.close(theirs)
