@@ -27,12 +27,15 @@ class ConfigError(ConvRealtimeError):
         super().__init__(f"{name}: {advice}")
 
 
-def unusable(folder: object, error: OSError) -> ConfigError:
-    """Return the error of a state directory, or of a place in it, that the system refuses."""
-    reason = error.strerror or str(error)
+def unusable(place: object, error: Exception) -> ConfigError:
+    """Return the error of a state directory, or of a place in it, that cannot be used.
+
+    `error` is what the system, or SQLite, says of it.
+    """
+    reason = getattr(error, "strerror", None) or str(error)
     return ConfigError(
         "--state-dir",
-        f"{folder} cannot be used: {reason}; make room in it, make it yours (chown), or choose"
+        f"{place} cannot be used: {reason}; make room in it, make it yours (chown), or choose"
         " another",
     )
 

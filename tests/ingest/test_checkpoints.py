@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -122,11 +123,12 @@ def test_what_another_process_wrote_is_read_until_that_succeeds(
 
 
 def test_a_state_directory_that_cannot_be_is_a_setting_to_correct(tmp_path: Path) -> None:
-    """The error names the setting."""
+    """The error names the setting, and says what to do."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as refused, Checkpoints(tmp_path / "file" / "state", "here"):
         pass
-    assert refused.value.name == "state_dir"
+    assert refused.value.name == "--state-dir"
+    assert "choose another" in refused.value.advice
 
 
 def test_others_cannot_read_paths_and_titles(tmp_path: Path) -> None:
@@ -142,3 +144,18 @@ def test_a_machine_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("conv_realtime.edges.checkpoints.place._os_machine_id", lambda: "renamed")
     assert machine_id(tmp_path) == first != ""
     assert machine_id(tmp_path / "new") == "renamed"
+
+
+def test_a_name_that_cannot_be_read_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one in its place would make every conversation another machine's."""
+    (tmp_path / "machine").write_text("laptop")
+
+    def closed(path: Path, encoding: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as meanwhile, pytest.raises(ConfigError, match="cannot be used"):
+        meanwhile.setattr(Path, "read_text", closed)
+        machine_id(tmp_path)
+    assert machine_id(tmp_path) == "laptop"

@@ -141,7 +141,7 @@ def test_a_full_disk_at_the_start_is_a_setting_to_correct(disk: Disk) -> None:
     disk.fill(connection)
     if not disk._mounted:
         pytest.xfail("needs a file system of its own")
-    with pytest.raises(ConfigError, match="cannot keep checkpoints"):
+    with pytest.raises(ConfigError, match=r"cannot be used.*; make room in it"):
         Checkpoints(disk.folder, "here").__enter__()
     disk.free(connection)
     connection.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conv_realtime.edges.checkpoints.place import make_state_dir
-from conv_realtime.errors import ConfigError
+from conv_realtime.errors import unusable
 
 logger = logging.getLogger("conv_realtime.ingest")
 
@@ -117,8 +117,7 @@ class StateFile:
             make_state_dir(state_dir)
             self.connection = self._open_or_begin()
         except (OSError, sqlite3.Error) as error:
-            advice = f"cannot keep checkpoints in {self.path}: {error}"
-            raise ConfigError("state_dir", advice) from error
+            raise unusable(self.path, error) from error
         self._seen = self._data_version()
 
     def close(self) -> None:

@@ -38,22 +38,31 @@ def machine_id(state_dir: Path) -> str:
 
     The first run takes the operating system's machine id, else the host name, and remembers
     it, so that a renamed host keeps its conversations.
+
+    Raises:
+        ConfigError: it cannot be read or kept.
     """
-    kept = state_dir / "machine"
-    try:
-        if known := kept.read_text(encoding="utf-8").strip():
+    with using(state_dir):
+        kept = state_dir / "machine"
+        if known := _text_of(kept):
             return known
-    except OSError:
-        pass
-    machine = _os_machine_id() or platform.node() or "localhost"
-    try:
+        machine = _os_machine_id() or platform.node() or "localhost"
         make_state_dir(state_dir)
         draft = kept.with_name(f"machine.{os.getpid()}")
         draft.write_text(machine + "\n", encoding="utf-8")
         shared_files.replace(draft, kept)
-    except OSError as error:
-        raise unusable(state_dir, error) from error
     return machine
+
+
+def _text_of(path: Path) -> str:
+    """Return what a file holds, "" where there is none; one that is closed is not taken for none.
+
+    Another name in its place would make every conversation another machine's.
+    """
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _os_machine_id() -> str | None:
