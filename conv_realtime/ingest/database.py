@@ -111,8 +111,6 @@ class Database:
             try:
                 stream = await desk.sender.ask(desk.store.database)
                 erased = await desk.sender.ask(self._forgotten)
-            except StoreError:
-                pass
             except MigrationError as error:
                 if self.fault is None:
                     logger.error("%s", error)

@@ -146,7 +146,6 @@ class Ingest(Upkeep):
         desk, _ = self._opened
         given = desk.settings.paths
         self._paths = all_places(desk.shelf.formats) if given is None else given
-        desk.sender.stubborn = True
         with plain_errors():
             while not await self._run_until_replaced():
                 self._database.recall()
@@ -171,7 +170,10 @@ class Ingest(Upkeep):
         self._database.clean_as_set()
         try:
             usual = desk.settings.paths is None
-            async with watch(self._paths, optional=usual) as watcher, tender.running() as tasks:
+            async with (
+                watch(self._paths, optional=usual) as watcher,
+                tender.running(stubborn=True) as tasks,
+            ):
                 self._waker = waker = Waker(desk, tender, watcher, self._paths)
                 tasks.create_task(waker.follow(), name="wakeups")
                 tasks.create_task(waker.sweep_for_ever(), name="sweeps")
@@ -202,8 +204,7 @@ class Ingest(Upkeep):
         """
         desk, tender = self._opened
         wanted = desk.settings.paths if paths is None else as_paths(paths)
-        self._paths = usual_paths(desk.shelf.formats) if wanted is None else wanted
-        desk.sender.stubborn = False
+        wanted = usual_paths(desk.shelf.formats) if wanted is None else wanted
         self._database.clean_as_set()
         begun, changed = time.monotonic(), desk.sender.changed
         summary = Summary()
@@ -216,7 +217,7 @@ class Ingest(Upkeep):
                 on_progress(progress)
 
         with plain_errors():
-            found = await on_thread(disk.walk, self._paths, desk.shelf.is_named)
+            found = await on_thread(disk.walk, wanted, desk.shelf.is_named)
             async with tender.running():
                 await catch_up(desk, tender, found.stats, resting=True, done=done)
                 await self._send_again()

@@ -41,19 +41,24 @@ class Tender:
         self._behind_since = 0.0
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.TaskGroup]:
+    async def running(self, *, stubborn: bool = False) -> AsyncIterator[asyncio.TaskGroup]:
         """Give the group that all work belongs to; leaving waits for it, cancelling ends it.
+
+        Args:
+            stubborn: whether the store is waited for whatever it says: see `Asker`.
 
         Raises:
             RuntimeError: it runs already. Another one may tend the same files beside it.
         """
         if self._tasks is not None:
             raise RuntimeError("this Ingest is at work; use another one on its state directory")
+        self._desk.sender.stubborn = stubborn
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 yield self._tasks
         finally:
             self._tasks = None
+            self._desk.sender.stubborn = False
             for book in self._desk.shelf.books.values():
                 # A task that is cancelled before its first step never gets to its `finally`.
                 book.looking = book.look_again = False

@@ -70,7 +70,6 @@ class Upkeep(ABC):
                 answered once in half a minute.
         """
         desk, tender = self._opened
-        desk.sender.stubborn = False
         letters = desk.checkpoints.letters
         for unknown in set(ids or ()) - letters.faults.keys():
             raise SourceError(str(unknown), "is no dead letter; `conv-realtime status` shows them")
@@ -116,7 +115,6 @@ class Upkeep(ABC):
                 answered once in half a minute.
         """
         desk, _ = self._opened
-        desk.sender.stubborn = False
         wanted = desk.settings.paths if paths is None else as_paths(paths)
         wanted = usual_paths(desk.shelf.formats) if wanted is None else wanted
         async for found in verify(desk, wanted, on_progress or (lambda progress: None)):
@@ -130,7 +128,6 @@ class Upkeep(ABC):
                 answered once in half a minute.
         """
         desk, tender = self._opened
-        desk.sender.stubborn = False
         with plain_errors():
             async with tender.running():
                 return await repair(desk, tender, found)

@@ -215,28 +215,48 @@ async def test_who_is_meant_to_end_waits_for_a_store_that_has_answered(
     assert store.refusals == 5 and texts(store) == ["prompt q"]
 
 
+class Refusing(MemoryStore):
+    """Refuses everybody, `left` times."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        if self.left:
+            self.left -= 1
+            raise StoreError(table, "PGRST301", "No suitable key", retryable=False)
+        return await super().write(table, rows, **hints)
+
+
 async def test_a_refusal_is_told_once_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A key that was revoked needs somebody: one line says so, and the rows wait in the files."""
     monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
 
-    class Refusing(MemoryStore):
-        refused = 0
-
-        async def write(
-            self, table: Table, rows: Sequence[Row], *, history: bool = False, more: bool = False
-        ) -> int:
-            if self.refused < 20:
-                self.refused += 1
-                raise StoreError(table, "PGRST301", "No suitable key", retryable=False)
-            return await super().write(table, rows, history=history, more=more)
-
-    store = Refusing()
+    store = Refusing(20)
     transcript(tmp_path, user("q"))
     async with running(ingest(tmp_path, store)):
         await until(lambda: texts(store) == ["prompt q"])
     assert len([text for text in caplog.messages if "No suitable key" in text]) == 1
+
+
+async def test_what_else_is_asked_of_a_running_ingest_does_not_make_it_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing beside it, or a backfill that it is too busy for: both are meant to end, it not."""
+    monkeypatch.setattr("conv_realtime.ingest.pace.LONGEST_DELAY", 0.01)
+    store = Refusing(0)
+    transcript(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store)) as river:
+        await until(lambda: texts(store) == ["prompt q"])
+        assert [one.state async for one in river.verify()] == ["equal"]
+        with pytest.raises(RuntimeError, match="is at work"):
+            await river.backfill(tmp_path / "projects")
+        store.left = 20
+        transcript(tmp_path, user("q"), user("r"))
+        await until(lambda: texts(store) == ["prompt q", "prompt r"])
 
 
 # A real network ----------------------------------------------------------------------------
