@@ -9,13 +9,14 @@ above the limit is given as `None` bytes and never held in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 from zlib import crc32
 
 _FILLER = b"\x00 \t\r\n"  # a crashed writer leaves runs of NUL behind
 
 
-class Line(NamedTuple):
+@dataclass(slots=True)  # faster to make and to read than a NamedTuple
+class Line:
     """Bytes `start` to `end` of a file, without the newline; `data` is None when too long.
 
     `mark` is where the line ends with all its filler, and the CRC-32 of the file up to there,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -23,7 +24,8 @@ _MAX_TRIED = 256 * 2**20  # bytes that may be gone through for them
 TOO_LONG = "line too long"
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)  # faster to make and to read than a NamedTuple
+class Record:
     """One JSON object of a file, bytes `start` to `end`.
 
     `crc` is the CRC-32 of these bytes, begun with `seed`: that of the file before them, so that
@@ -54,10 +56,10 @@ def read_records(line: Line) -> Iterable[Record | Torn]:
         return (Torn(line.start, line.end, TOO_LONG),)
     value = load(data)
     if isinstance(value, dict):
-        start, end, _, mark, before, raw = line
-        if raw:
-            return (Record(start, end, crc32(data), mark, value),)
-        return (Record(start, end, mark[1], mark, value, before),)
+        mark = line.mark
+        if line.raw:
+            return (Record(line.start, line.end, crc32(data), mark, value),)
+        return (Record(line.start, line.end, mark[1], mark, value, line.before),)
     if value is not None:
         reason = f"not an object but {type(value).__name__}"
         return (Torn(line.start, line.end, reason),)
