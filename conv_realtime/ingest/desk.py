@@ -97,7 +97,8 @@ class Desk:
         read = partial(follower.read, file, INLINE_BYTES)
         while await self._work(follower, file, read, large=large):
             await self.announce(follower, file)
-        self.secrets.note(follower.path, follower.rows, whole=follower.complete)
+        folds, id_of = follower.transcript.conversations.values(), follower.rows.conversation_id
+        self.secrets.note(follower.path, folds, id_of, whole=follower.complete)
         new = follower.skipped[skipped:]
         for one in new:
             place = "" if one.offset is None else f" at byte {one.offset}"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
+from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.redaction import Found
-
-if TYPE_CHECKING:
-    from conv_realtime.ingest.rows import Rows
 
 KEY = "redacted"
 """Under which metadata of messages and conversations have the numbers."""
@@ -41,16 +39,23 @@ class Secrets:
         """Return the numbers of some files; few have any."""
         return sum((self.of(path) for path in self._by_path.keys() & paths), Counter())
 
-    def note(self, path: str, rows: Rows, *, whole: bool = True) -> None:
-        """Take what a file was found to hold so far.
+    def note(
+        self,
+        path: str,
+        folds: Iterable[ConversationFold],
+        id_of: Callable[[ConversationFold], UUID],
+        *,
+        whole: bool,
+    ) -> None:
+        """Take what the conversations of a file were found to hold so far.
 
         Where that was not the whole of it, what an earlier run found in the rest still holds.
         """
         if whole:
             self._by_path.pop(path, None)
-        for fold in rows.transcript.conversations.values():
+        for fold in folds:
             if fold.entries and (fold.secrets or path in self._by_path):
-                self._put(path, rows.conversation_id(fold), metadata_of(fold.secrets))
+                self._put(path, id_of(fold), metadata_of(fold.secrets))
 
     def remember(self, kept: Iterable[tuple[str, UUID, Mapping[str, int]]]) -> None:
         """Take what an earlier run found: the numbers of conversations, and their files."""
