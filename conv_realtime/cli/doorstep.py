@@ -9,6 +9,7 @@ longest goes, unless it came just now: a crowd that returns after a restart is l
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,6 +18,9 @@ from websockets.exceptions import SecurityError
 HEAD_SECONDS = 10.0
 MAX_WAITING = 256
 GRACE_SECONDS = 1.0
+
+_QUOTED = re.compile(rb"connection|upgrade|sec-websocket-.*")
+"""Headers that websockets quotes when it refuses them, and fails where they are not ASCII."""
 
 
 class Doorstep:
@@ -84,11 +88,15 @@ def protocol(doorstep: Doorstep) -> type[asyncio.Protocol]:
                 doorstep.leave(self.transport)
 
         def handle_websocket_upgrade(self, event: Any) -> None:
-            super().handle_websocket_upgrade(event)
-            wrong = _protocol_of(self.transport).conn.handshake_exc
-            if wrong is not None and not self.transport.is_closing():
+            if all(value.isascii() for name, value in self.headers if _QUOTED.match(name)):
+                super().handle_websocket_upgrade(event)
+                wrong = _protocol_of(self.transport).conn.handshake_exc
+                if wrong is None or self.transport.is_closing():
+                    return
                 self.transport.write(_refusal(wrong))
-                self.transport.close()
+            else:
+                self.transport.write(_refusal(None))
+            self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             doorstep.leave(self.transport)
@@ -97,9 +105,9 @@ def protocol(doorstep: Doorstep) -> type[asyncio.Protocol]:
     return Patient
 
 
-def _refusal(wrong: BaseException) -> bytes:
-    status, word = "400 Bad Request", "an upgrade is asked for with GET, and without a body"
-    if isinstance(wrong.__cause__, SecurityError):
+def _refusal(wrong: BaseException | None) -> bytes:
+    status, word = "400 Bad Request", "an upgrade is asked for with GET, without a body, in ASCII"
+    if wrong is not None and isinstance(wrong.__cause__, SecurityError):
         status = "431 Request Header Fields Too Large"
         word = "a header, a cookie perhaps, is above 8 KB, or there are too many"
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close"

@@ -121,7 +121,8 @@ class Door:
 
     def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
-        options = {"verify_aud": False}
+        # Made just now by a server whose clock is a little ahead of this one is no reason.
+        options = {"verify_aud": False, "verify_iat": False}
         if header.get("alg") == "HS256":
             if not self._secret:
                 raise jwt.InvalidKeyError("no secret for HS256")

@@ -103,11 +103,14 @@ UPGRADES = {
     "many headers": (request(headers={f"X-{number}": "1" for number in range(200)}), 431),
     "no GET": (request().replace(b"GET", b"POST"), 400),
     "a body": (request(headers={"Content-Length": "2"}) + b"{}", 400),
+    "no ASCII": (request(headers={"Sec-WebSocket-Protocol": "bearer.é"}), 400),
 }
 
 
 @pytest.mark.parametrize("asked", UPGRADES)
-async def test_an_upgrade_that_cannot_be_read_is_refused(asked: str) -> None:
+async def test_an_upgrade_that_cannot_be_read_is_refused(
+    asked: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """With a word, and the connection ends: nobody would answer it, nor close it."""
     head, status = UPGRADES[asked]
     async with served() as server, Raw.open(port_of(server)) as raw:
@@ -115,6 +118,7 @@ async def test_an_upgrade_that_cannot_be_read_is_refused(asked: str) -> None:
         assert await raw.status() == status
         assert await raw.rest() != b""
         assert len(server._doorstep) == 0
+    assert caplog.records == []
 
 
 async def test_who_is_refused_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -123,6 +123,12 @@ def test_a_token_opens_from_anywhere_but_foreign_pages(origin: str | None) -> No
     assert refused == Refused(403, "this origin may not connect")
 
 
+def test_a_token_of_a_server_whose_clock_is_ahead_opens() -> None:
+    """It was made just now, by that clock: this machine's may be some seconds behind."""
+    answer = door().admit(Caller("192.0.2.1", REMOTE, token(iat=time.time() + 5)))
+    assert isinstance(answer, Admitted) and answer.owner == OWNER
+
+
 @pytest.mark.parametrize(
     "bad",
     [
