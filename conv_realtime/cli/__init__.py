@@ -112,6 +112,19 @@ def _read_dotenv(path: Path) -> None:
             os.environ.setdefault(name, value)
 
 
+def _open_closed_streams() -> None:
+    """Read nothing from, and write nothing to, those of the three that the caller has closed.
+
+    A socket of ours would take the number instead, and libuv ends a process that closes it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(opened, "w" if number else "r", closefd=False))
+
+
 def _print_anything() -> None:
     """Escape what the output's encoding has no character for, as that of Windows for most."""
     for stream in (sys.stdout, sys.stderr):
@@ -133,5 +146,6 @@ def main() -> None:
 
     Begin with `conv-realtime up`; when something is wrong, `conv-realtime doctor`.
     """
+    _open_closed_streams()
     _read_dotenv(Path(".env"))
     _print_anything()

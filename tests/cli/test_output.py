@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from conv_realtime.cli.following import _line
 from conv_realtime.cli.options import printable
+from conv_realtime.testing import SupabaseLocal
+from tests.ingest.lines import SESSION, user
 
 EVIL = "a\nERROR forged\x1b]0;owned\x07\u202e"
 
@@ -56,3 +61,25 @@ def test_names_that_are_no_text_can_be_printed() -> None:
     """A name of bytes that are no UTF-8 is escaped, so that writing it cannot fail."""
     assert printable("ok \u00e9") == "ok \u00e9"
     assert printable("bad\udcff").encode() == rb"bad\udcff"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_whose_caller_has_closed_its_streams_does_its_work(
+    closed: str, tmp_path: Path, supabase_local: SupabaseLocal
+) -> None:
+    """As a job that some daemon starts: libuv ended it, or there was nothing to write to."""
+    (tmp_path / f"{SESSION}.jsonl").write_bytes(user("q"))
+    variables = {
+        "SUPABASE_URL": supabase_local.url,
+        "SUPABASE_SECRET_KEY": supabase_local.secret_key,
+        "CONV_REALTIME_OWNER_ID": SESSION,
+        "CONV_REALTIME_STATE_DIR": str(tmp_path / "state"),
+    }
+    command = f'exec "{sys.executable}" -m conv_realtime backfill "{tmp_path}" --json {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command], env={**os.environ, **variables}, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    headers = {"apikey": supabase_local.secret_key}
+    rows = httpx.get(f"{supabase_local.url}/rest/v1/messages?select=text", headers=headers).json()
+    assert rows == [{"text": "prompt q"}]
