@@ -6,9 +6,13 @@ to be sent is then read from the file that was open.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from conv_realtime.edges.disk import OpenFile, open_file
+from conv_realtime.errors import SourceError
+
+logger = logging.getLogger("conv_realtime.ingest")
 
 MOST_FILES = 256
 
@@ -34,14 +38,20 @@ class Holder:
         self._files: dict[str, OpenFile] = {}
 
     def keep(self, file: OpenFile) -> None:
-        """Keep this file open for its path, instead of any other."""
+        """Keep this file open for its path, instead of any other.
+
+        None where the system lets no more files be open: it is read from its path then.
+        """
         held = self._files.get(file.path)
         if self._most <= 0 or (held is not None and held.is_same(file)):
             return
         self.release(file.path)
         while len(self._files) >= self._most:
             self.release(next(iter(self._files)))
-        self._files[file.path] = file.again()
+        try:
+            self._files[file.path] = file.again()
+        except SourceError as error:
+            logger.info("not kept open: %s", error)
 
     def open(self, path: str) -> OpenFile:
         """Return the file that is held for the path, else the one that lies there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sys
@@ -303,3 +304,22 @@ async def test_a_rollout_that_codex_rewrites_into_its_newer_form_stays_one(
     assert {row.id: row.text for row in store.messages.values()} == before
     assert len(store.conversations) == 1
     assert await _is_equal(tmp_path, store, state)
+
+
+def test_where_no_more_files_may_be_open_nothing_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is open twice; where the second is refused, that is an error of the file."""
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstd.compress(b"{}\n"))
+    opened: list[int] = []
+
+    def refused(descriptor: int) -> int:
+        opened.append(descriptor)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", refused)
+    with pytest.raises(SourceError, match="Too many open files"):
+        disk.open_file(str(path))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])

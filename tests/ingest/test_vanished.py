@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
 from pathlib import Path
+
+import pytest
 
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user
@@ -56,6 +59,22 @@ async def test_a_file_that_gave_way_to_an_unrelated_one_is_sent_first(tmp_path: 
         "prompt x": new.id,
         "prompt y": new.id,
     }
+
+
+async def test_where_no_more_files_may_be_open_what_can_be_read_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is held then, for the case that the file vanishes."""
+
+    def refused(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    store = MemoryStore()
+    (tmp_path / "projects").mkdir()
+    async with running(ingest(tmp_path, store)):
+        monkeypatch.setattr(os, "dup", refused)
+        write(tmp_path, user("q"))
+        await until(lambda: texts(store) == ["prompt q"])
 
 
 async def test_a_file_rewritten_while_it_is_read_ends_in_what_it_says(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat as modes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 from zlib import crc32
 
@@ -54,6 +56,19 @@ def state_of(found: os.stat_result) -> FileStat:
     return FileStat(device, inode, found.st_size, found.st_mtime_ns)
 
 
+@contextmanager
+def telling(path: str) -> Iterator[None]:
+    """Tell what the system refuses of a file as an error of that file.
+
+    Raises:
+        SourceError: it refuses something.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(path, error.strerror or str(error)) from error
+
+
 class OpenFile:
     """One open transcript; every read names its place, so that readers do not disturb each other.
 
@@ -61,17 +76,16 @@ class OpenFile:
         packed: whether what is read is not what lies on the disk, byte by byte.
 
     Raises:
-        SourceError: from the constructor and every read, when the file cannot be read.
+        SourceError: from the constructor and every read, when the file cannot be read, and where
+            the system lets no more files be open.
     """
 
     packed = False
 
     def __init__(self, path: str) -> None:
         self.path = path
-        try:
+        with telling(path):
             self._fd = _open(path)
-        except OSError as error:
-            raise SourceError(path, error.strerror or str(error)) from error
         if not modes.S_ISREG(os.fstat(self._fd).st_mode):
             os.close(self._fd)
             raise SourceError(path, IRREGULAR)
@@ -90,7 +104,8 @@ class OpenFile:
         """Return the same file, opened once more: also where its path has gone."""
         other = object.__new__(type(self))
         other.path = self.path
-        other._fd = os.dup(self._fd)
+        with telling(self.path):
+            other._fd = os.dup(self._fd)
         return other
 
     def is_same(self, other: OpenFile) -> bool:
@@ -99,7 +114,9 @@ class OpenFile:
 
     def stat(self) -> FileStat:
         """Return the state of the file that is open, whatever its path holds by now."""
-        return state_of(os.fstat(self._fd))
+        with telling(self.path):
+            found = os.fstat(self._fd)
+        return state_of(found)
 
     def read(self, start: int, length: int) -> bytes:
         """Return the bytes at `start`, fewer than `length` only at the end of the file."""

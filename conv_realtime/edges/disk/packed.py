@@ -15,7 +15,7 @@ import os
 import sys
 from threading import Lock
 
-from conv_realtime.edges.disk.opened import CHUNK, OpenFile
+from conv_realtime.edges.disk.opened import CHUNK, OpenFile, telling
 from conv_realtime.errors import SourceError
 
 if sys.version_info >= (3, 14):
@@ -43,7 +43,12 @@ class PackedFile(OpenFile):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self._content = _Content(os.dup(self._fd))
+        try:
+            with telling(path):
+                self._content = _Content(os.dup(self._fd))
+        except SourceError:
+            super().close()
+            raise
 
     def close(self) -> None:
         """Close it; nothing can be read any more."""
