@@ -45,6 +45,15 @@ async def whole(work: Awaitable[_Result]) -> _Result:
         raise
 
 
+def ending() -> bool:
+    """Return whether the current task was asked to end, whatever became of its cancellation.
+
+    What it waited for may have raised something else instead, or nothing.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("%s failed", task.get_name(), exc_info=error)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -23,7 +24,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conv_realtime.background import beside
+from conv_realtime.background import beside, ending
 from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.edges.metrics import Metrics, metrics_of
@@ -124,8 +125,8 @@ class Bridge:
         """
         return self._relay.on(type, **match)
 
-    def events(self, since: str | None = None) -> AsyncIterator[Event]:
-        """Iterate over events from `since` on, or from now on."""
+    def events(self, since: str | None = None) -> AsyncGenerator[Event, None]:
+        """Iterate over events behind the cursor `since`, or from now on; see `Relay.events`."""
         return self._relay.events(since)
 
     def health(self) -> tuple[int, dict[str, Any]]:
@@ -217,13 +218,19 @@ class Bridge:
         while True:
             try:
                 return await work()
-            except ConvRealtimeError as error:
-                logger.error("ingest: %s; starting again in %s s", error, RESTART_SECONDS)
-                self._fault = str(error)
             except Exception as error:
-                logger.exception("ingest failed; starting again in %s s", RESTART_SECONDS)
-                self._fault = type(error).__name__
+                if ending():
+                    raise
+                self._note_failure(error)
             await asyncio.sleep(RESTART_SECONDS)
+
+    def _note_failure(self, error: Exception) -> None:
+        if isinstance(error, ConvRealtimeError):
+            logger.error("ingest: %s; starting again in %s s", error, RESTART_SECONDS)
+            self._fault = str(error)
+        else:
+            logger.exception("ingest failed; starting again in %s s", RESTART_SECONDS)
+            self._fault = type(error).__name__
 
     async def _drain(self) -> None:
         if self._ingest is not None:

@@ -315,6 +315,29 @@ async def test_a_takeover_that_fails_is_told_and_tried_again(
                 await asyncio.sleep(0.01)
 
 
+async def test_an_ingest_that_fails_while_it_is_ended_holds_up_no_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing what it works with may fail: that is told, and it is not begun again."""
+    monkeypatch.setattr("conv_realtime.background.AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(bridge_module, "RESTART_SECONDS", 60.0)
+
+    begun = asyncio.Event()
+
+    async def run(self: Ingest) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Ingest, "run", run)
+    async with asyncio.timeout(WITHIN):
+        async with testing.bridge():
+            await begun.wait()
+    assert "ingest failed" in caplog.messages
+
+
 def test_a_state_lock_is_held_once(tmp_path: Path) -> None:
     """The second gets it only when the first has let go."""
     first, second = StateLock(tmp_path), StateLock(tmp_path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from conv_realtime.background import ending
 from conv_realtime.core.envelope import event_of
 from conv_realtime.core.log import Entry
 from conv_realtime.core.pauses import pauses_between_attempts
@@ -54,18 +55,24 @@ class Listener:
                 logger.warning("a handler of %s is too slow: events are dropped", self.type)
 
     async def run(self) -> None:
-        """Call the handler with one event after the other, until cancelled."""
-        while True:
+        """Call the handler with one event after the other, until cancelled.
+
+        Also until then where something that a handler waits for was cancelled, and no longer
+        where a handler keeps our own cancelling to itself.
+        """
+        while not ending():
             event = await self.queue.get()
             try:
                 await self.handler(event)
                 self.handled += 1
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if ending() and isinstance(error, asyncio.CancelledError):
+                    raise
                 self.failed += 1
                 logger.exception("a handler of %s failed", self.type)
 
 
-async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncIterator[Event]:
+async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Event, None]:
     """Iterate over events behind the cursor `since`, or from now on, without a gap.
 
     Slow iteration costs nothing: what has left the memory is read from the feed again. Where

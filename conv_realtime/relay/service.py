@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from conv_realtime.background import ending
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.edges.feed.access import project_of
@@ -133,8 +134,9 @@ class Relay:
         """
         if self._tasks is None or self._feed is None:
             raise RuntimeError("enter the relay before reading its events")
-        async for event in follow(self.manager.hub, self._feed, since):
-            yield event
+        async with aclosing(follow(self.manager.hub, self._feed, since)) as events:
+            async for event in events:
+                yield event
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Return HTTP status and body of `/healthz`, from memory."""
@@ -263,14 +265,21 @@ class Relay:
         }
 
     async def _follow(self, feed: Feed) -> None:
-        """Run the feed; one that fails against its contract is started again."""
+        """Run the feed; one that fails against its contract is started again.
+
+        So is one that was cancelled by somebody else than us.
+        """
         while True:
             try:
                 await feed.run(self._take)
             except ConvRealtimeError as error:
                 logger.error("the feed failed: %s", error)
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if ending() and isinstance(error, asyncio.CancelledError):
+                    raise
                 logger.exception("the feed failed")
+            if ending():
+                return
             self._failing = True
             await asyncio.sleep(_RESTART_SECONDS)
 

@@ -47,6 +47,51 @@ async def test_handlers_hear_what_they_ask_for_and_fail_alone() -> None:
         relay.on("nonsense")
 
 
+async def test_a_handler_may_wait_for_what_is_cancelled() -> None:
+    """That is an error of the one event; the next is handled."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+
+    @relay.on("new_message")
+    async def wait_in_vain(event: NewMessage) -> None:
+        if event.data.text == "bad":
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+
+    async with relay:
+        feed.publish(created(message("bad")))
+        feed.publish(created(message("good", 2)))
+        await eventually(
+            lambda: relay.health()[1]["handlers"] == {"handled": 1, "failed": 1, "dropped": 0},
+            "both are counted",
+        )
+
+
+@pytest.mark.parametrize("instead", [None, OSError], ids=["nothing", "an error"])
+async def test_a_handler_that_keeps_its_cancellation_holds_up_no_end(
+    instead: type[Exception] | None,
+) -> None:
+    """Whatever it does instead, the relay can be left."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    begun = asyncio.Event()
+
+    @relay.on("new_message")
+    async def deaf(event: NewMessage) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if instead is not None:
+                raise instead from None
+
+    async with asyncio.timeout(10):
+        async with relay:
+            feed.publish(created(message("a")))
+            await begun.wait()
+
+
 async def test_a_handler_that_is_too_slow_loses_events_and_holds_up_nobody() -> None:
     """Its queue is bounded and what it loses is counted."""
     feed = LocalFeed(settings())
@@ -137,6 +182,20 @@ async def test_trouble_while_catching_up_is_told_once_and_waited_out(
     assert [record.getMessage() for record in caplog.records if "events" in record.msg] == [
         "events cannot be read: changes_since: ConnectError: no answer"
     ]
+
+
+async def test_an_iterator_that_is_closed_is_forgotten_at_once() -> None:
+    """Not when the garbage is collected: nobody listens any more."""
+    feed = LocalFeed(settings())
+    async with Relay(feed=feed, settings=settings()) as relay:
+        hub = relay.manager.hub
+        start, before = str(feed._cursor()), len(hub.appended)
+        feed.publish(created(message("a")))
+        events = relay.events(since=start)
+        assert (await anext(events)).type == "new_message"
+        assert len(hub.appended) == before + 1
+        await events.aclose()
+        assert len(hub.appended) == before and hub.iterators == 0
 
 
 async def test_events_of_an_unknown_cursor_begin_with_resync() -> None:

@@ -71,6 +71,45 @@ async def test_a_feed_that_breaks_its_contract_is_started_again(
         assert feed.runs == 3
 
 
+async def test_a_feed_that_is_cancelled_by_itself_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a library that cancels what it waits for: nobody would hear of a feed that ended."""
+    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
+
+    class Faulty(LocalFeed):
+        runs = 0
+
+        async def run(self, on_page: Any) -> None:
+            self.runs += 1
+            if self.runs == 1:
+                raise asyncio.CancelledError
+            await super().run(on_page)
+
+    feed = Faulty(settings())
+    async with Relay(feed=feed, settings=settings()) as relay:
+        await eventually(lambda: relay.health()[0] == 200, "it runs")
+    assert feed.runs == 2
+
+
+async def test_a_feed_that_fails_while_it_is_ended_holds_up_no_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing what it reads with may fail: it is not begun again."""
+    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
+
+    class Faulty(LocalFeed):
+        async def run(self, on_page: Any) -> None:
+            try:
+                await super().run(on_page)
+            finally:
+                raise OSError("the connection is lost")
+
+    async with asyncio.timeout(10):
+        async with Relay(feed=Faulty(settings()), settings=settings()):
+            pass
+
+
 async def test_what_a_feed_missed_between_two_runs_is_a_gap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
