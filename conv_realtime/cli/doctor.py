@@ -139,7 +139,9 @@ async def _of_project(settings: Settings, local_port: int, *, write: bool) -> As
         try:
             access = await _access(settings, named)
         except (ConfigError, SessionError) as error:
-            yield failed("session", str(error), "run: conv-realtime login")
+            passes = isinstance(error, SessionError) and error.retryable
+            advice = "see whether the network and the project are there, and run this again"
+            yield failed("session", str(error), advice if passes else "run: conv-realtime login")
             return
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=_ASK_SECONDS))
         gateway = Gateway(http, access)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from conv_realtime.cli.checkup import forecast
+from conv_realtime.cli.checkup import forecast, machine
 from conv_realtime.testing import SupabaseLocal, claude_line
 from tests.cli.conftest import Runner
 from tests.cli.examined import Doctor, rows, write
@@ -112,6 +114,28 @@ def test_more_folders_than_the_system_watches(doctor: Doctor) -> None:
     assert (watching["state"], done.returncode) == ("failed", 1), done.stderr
     assert watching["facts"]["folders"] == 13
     assert "max_user_watches" in watching["remedy"]
+
+
+async def test_an_interrupted_check_closes_nothing_that_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders are gone through on a thread, which is waited for."""
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def enter_all(*_: object) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        return int(go_on.wait(30))
+
+    monkeypatch.setattr(machine, "_enter_all", enter_all)
+    check = asyncio.create_task(machine.watching([tmp_path]))
+    await begun.wait()
+    check.cancel()
+    done, _ = await asyncio.wait({check}, timeout=0.2)
+    go_on.set()
+    assert not done
+    await asyncio.wait({check})
+    assert check.cancelled()
 
 
 # The forecast --------------------------------------------------------------------------------

@@ -191,6 +191,12 @@ def test_rights_that_were_taken(doctor: Doctor, supabase_local: SupabaseLocal) -
     assert rows(supabase_local) == (0, 0, 0)
 
 
+def test_rights_that_nobody_could_try(doctor: Doctor, supabase_local: SupabaseLocal) -> None:
+    """A gateway that answers for the database says nothing of what that would take."""
+    with supabase_local.faults.answer(502, path="/rest/v1/messages", method="POST"):
+        assert "write messages: 502" in doctor.failing()["rights"]["says"]
+
+
 def test_a_probe_that_is_taken_is_erased(doctor: Doctor, supabase_local: SupabaseLocal) -> None:
     """Somebody dropped the checks of a table: the row that was let in goes again."""
     run(

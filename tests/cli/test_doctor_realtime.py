@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from conv_realtime.cli.checkup import channel
@@ -50,6 +51,18 @@ def test_messages_that_never_come(
         found = doctor(*option)
     assert (found["round trip"]["state"], doctor.code) == ("warning", 0)
     assert rows(supabase_local) == (0, 0, 0)
+
+
+def test_a_row_that_cannot_be_erased_is_named(
+    doctor: Doctor, supabase_local: SupabaseLocal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left behind in silence."""
+    monkeypatch.setattr(channel, "_AGAIN_SECONDS", 0.0)
+    with supabase_local.faults.answer(403, path="/rest/v1/projects", method="DELETE"):
+        failed = doctor.failing("--write")
+    with psycopg.connect(supabase_local.db_url) as connection:
+        (left,) = connection.execute("select id from public.projects").fetchall()
+    assert f"cannot be erased: {left[0]}" in failed["round trip"]["says"]
 
 
 def test_a_broadcast_that_is_refused(doctor: Doctor, supabase_local: SupabaseLocal) -> None:

@@ -169,7 +169,7 @@ def test_signing_out_ends_the_session_there_too(
 
 
 def test_a_session_that_has_ended_is_told(
-    auth: AuthServer, variables: dict[str, str], home: Path
+    auth: AuthServer, variables: dict[str, str], supabase_local: SupabaseLocal, home: Path
 ) -> None:
     """By whatever needs it, and by `doctor`."""
     (home / "projects").mkdir()
@@ -183,6 +183,11 @@ def test_a_session_that_has_ended_is_told(
     examined = _run(variables, "doctor", home / "projects", "--json")
     checks = {line["check"]: line for line in map(json.loads, examined.stdout.splitlines())}
     assert checks["session"]["state"] == "failed"
+    assert checks["session"]["remedy"] == "run: conv-realtime login"
+    with supabase_local.faults.answer(503, path="/auth/v1/token"):
+        examined = _run(variables, "doctor", home / "projects", "--json")
+    checks = {line["check"]: line for line in map(json.loads, examined.stdout.splitlines())}
+    assert "the network" in checks["session"]["remedy"], "signing in would be of no use"
 
 
 def test_a_session_of_another_project_is_not_used(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from conv_realtime.background import beside
 from conv_realtime.cli.checkup import Check, failed, ok, skipped, warning
-from conv_realtime.cli.checkup.gateway import Gateway
+from conv_realtime.cli.checkup.gateway import Gateway, why
 from conv_realtime.cli.options import until
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.edges.feed.wakeups import WakeUps
@@ -19,6 +19,8 @@ from conv_realtime.edges.feed.wakeups import WakeUps
 _LOOK_SECONDS = 0.02
 _JOIN_SECONDS = 25.0  # a server keeps a refusal to itself for five
 _ECHO_SECONDS = 10.0
+_ATTEMPTS = 3
+_AGAIN_SECONDS = 1.0
 _POLICIES = "20260101000500_conv_realtime_topics.sql"
 _LOGS = "dashboard, Logs, Realtime"
 
@@ -118,10 +120,9 @@ class Channel:
         said = {"messages": [message]}
         answer = await self._gateway.asked("POST", "/realtime/v1/api/broadcast", said)
         if answer is None or answer.status != 202:
-            why = "no answer" if answer is None else f"{answer.status} {answer.message}".strip()
             return failed(
                 "round trip",
-                f"Realtime takes no broadcast: {why}",
+                f"Realtime takes no broadcast: {why(answer)}",
                 f"see {_LOGS}; a message rate above the plan's ends in 429",
             )
         if not await _within(self._heard):
@@ -137,17 +138,29 @@ class Channel:
             "path": "", "name": "conv-realtime doctor", "metadata": {},
             "updated_at": datetime.now(UTC).isoformat(),
         }  # fmt: skip
+        try:
+            found = await self._heard_of(row, read)
+        finally:
+            erased = await self._erase(row["id"])
+        if erased or found.state == "failed":
+            return found
+        return failed(
+            "round trip",
+            f"the row that was written cannot be erased: {row['id']} of projects",
+            "delete it (dashboard, Table Editor, projects)",
+        )
+
+    async def _heard_of(self, row: Mapping[str, Any], read: int) -> Check:
+        """Write a row, and hear of it."""
         self._woken.clear()
         begun = time.monotonic()
-        try:
-            answer = await self._gateway.asked("POST", "/rest/v1/projects", row)
-            if answer is None or answer.status != 201:
-                why = "no answer" if answer is None else f"{answer.code} {answer.message}"
-                return failed("round trip", f"a row is refused: {why}", "see the check `rights`")
-            if not await _within(self._woken):
-                return self._silent("a row that the database took")
-        finally:
-            await self._erase(row["id"])
+        answer = await self._gateway.asked("POST", "/rest/v1/projects", row)
+        if answer is None or answer.status != 201:
+            return failed(
+                "round trip", f"a row is refused: {why(answer)}", "see the check `rights`"
+            )
+        if not await _within(self._woken):
+            return self._silent("a row that the database took")
         took = round((time.monotonic() - begun) * 1000)
         says = f"changes are read in {read} ms, a row that is written is heard of in {took} ms"
         return ok("round trip", says, read_ms=read, written_ms=took)
@@ -160,14 +173,14 @@ class Channel:
             " meanwhile: relays read every 15 s all the same",
         )
 
-    async def _erase(self, id: object) -> None:
-        with_id = f"/rest/v1/projects?id=eq.{id}"
-        for _ in range(3):
-            answer = await self._gateway.asked("DELETE", with_id)
-            if answer is None:
-                await asyncio.sleep(1)
-            elif answer.status in (200, 204):
-                return
+    async def _erase(self, id: object) -> bool:
+        """Erase the row; return whether it is gone."""
+        for _ in range(_ATTEMPTS):
+            answer = await self._gateway.asked("DELETE", f"/rest/v1/projects?id=eq.{id}")
+            if answer is not None and answer.status in (200, 204):
+                return True
+            await asyncio.sleep(_AGAIN_SECONDS)
+        return False
 
     def _hear(self, message: Any) -> None:
         payload = message.get("payload") if isinstance(message, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import stat
@@ -17,6 +16,7 @@ from conv_realtime.cli.instance import running
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import make_state_dir
 from conv_realtime.edges.formats import known_formats, usual_paths
+from conv_realtime.edges.threads import on_thread
 from conv_realtime.edges.watch import Watcher, watch
 from conv_realtime.errors import SourceError
 
@@ -105,7 +105,7 @@ async def watching(paths: Sequence[Path]) -> Check:
     of = f" of {limit} that this system watches for a user" if limit else ""
     with _silenced("conv_realtime.watch"):
         async with watch(there) as watcher:
-            folders = await asyncio.to_thread(_enter_all, watcher, there)
+            folders = await on_thread(_enter_all, watcher, there)
             state = watcher.watching
     facts = {"folders": folders, "max_user_watches": limit}
     if state == "ok":

@@ -151,9 +151,10 @@ class Project:
                 where = f"?id=eq.{base['id']}&owner_id=eq.{user}"
                 await self._gateway.asked("DELETE", f"/rest/v1/{table}{where}")
                 refused.append(f"{table}: takes what it has to refuse, its checks are gone")
-            refused += [f"read {table}: {why(read)}"] if read is None or read.status != 200 else []
-            if write is None or write.code not in ("23514", ""):
+            elif write is None or write.code != "23514":
                 refused.append(f"write {table}: {why(write)}")
+            if read is None or read.status != 200:
+                refused.append(f"read {table}: {why(read)}")
         calls: dict[str, Any] = {"changes_since": {}, "conversation_digests": {"ids": []}}
         for function, arguments in calls.items():
             call = await self._gateway.asked("POST", f"/rest/v1/rpc/{function}", arguments)
