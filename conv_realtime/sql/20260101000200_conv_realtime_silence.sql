@@ -173,8 +173,10 @@ begin
 end
 $$;
 
+-- This and the next run as the writer, who finds their own rows alone: a row of another's is then
+-- refused like any other, and does not tell by being dropped what that other has forgotten.
 create function conv_realtime.drop_forgotten() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql set search_path = '' as $$
 begin
   if exists (
     select from public.conversations c
@@ -189,7 +191,7 @@ $$;
 -- A subagent of a forgotten conversation comes into the database as what it is: forgotten. So does
 -- the same session when another machine reads a copy of its transcript.
 create function conv_realtime.forget_relative() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql set search_path = '' as $$
 begin
   if exists (
     select from public.conversations c
@@ -341,4 +343,6 @@ revoke all on function
   conv_realtime.forget_below(),
   conv_realtime.touch_projects()
   from public, anon, authenticated, service_role;
+-- forget_relative() runs as the writer.
+grant execute on function conv_realtime.is_subagent(text, jsonb) to authenticated, service_role;
 insert into conv_realtime.versions values ('20260101000200');

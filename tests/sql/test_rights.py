@@ -203,6 +203,16 @@ def test_a_stranger_gives_nothing_away(db: Database, alice: str, mallory: str, t
         )
 
 
+def test_a_stranger_learns_of_nothing_that_was_forgotten(
+    db: Database, victim: Victim, mallory: str
+) -> None:
+    """A row in Alice's name is refused, and not dropped in silence where hers is forgotten."""
+    with db.user(victim.user) as request:
+        request.upsert("conversations", [victim.conversation | {"metadata": {"forgotten": True}}])
+    with pytest.raises(Refused), db.user(mallory) as request:
+        request.upsert("messages", [message(victim.conversation, 7)])
+
+
 Attack = Callable[[Request, Victim, str], Any]
 
 
