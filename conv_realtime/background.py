@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
+_P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 
 AGAIN_SECONDS = 5.0
@@ -43,6 +45,17 @@ async def whole(work: Awaitable[_Result]) -> _Result:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([working])
         raise
+
+
+async def on_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
+    """Return the result of `work`, done on a thread. Cancelling waits for its end.
+
+    `asyncio.to_thread` would leave the thread to itself. It goes on then with files, formats and
+    a state file that are being closed, and closing a connection of SQLite that is used on a
+    thread ends the process.
+    """
+    loop = asyncio.get_running_loop()
+    return await whole(loop.run_in_executor(None, partial(work, *args, **kwargs)))
 
 
 def ending() -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import heap
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest import documents
 from conv_realtime.ingest.desk import Desk

@@ -10,13 +10,13 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.core.document import DatabaseFormat, DocumentFormat
 from conv_realtime.core.format import LogFormat, Recognised
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.ingest.announcing import Announcer
 from conv_realtime.ingest.batches import Batch, Reader
 from conv_realtime.ingest.book import Book

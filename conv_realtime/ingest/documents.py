@@ -6,10 +6,10 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.document import DocumentFormat
 from conv_realtime.edges import disk
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart

@@ -18,9 +18,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.ingest.book import Book, Unmarked
 from conv_realtime.ingest.desk import STRIDE, Desk
 from conv_realtime.ingest.follow import Follower

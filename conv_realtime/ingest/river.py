@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.format import Format
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
 from conv_realtime.edges.formats import all_places, known_formats, usual_paths
 from conv_realtime.edges.session import signed_in
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.edges.watch import watch
 from conv_realtime.errors import FeedError, SessionError, StoreError
 from conv_realtime.ingest import stated

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Protocol
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.edges.checkpoints import KeptConversation
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.models import Conversation
 
 _A_HOP = 1000

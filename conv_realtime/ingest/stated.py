@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.edges import disk
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import STRIDE, Desk

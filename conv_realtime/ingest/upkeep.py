@@ -20,9 +20,9 @@ from collections.abc import (
 from pathlib import Path
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.edges import disk
 from conv_realtime.edges.formats import usual_paths
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import ConvRealtimeError, SourceError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.catching_up import Progress, catch_up

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.core.digest import digest, text_sha256
 from conv_realtime.core.document import DatabaseFormat, DocumentFormat
 from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.catching_up import Progress
 from conv_realtime.ingest.desk import STRIDE, Desk

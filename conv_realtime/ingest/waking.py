@@ -15,9 +15,9 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import disk
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.edges.watch import Wakeup, Watcher
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.desk import Desk

@@ -10,10 +10,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
+from watchdog.utils import BaseThread
 
 from conv_realtime import Head, Ingest, JsonLines, Said
+from conv_realtime.background import on_thread
 from conv_realtime.core.format import Claim
-from conv_realtime.edges.threads import on_thread
+from conv_realtime.edges.watch.observer import ObserverWatcher
 from conv_realtime.testing import OWNER, MemoryStore
 
 _A_MOMENT = 0.2
@@ -54,6 +56,33 @@ async def test_who_is_cancelled_while_files_are_recognised_waits_for_the_thread(
         with pytest.raises(asyncio.CancelledError):
             await running
         assert form.told.is_set()
+
+
+async def test_watching_that_is_cancelled_as_it_begins_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of watchdog's, where there is no inotify: nobody leaves what was not entered."""
+    began, schedule = threading.Event(), ObserverWatcher._schedule
+
+    def slowly(watcher: ObserverWatcher) -> None:
+        began.set()
+        time.sleep(_A_MOMENT)
+        schedule(watcher)
+
+    monkeypatch.setattr(ObserverWatcher, "_schedule", slowly)
+    before = set(threading.enumerate())
+
+    async def watch() -> None:
+        async with ObserverWatcher([tmp_path]):
+            pass
+
+    watching = asyncio.create_task(watch())
+    assert await asyncio.to_thread(began.wait, 10)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if isinstance(thread, BaseThread)]
 
 
 async def test_a_thread_is_waited_for_however_often_one_is_cancelled() -> None:

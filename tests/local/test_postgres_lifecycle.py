@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ import psycopg
 import pytest
 
 from conv_realtime.errors import ConfigError
-from conv_realtime.local.postgres import placement
+from conv_realtime.local.postgres import placement, server
 from conv_realtime.local.postgres.binaries import copy_for_others, find_binaries
 from conv_realtime.local.postgres.server import Postgres
+from conv_realtime.shared_files import is_locked
 
 HOLDER = Path(__file__).with_name("holder.py")
 PATIENCE = 20.0
@@ -272,3 +274,25 @@ def test_missing_binaries_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("CONV_REALTIME_PG_BIN", str(tmp_path))
     with pytest.raises(ConfigError, match="CONV_REALTIME_PG_BIN"):
         find_binaries()
+
+
+async def test_a_start_that_is_cancelled_gives_the_folder_up_when_nobody_works_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one could begin there, while the first still makes its cluster."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_: object, **__: object) -> None:
+        began.set()
+        go_on.wait(30)
+
+    monkeypatch.setattr(server, "prepare", slowly)
+    starting = asyncio.create_task(Postgres(folder).__aenter__())
+    assert await asyncio.to_thread(began.wait, 30)
+    starting.cancel()
+    await asyncio.wait({starting}, timeout=0.2)
+    held = is_locked(folder / "lock")
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert held and not is_locked(folder / "lock")

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from conv_realtime.background import on_thread
 from conv_realtime.cli.checkup import Check, failed, ok, warning
 from conv_realtime.cli.instance import running
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import make_state_dir
 from conv_realtime.edges.formats import known_formats, usual_paths
-from conv_realtime.edges.threads import on_thread
 from conv_realtime.edges.watch import Watcher, watch
 from conv_realtime.errors import SourceError
 

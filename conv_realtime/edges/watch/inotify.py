@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from conv_realtime.background import on_thread
 from conv_realtime.edges.watch import kernel
 from conv_realtime.edges.watch.folders import Folders
 from conv_realtime.edges.watch.kernel import Kernel
@@ -46,7 +47,7 @@ class InotifyWatcher(Watcher):
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if (ended := self._end()) is not None:
-            await asyncio.to_thread(ended.close)
+            await on_thread(ended.close)
 
     @property
     def alive(self) -> bool:
@@ -75,7 +76,7 @@ class InotifyWatcher(Watcher):
         """Watch anew what is not what it was: see `Watcher.arm`."""
         if not self.alive:
             self._begin()
-        await asyncio.to_thread(self._take_up)
+        await on_thread(self._take_up)
 
     def enter(self, folder: str) -> None:
         """Watch a folder that is about to be listed. May be called on any thread."""
@@ -97,7 +98,7 @@ class InotifyWatcher(Watcher):
         """Return whether one leads to another folder by now; no event tells of that."""
         if not links:
             return False
-        return any(await asyncio.to_thread(lambda: [self._leads_elsewhere(one) for one in links]))
+        return any(await on_thread(lambda: [self._leads_elsewhere(one) for one in links]))
 
     # The kernel -----------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from conv_realtime.background import on_thread
 from conv_realtime.edges.watch.watcher import (
     Identity,
     Wakeup,
@@ -75,13 +76,17 @@ class ObserverWatcher(Watcher):
     async def __aenter__(self) -> Self:
         """Begin to watch: walk the paths after this, and not before."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._start)
+        try:
+            await on_thread(self._start)
+        except BaseException:  # cancelled, above all: nobody leaves what was not entered
+            await on_thread(self._stop)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._stop)
+        await on_thread(self._stop)
 
     @property
     def alive(self) -> bool:
@@ -120,10 +125,10 @@ class ObserverWatcher(Watcher):
         """Watch anew what is not what it was: see `Watcher.arm`."""
         if not self.alive:
             logger.error("file watching has stopped; starting it again")
-            await asyncio.to_thread(self._stop)
-            await asyncio.to_thread(self._start)
+            await on_thread(self._stop)
+            await on_thread(self._start)
         elif self.outdated or self.watching != "ok":
-            await asyncio.to_thread(self._schedule)
+            await on_thread(self._schedule)
 
     def enter(self, folder: str) -> None:
         """Do nothing: what is below a path is watched since before it was walked."""
@@ -133,7 +138,7 @@ class ObserverWatcher(Watcher):
         new = set(links) - set(self._links)
         if new or len(links) < len(self._links):
             self._links = sorted(links)
-            await asyncio.to_thread(self._schedule)
+            await on_thread(self._schedule)
         return bool(new)
 
     # Threads ------------------------------------------------------------------------------

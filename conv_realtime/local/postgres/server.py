@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
-from conv_realtime.background import beside
+from conv_realtime.background import beside, on_thread
 from conv_realtime.errors import ConfigError
 from conv_realtime.local.postgres import guard
 from conv_realtime.local.postgres.cluster import (
@@ -141,8 +141,8 @@ class Postgres:
         async with contextlib.AsyncExitStack() as stack:
             lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
             with usable(self._folder):
-                self._placement = await asyncio.to_thread(place, self._folder)
-                await asyncio.to_thread(prepare, self._placement, sync=not self._throwaway)
+                self._placement = await on_thread(place, self._folder)
+                await on_thread(prepare, self._placement, sync=not self._throwaway)
                 self.port = remembered_port(self._folder, self.port)
                 self._child = await self._start(lock)
             self._wanted.set()
@@ -183,7 +183,7 @@ class Postgres:
         assert self._child is not None and self._placement is not None
         await self._child.stop()
         if self._placement.sockets_are_temporary:
-            await asyncio.to_thread(shutil.rmtree, self._placement.sockets, ignore_errors=True)
+            await on_thread(shutil.rmtree, self._placement.sockets, ignore_errors=True)
 
     async def _supervise(self, lock: FolderLock) -> None:
         """Starts PostgreSQL again whenever it ends, for as long as it takes."""
@@ -197,7 +197,7 @@ class Postgres:
             wait = _RESTART_SECONDS
             while self._child.ended.is_set():
                 try:
-                    await asyncio.to_thread(clear, self._placement)
+                    await on_thread(clear, self._placement)
                     self._child = await self._start(lock)
                 except (ConfigError, OSError) as error:  # a full disk may have room again later
                     _log.error("postgres_restart_failed: %s", error)
