@@ -1,15 +1,17 @@
 """From a change to the frame that tells of it: `{"type", "data"}` as UTF-8 JSON.
 
-`Event.to_json()` is the whole frame. What goes out is the same up to `MAX_FRAME_BYTES`; a longer
-message loses its `content`, then the end of its `text`, and says `truncated`.
+`Event.to_json()` is the whole frame. What goes out is the same up to `MAX_FRAME_BYTES`; in a longer
+one names are cut, and a message loses its `content`, then the end of its `text`, and says
+`truncated`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from conv_realtime.core.selection import Subject
@@ -33,6 +35,13 @@ from conv_realtime.models import Change, Conversation, Message, Project
 
 MAX_FRAME_BYTES = 512 * 1024
 _TIMESTAMP_BYTES = 32
+_NAME_LENGTH = 4000
+
+Stating = ConversationData | MessageData | ProjectData
+"""What an event says of a row that stands."""
+
+_Stating = TypeVar("_Stating", bound=Stating)
+_Named = TypeVar("_Named", bound=BaseModel)
 
 
 def subject_of(change: Change, project: UUID | None = None) -> Subject:
@@ -99,23 +108,41 @@ def message_data(row: Message, cursor: str) -> MessageData:
 
 
 def encode(event: Event, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
-    """Return the text of the frame, at most about `max_bytes` of UTF-8 if it is a message."""
+    """Return the text of the frame, at most about `max_bytes` of UTF-8 if it tells of a row."""
     payload = as_json(event)
-    if len(payload) <= max_bytes - _TIMESTAMP_BYTES or not isinstance(event.data, MessageData):
+    if len(payload) <= max_bytes - _TIMESTAMP_BYTES or not isinstance(event.data, Stating):
         return payload
     data = cut(event.data, max_bytes - _TIMESTAMP_BYTES - 64)
     return as_json(event.model_copy(update={"data": data}))
 
 
-def cut(data: MessageData, max_bytes: int) -> MessageData:
-    """Return `data` in at most `max_bytes` of JSON: no content, then as much text as fits."""
-    data = data.model_copy(update={"content": None, "truncated": True})
+def cut(data: _Stating, max_bytes: int) -> _Stating:
+    """Return `data` in at most `max_bytes` of JSON: no content, then as much text as fits.
+
+    Names are nowhere longer than some thousand characters but where somebody wrote rows by hand.
+    """
+    data = _with_short_names(data)
+    if not isinstance(data, MessageData):
+        return data
+    left_out: dict[str, Any] = {"content": None, "truncated": True}
+    if data.conversation is not None:
+        left_out["conversation"] = _with_short_names(data.conversation)
+    data = data.model_copy(update=left_out)
     spare = max_bytes - len(as_json(data)) + len(as_json(data.text))
     text = data.text
     while (length := len(as_json(text))) > max(spare, 2):
         # Escapes make characters up to six bytes long, so the share is only a guess.
         text = text[: min(len(text) - 1, len(text) * spare // length)]
     return data if text is data.text else data.model_copy(update={"text": text})
+
+
+def _with_short_names(data: _Named) -> _Named:
+    long = {
+        name: value[:_NAME_LENGTH]
+        for name, value in data
+        if name != "text" and isinstance(value, str) and len(value) > _NAME_LENGTH
+    }
+    return data.model_copy(update=long) if long else data
 
 
 def with_timestamp(payload: bytes, at_ms: int) -> bytes:

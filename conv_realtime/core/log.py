@@ -21,20 +21,15 @@ from uuid import UUID
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.envelope import encode, event_of, with_timestamp
 from conv_realtime.core.selection import DELETIONS, Selection, Subject
+from conv_realtime.core.weight import weight_of
 from conv_realtime.events import Event
-from conv_realtime.models import Change, Conversation, Message
+from conv_realtime.models import Change, Conversation
 
 MAX_BYTES = 64 * 2**20
 """Bytes of changes that are kept in memory for who comes back, about; see `weight_of`."""
 
 _NEW = ("new_conversation", "new_message")
 _SUPERSEDING = frozenset({"conversation_update", "conversation_deleted"})
-
-
-def weight_of(change: Change) -> int:
-    """Return about how many bytes a change takes in memory."""
-    # Content is mostly the same text again; images in it are rare enough to be guessed wrong.
-    return 1024 + (3 * len(change.row.text) if isinstance(change.row, Message) else 0)
 
 
 class Entry:

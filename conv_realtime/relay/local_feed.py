@@ -19,7 +19,7 @@ from uuid import UUID
 
 from conv_realtime.core import log
 from conv_realtime.core.cursor import Cursor, parse_cursor
-from conv_realtime.core.log import weight_of
+from conv_realtime.core.weight import weight_of
 from conv_realtime.events import FileData
 from conv_realtime.models import Change, Conversation, Message
 from conv_realtime.ports import FeedHealth, Page, PageHandler, SnapshotPart, Transcripts

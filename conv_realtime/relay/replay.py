@@ -157,7 +157,7 @@ class _Frames:
         self._cursor = part.cursor
         for row in _rows(part):
             length = len(as_json(row))
-            if isinstance(row, MessageData) and length > _ROOM:
+            if length > _ROOM:
                 row = cut(row, _ROOM)
                 length = len(as_json(row))
             if self._size and self._size + length > _ROOM:

@@ -132,7 +132,7 @@ alter table public.messages
   add check (not jsonb_path_exists(metadata, '$.** ? (@ > 1e300 || @ < -1e300)')),
   add check (not jsonb_path_exists(metadata, '$.**{200 to last}')),
   add check (octet_length(text) <= 64000000 and octet_length(model) <= 1000000),
-  add check (pg_column_size(content) <= 64000000),
+  add check (pg_column_size(content) <= 64000000 and pg_column_size(usage) <= 8192),
   add check (not jsonb_path_exists(content, '$.** ? (@ > 1e300 || @ < -1e300)')),
   add check (not jsonb_path_exists(content, '$.**{200 to last}')),
   add check (jsonb_typeof(usage) = 'object' and not jsonb_path_exists(

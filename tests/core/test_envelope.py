@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conv_realtime.core.envelope import encode, event_of, with_timestamp
+from conv_realtime.core.envelope import MAX_FRAME_BYTES, encode, event_of, with_timestamp
 from conv_realtime.events import NewMessage
 from tests.relay.rows import changed, conversation, created, message, project
 
@@ -43,6 +45,23 @@ def test_a_long_message_is_cut_to_the_limit_and_not_much_shorter(
     if len(data["text"]) < len(piece * times):
         # Characters take up to six bytes, and the guess may overshoot by as much again.
         assert len(payload) > limit * 0.5
+
+
+@pytest.mark.parametrize("row", [conversation, project, message])
+def test_names_that_are_too_long_are_cut(row: Callable[..., Any]) -> None:
+    """Whoever writes rows by hand makes no frame that a client refuses to take."""
+    long = "\u0001" * 1_000_000
+    names: dict[Any, dict[str, Any]] = {
+        conversation: {name: long for name in ("title", "cwd", "git_branch", "model")},
+        project: {"path": long, "name": long},
+        message: {"of": conversation(title=long), "model": long},
+    }
+    event = event_of(created(row(**names[row]))[0], "s.1")
+    payload = encode(event)
+    assert len(payload) <= MAX_FRAME_BYTES
+    said, whole = json.loads(payload)["data"], json.loads(event.to_json())["data"]
+    assert said.keys() == whole.keys()
+    assert said["id"] == whole["id"]
 
 
 def test_half_a_surrogate_pair_is_no_reason_to_fail() -> None:

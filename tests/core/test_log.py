@@ -6,14 +6,15 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_realtime.core.envelope import subject_of
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.selection import Selection
-from conv_realtime.models import Change
-from tests.relay.rows import changed, conversation, created, message
+from conv_realtime.models import Change, Conversation, Message, Project
+from tests.relay.rows import changed, conversation, created, message, project
 
 actions = st.lists(st.one_of(st.integers(0, 6), st.just("other"), st.just("gap")), max_size=80)
 
@@ -156,6 +157,25 @@ def test_bytes_bound_the_log_too() -> None:
         log.append(Entry(subject_of(change), f"s.{number}", 0, change=change))
     assert log.head - log.first == 1
     assert log.read(log.first, log.head)[0].event.data.seq == 49  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        message(content=[{"type": "tool_use", "input": {"content": ["x" * 4000]}}]),
+        message(content=[0] * 1000),
+        message(metadata={"x" * 4000: True}),
+        conversation(title="x" * 4000),
+        project(metadata={"x": ["x" * 4000]}),
+    ],
+)
+def test_all_that_a_row_holds_counts(row: Conversation | Message | Project) -> None:
+    """Not its text alone: what a tool was given, metadata, names."""
+    log = Log(100, 20_000)
+    for number in range(50):
+        (change,) = changed(row)
+        log.append(Entry(subject_of(change), f"s.{number}", 0, change=change))
+    assert log.head - log.first == 1
 
 
 def test_an_update_is_superseded_by_a_newer_one_of_its_conversation_alone() -> None:

@@ -145,6 +145,19 @@ async def test_a_snapshot_comes_in_frames_before_later_events() -> None:
     assert events[0]["data"]["text"] == "later"
 
 
+async def test_a_title_of_megabytes_fits_into_a_frame() -> None:
+    """What somebody wrote by hand into their rows ends nobody's connection."""
+    talk = conversation("one", title="x" * 1_000_000)
+    async with Served.run() as served, served.client() as client:
+        served.feed.attach(Files(talk))
+        await client.say("subscribe", {"snapshot": 0})
+        await client.got("subscribed")
+        served.feed.publish(changed(talk))
+        frames = await client.sync()
+    assert [frame["type"] for frame in frames] == ["snapshot", "conversation_update"]
+    assert all(len(json.dumps(frame)) <= 512 * 1024 for frame in frames)
+
+
 async def test_relays_accept_each_others_cursors(supabase: SupabaseProject, member: Owner) -> None:
     """A client that comes back to another relay of the same Supabase misses nothing."""
     me = UUID(member.id)

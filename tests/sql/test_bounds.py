@@ -42,6 +42,7 @@ POISON: list[tuple[Table, str, Any]] = [
     ("messages", "usage", {"input_tokens": -1}),
     ("messages", "usage", {"input_tokens": None}),
     ("messages", "usage", {"input_tokens": {}}),
+    ("messages", "usage", {f"kind {number}": 1 for number in range(1000)}),
     ("messages", "content", [{"n": [-(10**400)]}]),
     ("messages", "content", nested(300)),
     ("messages", "metadata", {"deep": nested(300)}),
