@@ -59,9 +59,11 @@ class Server:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.stop()
-        if self._socket is not None:
-            self._socket.close()
+        try:
+            await self.stop()
+        finally:
+            if self._socket is not None:
+                self._socket.close()
 
     async def start(self, app: ASGIApp) -> None:
         """Serve `app`; return when connections are accepted."""
@@ -79,10 +81,12 @@ class Server:
     async def stop(self) -> None:
         """Close what is open, within _CLOSE_SECONDS. Does nothing if it does not run."""
         server, task = self._server, self._task
-        if server is not None and task is not None:
-            server.should_exit = True
-            await task
-        self._doorstep.close()
+        try:
+            if server is not None and task is not None:
+                server.should_exit = True
+                await task
+        finally:
+            self._doorstep.close()
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:

@@ -161,7 +161,9 @@ async def _announced(settings: Settings, instance: Instance) -> dict[str, Any] |
             facts: dict[str, Any] | bool = await until(look, _LOOK_SECONDS)
     except TimeoutError:
         raise ConfigError(
-            "--state-dir", f"{settings.state_dir} is in use by an instance that does not start"
+            "--state-dir",
+            f"{settings.state_dir} is in use by an instance that does not start; stop that, or"
+            " choose another state directory",
         ) from None
     if isinstance(facts, bool):
         return None

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from os import write
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 from conv_realtime.core.wire import close_frame
 
@@ -29,26 +29,6 @@ _SERVERS = (
 _UVICORN = "uvicorn.protocols.websockets."
 _WRAPPERS = ("starlette.", "fastapi.")
 _MAX_WRAPPERS = 16
-
-
-class WebSocketLike(Protocol):
-    """What is used of Starlette's `WebSocket`."""
-
-    async def accept(self, subprotocol: str | None = None) -> None:
-        """Answer the handshake."""
-        ...
-
-    async def receive(self) -> Any:
-        """Return the next ASGI message."""
-        ...
-
-    async def send_text(self, data: str) -> None:
-        """Send one text frame."""
-        ...
-
-    async def close(self, code: int = 1000, reason: str | None = None) -> None:
-        """Send a close frame."""
-        ...
 
 
 class Wire:

@@ -116,8 +116,8 @@ async def catch_up(
     async def work() -> None:
         while waiting:
             path = waiting.pop()
-            if left := await tender.catch_up(path, resting=resting):
-                unsent[path] = left
+            if sending := await tender.catch_up(path, resting=resting):
+                unsent[path] = sending
             are_done([path])
             if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
                 tender.let_go(path)

@@ -7,6 +7,7 @@ both comes twice, and clients drop lower revisions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 
 from conv_realtime.core.envelope import (
@@ -33,6 +34,8 @@ from conv_realtime.ports import Feed, Page, SnapshotPart
 from conv_realtime.relay.client import Client
 from conv_realtime.relay.hub import Hub
 from conv_realtime.relay.intake import now_ms
+
+logger = logging.getLogger("conv_realtime.relay")
 
 _LOG_STEP, _FEED_STEP = 200, 500
 _ROOM = MAX_FRAME_BYTES - 4096
@@ -76,7 +79,8 @@ async def _replay_feed(hub: Hub, feed: Feed, client: Client, since: str) -> None
     while True:
         try:
             page = await feed.since(since, _FEED_STEP)
-        except ConvRealtimeError:
+        except ConvRealtimeError as error:
+            logger.info("client %s gets resync: %s", client.id, error)
             _resync(hub, client, "unavailable", hub.log.cursor)
             return
         if page.resync:
@@ -111,7 +115,8 @@ async def snapshot(hub: Hub, feed: Feed | None, client: Client, messages: int) -
                 hub.send(client, frame)
                 if not await hub.drained(client):
                     return
-    except ConvRealtimeError:
+    except ConvRealtimeError as failed:
+        logger.info("client %s gets no snapshot: %s", client.id, failed)
         hub.send(client, error("unavailable", "the source of snapshots does not answer"))
         return
     hub.send(client, frames.rest(more=False))

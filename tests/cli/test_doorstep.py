@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 
 from conv_realtime.cli import doorstep
@@ -140,3 +142,18 @@ async def test_as_many_clients_as_the_system_lets_us() -> None:
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65536)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_server_that_failed_gives_its_port_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it failed of is told."""
+
+    async def serve(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        self.started = True
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(uvicorn.Server, "serve", serve)
+    with pytest.raises(RuntimeError, match="broken"):
+        async with Server("127.0.0.1", 0) as server:
+            await server.start(Starlette())
+    with socket.create_server(("127.0.0.1", port_of(server))):
+        pass

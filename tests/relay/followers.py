@@ -30,7 +30,6 @@ class Follower:
         self.state: dict[str, int] = {}
         self.cursor: str | None = None
         self.resyncs = 0
-        self.resumed = 0
         self._manager = manager
         self._options = options
         self._due = 0
@@ -53,7 +52,6 @@ class Follower:
         if self.cursor is None:
             self._snapshot()
         else:
-            self.resumed += 1
             self._subscribe({"since": self.cursor})
 
     def choose(self, wanted: dict[str, Any]) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
+from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, Message
+from conv_realtime.ports import Page, SnapshotPart
 from conv_realtime.relay import Relay
 from tests.project import Owner, SupabaseProject
 from tests.relay.rows import changed, conversation, created, message, project
@@ -49,6 +53,32 @@ async def test_a_cursor_that_is_not_covered_gets_resync(cursor: str) -> None:
         await client.say("subscribe", {"since": f"{stream}.8"})
         await client.got("subscribed")
         assert len(await client.sync()) == 3
+
+
+async def test_what_cannot_be_read_now_is_told_to_the_client_and_to_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client is told what to do about it, and whoever runs the relay why."""
+    away = StoreError("changes_since", "ConnectError", "no answer", retryable=True)
+
+    async def since(cursor: str, limit: int = 500) -> Page:
+        raise away
+
+    async def snapshot(**_: Any) -> AsyncIterator[SnapshotPart]:
+        raise away
+        yield
+
+    caplog.set_level(logging.INFO)
+    async with Served.run() as served, served.client() as client:
+        monkeypatch.setattr(served.feed, "since", since)
+        monkeypatch.setattr(served.feed, "snapshot", snapshot)
+        await client.say("subscribe", {"since": "other.1"})
+        assert (await client.got("resync"))["reason"] == "unavailable"
+        await client.say("subscribe", {"snapshot": True})
+        assert (await client.got("error"))["code"] == "unavailable"
+    why = "changes_since: ConnectError: no answer"
+    told = [text.partition(" gets ")[2] for text in caplog.messages]
+    assert f"resync: {why}" in told and f"no snapshot: {why}" in told
 
 
 @pytest.mark.parametrize("forgets", [False, True])
