@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conv_realtime.edges.checkpoints.file import FILE_NAME
 from conv_realtime.testing import MemoryStore
 from tests.ingest.notes import by_text, chat, note, notes_ingest, put, read, texts
 from tests.ingest.running import rows_of
+from tests.ingest.state_file import state_file
 
 
 class _Killed(BaseException):
@@ -149,7 +148,7 @@ async def test_a_state_directory_of_the_last_version_goes_on(tmp_path: Path) -> 
     store = MemoryStore()
     put(tmp_path, chat(note("a", "one")))
     await read(tmp_path, store)
-    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+    with state_file(tmp_path) as db:
         db.execute("drop table documents")
         db.execute("drop index shown")
         for column in ("project", "revision"):
@@ -167,7 +166,7 @@ async def test_what_is_kept_may_be_damaged_while_it_is_used(tmp_path: Path) -> N
     put(tmp_path, chat(note("a", "one"), note("b", "two")))
     await read(tmp_path, store)
     async with notes_ingest(tmp_path, store) as river:
-        with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+        with state_file(tmp_path) as db:
             db.execute("drop table documents")
         put(tmp_path, chat(note("a", "uno"), note("b", "two")))
         await river.backfill()
@@ -178,7 +177,7 @@ async def test_what_is_kept_says_nothing_of_contents(tmp_path: Path) -> None:
     """Digests and ids lie in the state directory, no text."""
     put(tmp_path, chat(note("a", "a very private sentence")))
     await read(tmp_path, MemoryStore())
-    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+    with state_file(tmp_path) as db:
         kept = db.execute("select * from documents").fetchall()
     assert len(kept) == 1 and b"private" not in json.dumps(kept, default=str).encode()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-from conv_realtime.edges.checkpoints.file import FILE_NAME
 from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
 from tests.ingest.notes import DAY, by_text, chat, data, note, notes_ingest, put, read, texts
 from tests.ingest.running import Heard, running, until
+from tests.ingest.state_file import state_file
 from tests.ingest.stores import Strict
 
 
@@ -122,5 +121,5 @@ async def test_what_was_forgotten_does_not_come_back(tmp_path: Path) -> None:
     put(tmp_path, chat(note("a", "one"), note("b", "two")))
     await read(tmp_path, store)
     assert store.messages == {}
-    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+    with state_file(tmp_path) as db:
         assert db.execute("select count(*) from documents").fetchone() == (0,)

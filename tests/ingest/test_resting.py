@@ -15,7 +15,6 @@ import pytest
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.edges.checkpoints import Checkpoints
-from conv_realtime.edges.checkpoints.file import FILE_NAME
 from conv_realtime.edges.checkpoints.remembered import Remembered
 from conv_realtime.ingest import Ingest
 from conv_realtime.ingest.catching_up import Progress, Summary
@@ -24,6 +23,7 @@ from conv_realtime.models import Conversation, Message, Project
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
 from tests.ingest.running import Heard, ingest, rested, running, shelf_of, texts, until, write
+from tests.ingest.state_file import state_file
 from tests.ingest.watching import NEVER
 
 SECRET = "ghp_" + "a1B2" * 9
@@ -166,7 +166,7 @@ async def test_a_checkpoint_that_is_lost_meanwhile_is_none(tmp_path: Path) -> No
     before = dict(store.messages)
     async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
         await until(lambda: river.caught_up)
-        with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+        with state_file(tmp_path) as db:
             assert db.execute("delete from checkpoints").rowcount == 1
         await goes_on(path, store, before)
 
@@ -201,7 +201,7 @@ async def test_a_state_file_that_is_damaged_meanwhile_ends_nothing(tmp_path: Pat
     await backfill(tmp_path, store)
     async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
         await until(lambda: river.caught_up)
-        with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+        with state_file(tmp_path) as db:
             db.execute("drop table checkpoints")
         rested(tmp_path, 2)
         await until(lambda: len(store.messages) == 2)
@@ -286,7 +286,7 @@ async def test_a_state_directory_of_version_7_goes_on(tmp_path: Path) -> None:
     store = MemoryStore()
     rested(tmp_path, 1, user("s", f"my key is {SECRET}", session=uuid(1)))
     first, _, _ = await backfill(tmp_path, store)
-    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+    with state_file(tmp_path) as db:
         db.execute("drop index redacted")
         db.execute("drop index shown")
         for column in ("project", "revision"):
@@ -294,7 +294,7 @@ async def test_a_state_directory_of_version_7_goes_on(tmp_path: Path) -> None:
         db.execute("pragma user_version = 7")
     second, _, _ = await backfill(tmp_path, store)
     assert (second.unchanged, second.redacted) == (1, first.redacted)
-    with sqlite3.connect(tmp_path / "state" / FILE_NAME) as db:
+    with state_file(tmp_path) as db:
         kept = db.execute("select project, revision from conversations").fetchall()
     (row,) = store.conversations.values()
     assert kept == [(str(row.project_id), row.revision)]
