@@ -59,7 +59,11 @@ _FORMS = {
     "bitbucket-token": ["AT|BB|{a:24}{X:8}"],
     "atlassian-token": ["AT|ATT3|xFfGF0{w:178}={X:8}"],
     "linear-key": ["lin_|api_|{a:40}", "lin_|oauth_|{x:64}"],
-    "npm-token": ["np|m_|{a:36}"],
+    "npm-token": [
+        "np|m_|{a:36}",
+        "<//npm.example.com/:_authToken=>{x:8}-{x:4}-{x:4}-{x:4}-{x:12}",
+        "<//npm.example.com/:_password=>{a:22}==",
+    ],
     "pypi-token": ["py|pi-|AgEIcHlwaS5vcmc{w:150}"],
     "rubygems-key": ["ruby|gems_|{x:48}"],
     "crates-io-token": ["ci|o|{a:32}"],
@@ -149,7 +153,12 @@ _FORMS = {
         "DEK-Info: AES-128-CBC,{X:32}\n\n{b:64}\n{b:64}\n-----END RSA |PRIVATE KEY-----",
         "-----BEGIN PGP |PRIVATE KEY BLOCK-----|\nVersion: GnuPG v2\n\n{b:64}\n{b:64}\n={b:4}\n"
         "-----END PGP |PRIVATE KEY BLOCK-----",
+        "-----BEGIN RSA |PRIVATE KEY-----|\n-{b:64}\n-{b:64}\n-{b:22}==\n"
+        "------END RSA |PRIVATE KEY-----",
+        "LS0tLS1C|RUdJTiBSU0EgUFJJVkFURSBL|{b:300}=",
+        "LS0tLS1C|RUdJTiBQUklWQVRFIEtF|{b:300}",
         '<"d": ">{w:43}<">',
+        '<\\"d\\":\\">{w:43}<\\">',
     ],
     "jwt": ["ey|J|hbGciOiJIUzI1NiJ9.eyJ{w:80}.{w:43}", "ey|J|hbGciOiJFUzI1NiJ9.eyJ{w:300}.{w:86}"],
     "password": [
@@ -158,6 +167,8 @@ _FORMS = {
         "<mongodb+srv://admin:>{w:12}<@cluster0.mongodb.net>",
         "<redis://:>{w:12}<@cache:6379/0>",
         "<https://user:>{w:12}<@registry.example.com>",
+        "<mysql://root:>{a:6}@{a:6}<@db.example.com/app>",
+        "<mysql:\\/\\/root:>{a:12}<@db.example.com\\/app>",
         "<Authorization: Basic >{b:32}",
     ],
     "bearer-token": ["<Authorization: Bearer >{a:40}", '<"authorization": "bearer >{w:64}<">'],

@@ -46,6 +46,7 @@ HOSTILE = {
     "users without passwords": "://a:",
     "unended tokens": "eyJaaaaaaaaa.",
     "armour without a key": "-----BEGIN " + "PRIVATE KEY-----",
+    "private keys": "-----BEGIN " + "PRIVATE KEY-----\n" + ("aB3/" * 16 + "\n") * 20,
     "base64": "aB3/" * 16 + "\n",
     "one word": "aB3_",
     "only secrets": "gh" + "p_" + "a1B2" * 9 + " ",

@@ -25,7 +25,10 @@ def _known() -> Redactor:
 
 _AROUND = [
     "{}", 'key="{}"', "a {} b", "export X={}\n", "first\\n{}", "({})", "x\n{}\ny", "`{}`, and",
-    "\x1b[32m{}\x1b[0m", "?key\\u003d{}", "q=%20{}", "schlüssel „{}“", "curl -H 'X: {}' \\",
+    "\x1b[32m{}\x1b[0m", "\x1b[01;31m\x1b[K{}\x1b[m\x1b[K", "\x1b[38:5:9m{}", '"\\u001b[1m{}"',
+    "echo '\\e[1m{}'", "echo '\\033[1m{}'", "b'\\x1b[1m{}'", "b'\\x00{}'",
+    "?key\\u003d{}", "q=%20{}",
+    "schlüssel „{}“", "curl -H 'X: {}' \\",
 ]  # fmt: skip
 
 
@@ -71,9 +74,12 @@ def test_many_secrets_in_one_text_all_go(seed: int, before: str, behind: str) ->
         "postgres://$USER:$PASSWORD@host, postgres://user:<password>@host, postgres:postgres@db",
         "postgresql://postgres:postgres@localhost:54322, https://USER:PASSWORD@host/x",
         "http://localhost:8080/@scope and git@github.com:owner/name",
+        "http://localhost:3000, http://localhost:3000/me@example.com, or me@example.com",
         "Bearer ${TOKEN} of an authentication-scheme-with-words",
         "MAX_TOKEN=4096 TOKEN=get_token_v2(now) API_KEY=os.environ['KEY_1'] TOKEN=$(cat t1)",
         "CACHE_KEY=v2-build-linux-x64",
+        "//registry.npmjs.org/:_authToken=${NPM_TOKEN} :_authToken=process.env.NPM_TOKEN",
+        "client-certificate-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t" + "aB3/" * 30,
         "npm_config_registry hf_hub_download pypi-publish fo1_ sl.length dp.pt.x SG.x.y",
         "[redacted:github-token] postgres://user:[redacted:password]@host",
     ],

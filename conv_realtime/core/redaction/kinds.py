@@ -21,7 +21,9 @@ _HEX = "[0-9a-f]"
 # The first long repetition of a form: behind it nothing is rare any more.
 _LONG = re.compile(r"\{(?:[89]|[1-9][0-9]+)(?:,[0-9]*)?\}")
 
-_ESCAPED = r"\\[nrt]|\\u00[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]*m"
+# Written as they are and, in JSON or in code, as escapes of two to six characters.
+_COLOUR = r"(?:\x1b|\\u001[bB]|\\x1[bB]|\\033|\\e)\[[0-9;:]*[A-Za-z]"
+_ESCAPED = rf"\\[bfnrtv]|\\u00[0-9A-Fa-f]{{2}}|\\x[0-9A-Fa-f]{{2}}|%[0-9A-Fa-f]{{2}}|{_COLOUR}"
 _BEGINNING = f"(?:^|[^A-Za-z0-9]|{_ESCAPED})"
 """A token begins where a word does ("task-force" holds no key), or behind what was escaped."""
 
@@ -116,6 +118,12 @@ _CODE = (
     _token("atlassian-token", "AT(?:ATT|CTT)3[A-Za-z0-9_=-]{60,}"),
     _token("linear-key", "lin_(?:api|oauth)_[A-Za-z0-9]{32,}"),
     _token("npm-token", "npm_[A-Za-z0-9]{36,}"),
+    _named(
+        "npm-token",
+        ":_(?:authToken|auth|password)=",
+        "[A-Za-z0-9._~+/-]{12,}={0,2}",
+        doubtful=doubt.word,
+    ),
     _token("pypi-token", f"pypi-AgE{_WORD}{{50,}}"),
     _token("rubygems-key", f"rubygems_{_HEX}{{48}}"),
     _token(
@@ -241,13 +249,19 @@ _TALK = (
     _named("telegram-token", "[0-9]{8}:", f"AA{_WORD}{{33}}"),
 )
 
-# A private key in its armour, also one that was cut off, indented, numbered by line, or a JSON
-# string. Something like a key has to be in it: prose speaks of "BEGIN PRIVATE KEY", too.
+# A private key in its armour, also one that was cut off, indented, numbered by line, in a diff, or
+# a JSON string. Something like a key has to be in it: prose speaks of "BEGIN PRIVATE KEY", too.
 _PEM_BEGIN = "-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _PEM_FIRST = "(?:[^-]|-[^-]){0,250}?[A-Za-z0-9+/=]{32,}"
-_PEM_MORE = "(?:[^-]{0,24}?[A-Za-z0-9+/=]{32,})"
-_PEM_END = "[^-]{0,100}?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-_PEM_LAST = r"(?:(?:\\[nr]|\s){1,4}[A-Za-z0-9+/=]{8,31}\b)?"
+_PEM_MORE = "(?:[^-]{0,24}?-?[A-Za-z0-9+/=]{32,})"
+_PEM_END = "(?:[^-]|-[^-]){0,100}?-?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_PEM_LAST = r"(?:(?:\\[nr]|\s){1,4}[+-]?[A-Za-z0-9+/=]{8,31}\b)?"
+
+# How a private key in its armour begins where it is in base64, as in a kubeconfig.
+_PEM_ENCODED = (
+    "LS0tLS1CRUdJTi(?:BSU0EgUFJJVkFURSBL|BFQyBQUklWQVRFIEtF|BQUklWQVRFIEtF"
+    "|BPUEVOU1NIIFBSSVZBVEUgS0VZ|BFTkNSWVBURUQgUFJJVkFURSBL|BEU0EgUFJJVkFURSBL)"
+)
 
 _KEYS = (
     _token("age-key", "AGE-SECRET-KEY-1[0-9A-Z]{58}"),
@@ -260,10 +274,12 @@ _KEYS = (
     Kind(
         "private-key",
         "PRIVATE KEY",
-        f"({_PEM_BEGIN}{_PEM_FIRST}{_PEM_MORE}*(?:{_PEM_END}|{_PEM_LAST}))",
+        # Without a group, which would be looked for in a slower way.
+        f"{_PEM_BEGIN}{_PEM_FIRST}{_PEM_MORE}*(?:{_PEM_END}|{_PEM_LAST})",
     ),
+    Kind("private-key", "LS0tLS1CRUdJTi", f"{_PEM_ENCODED}[A-Za-z0-9+/]{{32,}}={{0,2}}"),
     # The private half of a JSON Web Key.
-    _named("private-key", r'"d"\s*:\s*"', f"{_WORD}{{40,}}", '"'),
+    _named("private-key", r'\\?"d\\?"\s*:\s*\\?"', f"{_WORD}{{40,}}", r'\\?"'),
     _token("jwt", rf"eyJ{_WORD}{{8,}}\.eyJ{_WORD}{{8,}}\.{_WORD}{{8,}}"),
 )
 
@@ -272,8 +288,8 @@ _VALUE = "[A-Za-z0-9._~+/=-]"
 _NAMED = (
     Kind(
         "password",
-        r"""://[^\s/?#:@"'`<>\\\x00]{0,100}:[^\s/?#@"'`<>\\\x00]{3}""",
-        r"""://(?P<user>[^\s/?#:@"'`<>\\\x00]{0,100}):([^\s/?#@"'`<>\\\x00]{3,})@[A-Za-z0-9\[]""",
+        r""":\\?/\\?/[^\s/?#:@"'`<>\\\x00]{0,100}:[^\s/?#"'`<>\\\x00]{3}""",
+        r""":\\?/\\?/(?P<user>[^\s/?#:@"'`<>\\\x00]{0,100}):([^\s/?#"'`<>\\\x00]{3,})@[A-Za-z0-9\[]""",
         doubt.password,
     ),
     _named("bearer-token", "(?i:bearer) ", f"{_VALUE}{{20,}}", doubtful=doubt.word),
