@@ -51,6 +51,7 @@ _REFUSALS = "tests/ingest/test_refusals.py::test_"
 _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
 
+_LIFECYCLE = "tests/local/test_postgres_lifecycle.py::test_"
 _SANITIZE = "tests/core/test_sanitize.py::test_"
 _SECRETS = "tests/core/test_redaction.py::test_"
 
@@ -78,6 +79,31 @@ GUARDS = (
         '"update checkpoints set position = 0, crc = 0, size = null, device = null,"',
         '"update checkpoints set size = size, device = device,"',
         "tests/ingest/test_redaction.py::test_settings_say_which_secrets_go",
+    ),
+    Guard(
+        "edges/checkpoints/place.py",
+        "    if text.isprintable():\n",
+        "    if True:\n",
+        "tests/ingest/test_checkpoints.py::test_a_name_that_is_no_text_is_told",
+    ),
+    Guard(
+        "local/postgres/cluster.py",
+        "        pass_fds=(lock,),\n",
+        "",
+        f"{_LIFECYCLE}a_first_start_waits_for_what_a_killed_one_left",
+    ),
+    Guard(
+        "local/postgres/orphans.py",
+        "(pid is None or exists(pid))",
+        "pid is not None and exists(pid)",
+        f"{_LIFECYCLE}a_pid_file_that_names_nobody_is_no_obstacle",
+    ),
+    Guard(
+        "local/postgres/server.py",
+        "                    lock.check()\n",
+        "",
+        "tests/local/test_postgres_bad_days.py::"
+        "test_a_folder_that_was_begun_anew_is_left_to_its_new_owner",
     ),
     Guard(
         "ingest/catching_up.py",

@@ -146,6 +146,14 @@ def test_a_machine_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert machine_id(tmp_path / "new") == "renamed"
 
 
+@pytest.mark.parametrize("damaged", [b"\0" * 33, b"lap\0top\n", b"\xff\xfel", b"lap\ntop\n"])
+def test_a_name_that_is_no_text_is_told(tmp_path: Path, damaged: bytes) -> None:
+    """As a power cut leaves it; the database would take none of its rows."""
+    (tmp_path / "machine").write_bytes(damaged)
+    with pytest.raises(ConfigError, match="machine is damaged; restore it, or remove it"):
+        machine_id(tmp_path)
+
+
 def test_a_name_that_cannot_be_read_is_not_taken_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,25 @@ async def test_another_process_with_the_folder_is_named(folder: Path) -> None:
         await other.wait()
     async with Postgres(folder):  # waits until what the dead one left has ended
         pass
+
+
+async def test_a_folder_that_was_begun_anew_is_left_to_its_new_owner(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who removed it while it was used, and started again, had two that ended each other's."""
+    place = folder / "state"
+    async with Postgres(place) as first:
+        place.rename(folder / "removed")
+        async with Postgres(place) as second:
+            running = second.pid
+            assert first.pid is not None
+            os.kill(first.pid, signal.SIGKILL)
+            deadline = time.monotonic() + PATIENCE
+            while "was removed or replaced while it was used" not in caplog.text:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+            assert second.pid == running
+            assert await asyncio.to_thread(execute, second.dsn(), "select 1") == [(1,)]
 
 
 async def test_somebody_elses_data_is_left_alone(

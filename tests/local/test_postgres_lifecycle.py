@@ -23,6 +23,7 @@ import pytest
 from conv_realtime.errors import ConfigError
 from conv_realtime.local.postgres import placement, server
 from conv_realtime.local.postgres.binaries import copy_for_others, find_binaries
+from conv_realtime.local.postgres.cluster import remembered_port
 from conv_realtime.local.postgres.server import Postgres
 from conv_realtime.shared_files import is_locked
 
@@ -191,9 +192,41 @@ async def test_a_stale_pid_file_of_another_process_is_no_obstacle(folder: Path) 
         assert await asyncio.to_thread(execute, postgres.dsn(), "select 1") == [(1,)]
 
 
+@pytest.mark.parametrize("left", [b"", bytes(64), b"\xff\xfe\n", b"99999999999\n"])
+async def test_a_pid_file_that_names_nobody_is_no_obstacle(folder: Path, left: bytes) -> None:
+    """A power cut leaves it empty or full of zeros; PostgreSQL alone would not start."""
+    async with Postgres(folder) as postgres:
+        data = await asyncio.to_thread(execute, postgres.dsn(), "show data_directory")
+    (Path(str(data[0][0])) / "postmaster.pid").write_bytes(left)
+    async with Postgres(folder) as postgres:
+        assert await asyncio.to_thread(execute, postgres.dsn(), "select 1") == [(1,)]
+
+
+@pytest.mark.parametrize("kept", ["80", "99999", "-1", "4a"])
+def test_a_port_that_nobody_can_have_is_replaced(folder: Path, kept: str) -> None:
+    """The file of the last port may have been spoilt; PostgreSQL would end without a socket."""
+    (folder / "port").write_text(kept)
+    assert remembered_port(folder, 0) == int((folder / "port").read_text()) >= 1024
+
+
 async def test_an_interrupted_initialisation_is_begun_again(folder: Path) -> None:
     """A half-made data directory is never taken for a whole one."""
     (folder / "pgdata.new" / "base").mkdir(parents=True)
+    async with Postgres(folder) as postgres:
+        assert await asyncio.to_thread(execute, postgres.dsn(), "select 1") == [(1,)]
+
+
+async def test_a_first_start_waits_for_what_a_killed_one_left(folder: Path) -> None:
+    """`initdb` goes on after a `kill -9`: two would work on one directory."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = await asyncio.create_subprocess_exec(sys.executable, HOLDER, folder, env=environment)
+    deadline = time.monotonic() + PATIENCE
+    while not (folder / "pgdata.new" / "PG_VERSION").exists():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+    killed.kill()
+    await killed.wait()
+    assert is_locked(folder / "lock")
     async with Postgres(folder) as postgres:
         assert await asyncio.to_thread(execute, postgres.dsn(), "select 1") == [(1,)]
 

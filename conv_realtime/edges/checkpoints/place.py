@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conv_realtime import shared_files
-from conv_realtime.errors import unusable
+from conv_realtime.errors import ConfigError, unusable
 
 
 @contextmanager
@@ -58,11 +58,20 @@ def _text_of(path: Path) -> str:
     """Return what a file holds, "" where there is none; one that is closed is not taken for none.
 
     Another name in its place would make every conversation another machine's.
+
+    Raises:
+        ConfigError: it is no text, as after a power cut.
     """
     try:
-        return path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.isprintable():
+        return text
+    advice = "restore it, or remove it: this machine is then named as at the first run"
+    raise ConfigError("--state-dir", f"{path} is damaged; {advice}")
 
 
 def _os_machine_id() -> str | None:

@@ -27,6 +27,9 @@ host all all 127.0.0.1/32 scram-sha-256
 
 _MAX_LOG_BYTES = 1 << 20
 
+_PORTS = range(1024, 1 << 16)
+"""Those that any account may take: PostgreSQL does not run as root."""
+
 
 def environment() -> dict[str, str]:
     """Gives the server's environment: nothing of the user's PG* variables or locale."""
@@ -34,15 +37,17 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
 
 
-def prepare(placement: Placement, *, sync: bool = True) -> None:
+def prepare(placement: Placement, lock: int, *, sync: bool = True) -> None:
     """Makes the data directory if there is none, and clears what an earlier run left.
 
     Args:
         placement: where.
+        lock: the descriptor of the folder's lock. `initdb` inherits it: it goes on after a
+            `kill -9`, and nobody may begin anew meanwhile.
         sync: wait until a new one is on the disk.
     """
     if not placement.data.exists():
-        _initialise(placement, [] if sync else ["--no-sync"])
+        _initialise(placement, lock, [] if sync else ["--no-sync"])
     clear(placement)
     (placement.data / "pg_hba.conf").write_text(_ACCESS)
 
@@ -57,7 +62,7 @@ def clear(placement: Placement) -> None:
         left.unlink(missing_ok=True)
 
 
-def _initialise(placement: Placement, options: list[str]) -> None:
+def _initialise(placement: Placement, lock: int, options: list[str]) -> None:
     fresh = placement.data.with_name(f"{placement.data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
@@ -75,6 +80,7 @@ def _initialise(placement: Placement, options: list[str]) -> None:
         capture_output=True,
         text=True,
         check=False,
+        pass_fds=(lock,),
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
@@ -89,7 +95,8 @@ def remembered_port(folder: Path, wanted: int) -> int:
     """Gives `wanted`, or the port of the last run, or a free one: people keep `db_url` in files."""
     kept = folder / "port"
     with contextlib.suppress(OSError, ValueError):
-        wanted = wanted or int(kept.read_text())
+        last = int(kept.read_text())
+        wanted = wanted or (last if last in _PORTS else 0)
     port = _usable_port(wanted)
     kept.write_text(str(port))
     return port

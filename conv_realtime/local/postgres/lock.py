@@ -31,6 +31,24 @@ class FolderLock:
         """Gives the locked file's descriptor."""
         return self._fd
 
+    def check(self) -> None:
+        """Raises a `ConfigError` where the folder is not the locked one any more.
+
+        Whoever removes it and begins anew has another lock, and a PostgreSQL that is not ours to
+        end.
+        """
+        if not self._is_in_place():
+            raise ConfigError(
+                "--state-dir",
+                f"{self._path.parent} was removed or replaced while it was used; stop this process",
+            )
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
     async def __aenter__(self) -> Self:
         """Locks the folder.
 

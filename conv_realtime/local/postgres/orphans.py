@@ -2,7 +2,8 @@
 
 Removing the pid file while a backend of the dead postmaster lives would let two servers write one
 data directory. So every process on the directory is waited for first; a pid file is removed only
-when its process is something else that was given the same pid.
+when its process is something else that was given the same pid, or when it names none, as after a
+power cut: PostgreSQL would not start over either.
 """
 
 from __future__ import annotations
@@ -15,30 +16,32 @@ import sys
 import time
 from pathlib import Path
 
+_PID_FILE = "postmaster.pid"
+_MAX_PID = (1 << 31) - 1
 _STEP_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 
 
 def stop_orphan(data: Path) -> None:
     """Stops the postmaster of `data` if one runs, and waits for its backends; blocks."""
-    pid = _postmaster_pid(data)
-    if pid is None:
+    if not (data / _PID_FILE).exists():
         return
+    pid = _postmaster_pid(data)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        if not _is_postmaster_of(pid, data):
+        if pid is None or not _is_postmaster_of(pid, data):
             break
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         _wait_until_free(data)
     _wait_until_free(data)
-    if _postmaster_pid(data) == pid and exists(pid):
-        (data / "postmaster.pid").unlink(missing_ok=True)
+    if _postmaster_pid(data) == pid and (pid is None or exists(pid)):
+        (data / _PID_FILE).unlink(missing_ok=True)
 
 
 def is_ready(data: Path, pid: int | None) -> bool:
     """Says whether postmaster `pid` takes connections: line 8 of its pid file tells."""
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
+        lines = (data / _PID_FILE).read_text().splitlines()
     except OSError:
         return False
     return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
@@ -46,10 +49,10 @@ def is_ready(data: Path, pid: int | None) -> bool:
 
 def _postmaster_pid(data: Path) -> int | None:
     try:
-        first = (data / "postmaster.pid").read_text().splitlines()[0]
-    except (FileNotFoundError, IndexError):
+        first = (data / _PID_FILE).read_bytes().partition(b"\n")[0]
+    except FileNotFoundError:
         return None
-    return int(first) if first.isdigit() else None
+    return int(first) if first.isdigit() and 0 < int(first) <= _MAX_PID else None
 
 
 def exists(pid: int) -> bool:

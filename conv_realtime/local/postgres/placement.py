@@ -96,7 +96,7 @@ def usable(folder: Path) -> Iterator[None]:
 def made_by(data: Path) -> int | None:
     """Gives the major version of the PostgreSQL that made `data`, None if there is none."""
     try:
-        told = (data / "PG_VERSION").read_text().strip()
+        told = (data / "PG_VERSION").read_bytes().strip()
     except FileNotFoundError:
         return None
     return int(told) if told.isdigit() else None

@@ -142,7 +142,8 @@ class Postgres:
             lock = await stack.enter_async_context(FolderLock(self._folder / "lock"))
             with usable(self._folder):
                 self._placement = await on_thread(place, self._folder)
-                await on_thread(prepare, self._placement, sync=not self._throwaway)
+                sync = not self._throwaway
+                await on_thread(prepare, self._placement, lock.fileno(), sync=sync)
                 self.port = remembered_port(self._folder, self.port)
                 self._child = await self._start(lock)
             self._wanted.set()
@@ -197,6 +198,7 @@ class Postgres:
             wait = _RESTART_SECONDS
             while self._child.ended.is_set():
                 try:
+                    lock.check()
                     await on_thread(clear, self._placement)
                     self._child = await self._start(lock)
                 except (ConfigError, OSError) as error:  # a full disk may have room again later
