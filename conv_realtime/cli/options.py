@@ -37,13 +37,27 @@ if sys.platform == "win32":
     ENDING_SIGNALS.append(signal.SIGBREAK)
 
 
+class _Option(click.Option):
+    """Takes no empty value: that is a shell's variable that was not set, and would mean `.`."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if value == "":
+            raise click.BadParameter("it is empty", ctx=ctx, param=self)
+        return super().type_cast_value(ctx, value)
+
+
 def option(
     name: str, variable: str, *parameter: str, **attributes: Any
 ) -> Callable[[_Command], _Command]:
     """Declare an option that can also be set by the environment, and says so in --help."""
     attributes.setdefault("show_default", "default" in attributes)
     return click.option(
-        name, *parameter, envvar=f"CONV_REALTIME_{variable}", show_envvar=True, **attributes
+        name,
+        *parameter,
+        cls=_Option,
+        envvar=f"CONV_REALTIME_{variable}",
+        show_envvar=True,
+        **attributes,
     )
 
 

@@ -181,12 +181,25 @@ def test_a_state_directory_that_cannot_be_is_a_wrong_setting(tmp_path: Path, com
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_tail_refuses_what_is_no_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/", "ws://[::1/ws", "ws://127.0.0.1:99999/ws", "ws://127.0.0.1:p/ws"]
+)
+def test_tail_refuses_what_is_no_address(url: str, tmp_path: Path) -> None:
     """Trying again for ever would say nothing."""
-    arguments = ["tail", "--url", "http://127.0.0.1/", "--state-dir", str(tmp_path)]
-    done = CliRunner().invoke(main, arguments)
+    done = CliRunner().invoke(main, ["tail", "--url", url, "--state-dir", str(tmp_path)])
     assert done.exit_code == 2
-    assert "ws://" in done.stderr
+    assert f"{url} is no ws://host:port/ws" in done.stderr
+
+
+def test_an_option_whose_value_is_empty_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell's variable that is not set: the current folder would have become the state's."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["token", "--state-dir", ""])
+    assert done.exit_code == 2
+    assert "'--state-dir'" in done.stderr and "it is empty" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dotenv_file_that_is_no_text_is_told_in_one_line(

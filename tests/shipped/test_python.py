@@ -196,8 +196,8 @@ async def test_who_reads_nothing_is_told_of_the_gap() -> None:
 
 
 async def test_a_fresh_token_is_asked_for_at_each_attempt() -> None:
-    """A function gives one token after the other; the server sees the newest."""
-    tokens = ["wrong", "right", "right"]
+    """A function gives one token after the other, as files do too; the server sees the newest."""
+    tokens = ["wrong", "right\n", "right"]
     async with behind_a_proxy(ws_token=SecretStr("right")) as (served, _, url):
         async with connect(url, token=lambda: tokens.pop(0)) as live:
             assert len(tokens) == 1

@@ -52,20 +52,31 @@ class Address:
             FeedError: the server refuses this client; coming back would not help.
             Unreachable: nobody is there, or refuses for now.
         """
+        local = self._host() in ("localhost", "127.0.0.1", "::1")
         try:
-            connection = await self._connect(await self._fresh_token())
+            connection = await self._connect(await self._fresh_token(), local)
         except InvalidStatus as error:
             self._refuse(error)
             raise Unreachable from error
         except InvalidURI as error:
-            raise ConfigError("url", f"{self.url} is no ws://host:port/ws") from error
+            raise self._no_address() from error
         except (OSError, TimeoutError, WebSocketException) as error:
             raise Unreachable from error
         self._refused = False
         return connection
 
-    async def _connect(self, token: str | None) -> ClientConnection:
-        local = urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+    def _host(self) -> str | None:
+        try:
+            parts = urlsplit(self.url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:  # half an IPv6 address, or a port that is none
+            raise self._no_address() from error
+        return host
+
+    def _no_address(self) -> ConfigError:
+        return ConfigError("url", f"{self.url} is no ws://host:port/ws")
+
+    async def _connect(self, token: str | None, local: bool) -> ClientConnection:
         return await websockets.connect(
             self.url,
             additional_headers={"Authorization": f"Bearer {token}"} if token else None,
@@ -78,10 +89,10 @@ class Address:
 
     async def _fresh_token(self) -> str | None:
         token = self._token() if callable(self._token) else self._token
-        if not inspect.isawaitable(token):
-            return token
-        async with asyncio.timeout(OPEN_SECONDS):
-            return await token
+        if inspect.isawaitable(token):
+            async with asyncio.timeout(OPEN_SECONDS):
+                token = await token
+        return token.strip() if token else None  # a file that it was read from ends in a newline
 
     def _refuse(self, error: InvalidStatus) -> None:
         """Raise if the server will not think otherwise; a fresh token is tried once."""
