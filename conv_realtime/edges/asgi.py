@@ -217,7 +217,7 @@ def _wrapped(function: Any) -> Any | None:
 
 
 def step(coroutine: Coroutine[Any, Any, Any]) -> bool:
-    """Run a coroutine that need not wait; return False if it would, and drop it."""
+    """Run a coroutine that need not wait; return False if it would, and drop it, or if it fails."""
     try:
         coroutine.send(None)
     except StopIteration:

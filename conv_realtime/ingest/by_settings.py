@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,6 +10,7 @@ from uuid import UUID
 
 import orjson
 
+from conv_realtime.core.keys import read_key
 from conv_realtime.core.redaction import PatternError, redactor
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.session import SignedIn
@@ -78,11 +78,4 @@ def owner_of(settings: Settings, user: UUID | None) -> UUID:
 def user_of_key(settings: Settings) -> UUID | None:
     """Return the user whose token was given as the key; None for keys that are nobody's."""
     key = settings.supabase_key
-    if key is None:
-        return None
-    import jwt  # here, for it brings nine megabytes of cryptography
-
-    with contextlib.suppress(jwt.InvalidTokenError, ValueError, KeyError):
-        claims = jwt.decode(key.get_secret_value(), options={"verify_signature": False})
-        return UUID(claims["sub"]) if claims.get("role") != "service_role" else None
-    return None
+    return read_key(key.get_secret_value()).user if key is not None else None

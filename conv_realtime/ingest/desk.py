@@ -41,9 +41,10 @@ INLINE_BYTES = 256 * 2**10
 """What is read on the loop in one go."""
 
 STRIDE = 2 * 2**20
-"""What is read in one go: of 8 MiB the processor's caches hold too little (`bench parse`)."""
+"""What is read on a thread in one go: caches hold too little of 8 MiB (`bench parse`)."""
 
-_INLINE_ROWS = 20
+INLINE_ROWS = 20
+"""How many rows are made on the loop in one go."""
 
 _Result = TypeVar("_Result")
 
@@ -145,7 +146,7 @@ class Desk:
     async def next_batch(self, follower: Following, reader: Reader, file: OpenFile) -> Batch | None:
         """Return the next rows for a reader; see `Follower.next_batch`."""
         most, size = self.settings.batch_rows, self.settings.batch_bytes
-        many = follower.waiting(reader) > _INLINE_ROWS
+        many = follower.waiting(reader) > INLINE_ROWS
         make = partial(follower.next_batch, reader, file, most, size)
         batch = await self._work(follower, file, make, large=many)
         letters = self.checkpoints.letters

@@ -12,10 +12,8 @@ from conv_realtime.core.document import DocumentFormat
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
-from conv_realtime.ingest.desk import INLINE_BYTES, Desk, apart
+from conv_realtime.ingest.desk import INLINE_BYTES, INLINE_ROWS, Desk, apart
 from conv_realtime.ingest.follow_statements import StatementFollower
-
-_INLINE_ROWS = 20
 
 logger = logging.getLogger("conv_realtime.ingest")
 
@@ -57,7 +55,7 @@ async def settle(desk: Desk, book: Book, follower: StatementFollower) -> None:
     if asked := follower.unknown():
         known = await desk.ask(lambda: desk.store.known(asked.values()))
         async with book.lock:
-            await apart(len(asked) > _INLINE_ROWS, lambda: follower.adopt(asked, known))
+            await apart(len(asked) > INLINE_ROWS, lambda: follower.adopt(asked, known))
 
 
 async def survey(desk: Desk, paths: Collection[str]) -> None:

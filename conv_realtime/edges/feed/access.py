@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import httpx
-import jwt
 from postgrest import APIError
 from pydantic import ValidationError
 
+from conv_realtime.core.keys import read_key
 from conv_realtime.core.refusals import passes
 from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.settings import Settings
@@ -57,11 +57,7 @@ async def user_of(client: AsyncClient) -> UUID | None:
     session = await client.auth.get_session()
     if session is not None:
         return UUID(session.user.id)
-    try:
-        claims = jwt.decode(client.supabase_key, options={"verify_signature": False})
-        return UUID(claims["sub"]) if claims.get("role") == "authenticated" else None
-    except Exception:
-        return None  # a key without a user, of whatever form
+    return read_key(client.supabase_key).user
 
 
 def project_of(settings: Settings) -> tuple[str, str]:
