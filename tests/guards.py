@@ -124,6 +124,30 @@ GUARDS = (
         "tests/ingest/test_endings.py::test_who_is_cancelled_while_files_are_recognised_waits_for_the_thread",
     ),
     Guard(
+        "relay/listeners.py",
+        "        while not ending():\n",
+        "        while True:\n",
+        "tests/relay/test_listeners.py::test_a_handler_that_keeps_its_cancellation_holds_up_no_end",
+    ),
+    Guard(
+        "relay/service.py",
+        "            if ending():\n                return\n",
+        "",
+        "tests/relay/test_relay.py::test_a_feed_that_fails_while_it_is_ended_holds_up_no_end",
+    ),
+    Guard(
+        "ingest/holding.py",
+        '            logger.info("not kept open: %s", error)\n',
+        "            raise error\n",
+        f"{_VANISHED}where_no_more_files_may_be_open_what_can_be_read_is_sent",
+    ),
+    Guard(
+        "edges/checkpoints/place.py",
+        "    except FileNotFoundError:\n",
+        "    except OSError:\n",
+        "tests/ingest/test_checkpoints.py::test_a_name_that_cannot_be_read_is_not_taken_for_none",
+    ),
+    Guard(
         "ingest/stated.py",
         "row.revision > refused.get(row.id, -1)",
         "row.id not in refused",

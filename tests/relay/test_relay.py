@@ -99,15 +99,21 @@ async def test_a_feed_that_fails_while_it_is_ended_holds_up_no_end(
     monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
 
     class Faulty(LocalFeed):
+        runs = 0
+
         async def run(self, on_page: Any) -> None:
+            self.runs += 1
             try:
                 await super().run(on_page)
             finally:
-                raise OSError("the connection is lost")
+                if self.runs == 1:
+                    raise OSError("the connection is lost")
 
+    feed = Faulty(settings())
     async with asyncio.timeout(10):
-        async with Relay(feed=Faulty(settings()), settings=settings()):
+        async with Relay(feed=feed, settings=settings()):
             pass
+    assert feed.runs == 1
 
 
 async def test_what_a_feed_missed_between_two_runs_is_a_gap(
