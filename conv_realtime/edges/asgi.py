@@ -17,6 +17,7 @@ from contextlib import suppress
 from os import write
 from types import FunctionType
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from conv_realtime.core.wire import close_frame
 
@@ -233,8 +234,8 @@ def hide_token(connection: object) -> None:
     scopes = [getattr(connection, "scope", None)]
     scopes.append(getattr(_protocol_below(connection, ("",)), "scope", None))
     for scope in scopes:
-        if isinstance(scope, dict) and b"token=" in scope.get("query_string", b""):
+        if isinstance(scope, dict) and scope.get("query_string"):
             scope["query_string"] = b"&".join(
-                b"token=***" if part.startswith(b"token=") else part
+                b"token=***" if unquote_to_bytes(part.partition(b"=")[0]) == b"token" else part
                 for part in scope["query_string"].split(b"&")
             )

@@ -28,7 +28,7 @@ _BEARER = "bearer."
 _FORWARDING = re.compile(r"forwarded|via|x-forwarded.*|.*(client|real|connecting|user)-?ip")
 """What reverse proxies and tunnels add; `proxy_pass` of nginx turns even the host into ours."""
 
-_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f.:]+\])(?::\d*)?", re.ASCII)
 _ASYMMETRIC = ["ES256", "RS256", "EdDSA"]
 _TEST_PEER, _TEST_HOST = "testclient", "testserver"
 

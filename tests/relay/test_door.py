@@ -69,6 +69,9 @@ def test_starlettes_test_client_is_this_machine() -> None:
         ("127.0.0.1", {**LOCAL, "origin": "http://[::1"}, 403),
         ("127.0.0.1", {**LOCAL, "origin": "http://evil.example@localhost"}, 403),
         ("127.0.0.1", {**LOCAL, "origin": "http://localhost/.evil.example"}, 403),
+        ("127.0.0.1", {**LOCAL, "origin": "http://localhost:80.evil.example"}, 403),
+        ("127.0.0.1", {**LOCAL, "origin": "http://[::1].evil.example"}, 403),
+        ("127.0.0.1", {"host": "localhost:80.evil.example"}, 401),
         ("127.0.0.1", {"host": "evil.example\\@localhost"}, 401),
         ("127.0.0.1", {**LOCAL, "origin": APP}, 401),
         ("127.0.0.1", {"host": "evil.example"}, 401),  # DNS rebinding, without a page
@@ -201,8 +204,9 @@ async def test_refusal_is_an_http_answer_before_the_upgrade(
             async with served.client("?token=sesame-opem&x=1", additional_headers={"Via": "x"}):
                 pass
         assert refused.value.response.status_code == 401
-        async with served.client("?token=sesame-open", additional_headers={"Via": "x"}) as client:
-            assert (await client.next())["type"] == "connection_established"
+        for query in ("?token=sesame-open", "?%74oken=sesame-open"):
+            async with served.client(query, additional_headers={"Via": "x"}) as client:
+                assert (await client.next())["type"] == "connection_established"
     assert "/ws?token=***&x=1" in caplog.text
     assert "sesame" not in caplog.text
 
