@@ -147,7 +147,10 @@ class Bridge:
         Raises:
             ConfigError: no Supabase is configured, or a setting does not fit.
             StoreError: the database refuses what the settings say.
+            RuntimeError: it has been entered, and not left.
         """
+        if self._stack is not None:
+            raise RuntimeError("this bridge runs already")
         settings = self._given or Settings.load(**self._keywords)
         if self._store is None:
             _require_supabase(settings)

@@ -112,6 +112,17 @@ async def test_a_users_test_appends_and_hears() -> None:
         assert (await b.next("new_message")).data.text == "hi"
 
 
+async def test_what_runs_is_not_entered_again(tmp_path: Path) -> None:
+    """As by a program's own `async with` inside its lifespan; the first goes on."""
+    values: dict[str, Any] = {"state_dir": tmp_path / "other", "owner_id": testing.OWNER}
+    async with testing.bridge() as b, Ingest(store=b.store, **values) as ingest:
+        for running in (b.bridge, b.bridge._relay, ingest):
+            with pytest.raises(RuntimeError, match="runs already"):
+                await running.__aenter__()
+        b.append(claude_line("hi"))
+        assert (await b.next("new_message")).data.text == "hi"
+
+
 async def test_rows_are_in_the_store_and_merged_by_message_id() -> None:
     """Two lines of one response are one message, new first and then updated."""
     async with testing.bridge() as b:

@@ -96,7 +96,10 @@ class Ingest(Upkeep):
             ConfigError: a setting is missing or wrong.
             MigrationError: the database lacks our schema.
             StoreError: the database refuses us. One that is away is waited for later.
+            RuntimeError: it has been entered, and not left.
         """
+        if self._stack is not None:
+            raise RuntimeError("this ingest runs already")
         settings = self._given or Settings.load(**self._keywords)
         sanitizer = sanitizers(settings)
         formats = known_formats(self._formats)

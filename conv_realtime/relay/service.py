@@ -176,7 +176,10 @@ class Relay:
 
         Raises:
             ConfigError: a setting does not fit, or no feed was given and no Supabase is named.
+            RuntimeError: it has been entered, and not left.
         """
+        if self._stack is not None:
+            raise RuntimeError("this relay runs already")
         settings = self._given or Settings.load(**self._keywords)
         if self._lent is None:
             project_of(settings)
