@@ -80,9 +80,11 @@ def _facts(settings: Settings) -> dict[str, Any]:
 
 
 def _health(viewer: str | None, path: str | None) -> dict[str, Any]:
-    """Return what `/healthz` of the running instance says, nothing where it does not answer."""
-    if viewer is None or path is None:
+    """Return what `/healthz` of the running instance says, nothing where it serves nothing."""
+    if viewer is None:
         return {}
+    if path is None:
+        return {"status": "not told, for there is no health path"}
     import httpx
 
     try:

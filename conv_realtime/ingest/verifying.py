@@ -7,10 +7,10 @@ only what differs is read from the database. Nothing is written but by `repair`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,8 @@ from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Conversation
 from conv_realtime.ports import Digest
+
+logger = logging.getLogger("conv_realtime.ingest")
 
 State = Literal["equal", "different", "missing", "forgotten"]
 
@@ -84,8 +86,10 @@ async def verify(
     walked = await on_thread(disk.walk, paths, desk.shelf.is_named)
     found = sorted(walked.stats)
     for path in found:  # who owns what depends on all files
-        with suppress(SourceError):
+        try:
             await on_thread(desk.shelf.recognise, path, resting=True)
+        except SourceError as error:
+            _tell_left_out(error)
     sizes = {path: stat.size for path, stat in disk.stats(found).items()}
     read = 0
     for number, path in enumerate(found, 1):
@@ -98,14 +102,21 @@ async def verify(
         on_progress(Progress(read, sum(sizes.values()), number, len(found)))
 
 
+def _tell_left_out(error: SourceError) -> None:
+    """Tell of a file that cannot be compared; one that has gone states nothing any more."""
+    if disk.stat(error.path) is not None:
+        logger.warning("not compared: %s", error)
+
+
 async def _settled(desk: Desk, path: str) -> list[Verified]:
     """Return the comparison of a file, looking again where it is just being written."""
     for look in range(_LOOKS):
         before = disk.stat(path)
         try:
             found = await _compare(desk, path)
-        except SourceError:
-            return []  # it went
+        except SourceError as error:
+            _tell_left_out(error)
+            return []
         except RewrittenError:  # while its messages were read
             found, before = [], None
         still = before is not None and before == disk.stat(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -11,8 +12,10 @@ import sys
 from pathlib import Path
 
 import httpx
+from click.testing import CliRunner
 
 from conv_realtime import shared_files
+from conv_realtime.cli import main
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import load_settings
 from conv_realtime.cli.target import _announced, lasting_target
@@ -46,6 +49,15 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.stdin.close()
     process.wait(10)
     process.stdout.close()
+
+
+def test_an_instance_without_a_health_path_is_no_instance_without_a_server(tmp_path: Path) -> None:
+    """`status` says why it does not know."""
+    variables = {"CONV_REALTIME_HEALTH_PATH": "none", "CONV_REALTIME_STATE_DIR": str(tmp_path)}
+    with Instance(tmp_path) as instance:
+        instance.announce({"viewer": "http://127.0.0.1:1/"})
+        said = CliRunner(env=variables).invoke(main, ["status"]).stdout
+    assert said.startswith(f"running as process {os.getpid()}: not told, for there is no health")
 
 
 def test_nothing_runs_on_an_unknown_state_directory(tmp_path: Path) -> None:

@@ -145,8 +145,10 @@ _SPOILT: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", _SPOILT)
-async def test_a_packed_file_that_cannot_be_read_is_skipped_whole(how: str, tmp_path: Path) -> None:
-    """It is named with the reason, nothing of it is told, and the others are read."""
+async def test_a_packed_file_that_cannot_be_read_is_skipped_whole(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named with the reason, nothing of it is told, and the others are read and compared."""
     # More than is read at a time: its beginning is in order.
     filler = [says("user", random.Random(n).randbytes(3000).hex()) for n in range(2000)]
     packed = pack(_plain(tmp_path, *TALK, *filler))
@@ -157,6 +159,9 @@ async def test_a_packed_file_that_cannot_be_read_is_skipped_whole(how: str, tmp_
     store, heard = MemoryStore(), Heard()
     async with ingest(tmp_path, store, heard) as river:
         summary = await river.backfill()
+        caplog.clear()
+        assert [one.path async for one in river.verify()] == [str(other)]
+    assert f"not compared: {packed}: not readable as zstd" in caplog.text
     assert (texts(store), heard.texts()) == (["well"], ["well"])
     (skip,) = summary.skips
     assert (skip.path, "not readable as zstd" in skip.reason) == (str(packed), True)
