@@ -14,8 +14,13 @@ from pathlib import Path
 
 _PAUSES_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2)
 
+_TO_LOOK = os.O_RDONLY
+"""How a locked file is opened by who only looks: the file system may have become read-only."""
+
 if sys.platform == "win32":
     import msvcrt
+
+    _TO_LOOK = os.O_RDWR
 
     _BYTES = 2**20
     """What a holder locks, whether they are there or not."""
@@ -73,7 +78,7 @@ def is_locked(path: Path) -> bool:
     Raises:
         OSError: there is no such file, or it cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR)
+    descriptor = os.open(path, _TO_LOOK)
     try:
         return not lock(descriptor, shared=True)
     finally:

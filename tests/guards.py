@@ -106,6 +106,25 @@ GUARDS = (
         "test_a_folder_that_was_begun_anew_is_left_to_its_new_owner",
     ),
     Guard(
+        "local/postgres/cluster.py",
+        "_log_path(data).read_bytes()[since:]",
+        "_log_path(data).read_bytes()",
+        "tests/local/test_postgres_bad_days.py::"
+        "test_what_an_earlier_run_complained_of_is_not_told_again",
+    ),
+    Guard(
+        "cli/options.py",
+        "    ENDING_SIGNALS.append(signal.SIGHUP)",
+        "    pass",
+        "tests/cli/test_interrupted.py::test_a_backfill_that_was_ended_has_not_succeeded",
+    ),
+    Guard(
+        "shared_files.py",
+        "_TO_LOOK = os.O_RDONLY",
+        "_TO_LOOK = os.O_RDWR",
+        "tests/cli/test_instance.py::test_an_instance_is_found_where_nothing_may_be_written",
+    ),
+    Guard(
         "ingest/catching_up.py",
         "            await _until_less_waits(unsent, stats)\n",
         "",

@@ -35,6 +35,8 @@ INTERRUPTED = 128 + signal.SIGINT
 ENDING_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
     ENDING_SIGNALS.append(signal.SIGBREAK)
+elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    ENDING_SIGNALS.append(signal.SIGHUP)  # the terminal was closed
 
 
 class _Option(click.Option):
@@ -220,7 +222,7 @@ def clear_bar() -> None:
 
 
 def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
-    """Run a command in an event loop; the first SIGINT or SIGTERM cancels it.
+    """Run a command in an event loop; the first SIGINT, SIGTERM or SIGHUP cancels it.
 
     On Windows those are Ctrl-C and Ctrl-Break. It has STOP_SECONDS to end in order after that; a
     second signal does not wait.

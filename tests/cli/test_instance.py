@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 from click.testing import CliRunner
 
 from conv_realtime import shared_files
@@ -64,6 +66,25 @@ def test_nothing_runs_on_an_unknown_state_directory(tmp_path: Path) -> None:
     """A directory that does not exist has no instance, and asking does not make it."""
     assert running(tmp_path / "none") is None
     assert not (tmp_path / "none").exists()
+
+
+def test_an_instance_is_found_where_nothing_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that has become read-only does not make it look as if nothing ran."""
+    process = _holder(tmp_path)
+    opened = os.open
+
+    def read_only(path: Path, flags: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, flags)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(os, "open", read_only)
+        facts = running(tmp_path)
+    _end(process)
+    assert facts is not None and facts["pid"] == process.pid
 
 
 def test_what_an_instance_announces_is_found_while_it_lives(tmp_path: Path) -> None:

@@ -7,33 +7,68 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Runner
-from tests.commands import eventually
+from tests.commands import Command, eventually
 from tests.ingest.lines import SESSION, user
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+@pytest.fixture
+def asking(conv_realtime: Runner, tmp_path: Path) -> Iterator[Callable[[], Command]]:
+    """Starts a backfill, and gives it when it has asked a database that does not answer."""
+    (tmp_path / f"{SESSION}.jsonl").write_bytes(user("q"))
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        silent.settimeout(30)
+
+        def start() -> Command:
+            command = conv_realtime(
+                *("backfill", tmp_path, "--json"),
+                SUPABASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
+                SUPABASE_SECRET_KEY="sb_secret_x",
+                CONV_REALTIME_OWNER_ID=SESSION,
+            )
+            connection, _ = silent.accept()
+            stack.enter_context(connection)
+            return command
+
+        yield start
+
+
+@contextmanager
+def _hangups(handler: signal.Handlers) -> Iterator[None]:
+    """What a process that is started meanwhile makes of SIGHUP."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1), (signal.SIGHUP, 1)]
+)
 def test_a_backfill_that_was_ended_has_not_succeeded(
-    conv_realtime: Runner, tmp_path: Path, number: signal.Signals, code: int
+    asking: Callable[[], Command], number: signal.Signals, code: int
 ) -> None:
     """A script that goes on after it must learn that not everything was sent."""
-    (tmp_path / f"{SESSION}.jsonl").write_bytes(user("q"))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(30)
-        command = conv_realtime(
-            *("backfill", tmp_path, "--json"),
-            SUPABASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
-            SUPABASE_SECRET_KEY="sb_secret_x",
-            CONV_REALTIME_OWNER_ID=SESSION,
-        )
-        connection, _ = silent.accept()
-        with connection:
-            assert command.end(number) == code
+    with _hangups(signal.SIG_DFL):
+        command = asking()
+    assert command.end(number) == code
     assert command.rest() == []
+
+
+def test_what_nohup_runs_does_not_end_with_the_terminal(asking: Callable[[], Command]) -> None:
+    """It was told to ignore SIGHUP, and does."""
+    with _hangups(signal.SIG_IGN):
+        command = asking()
+    command.process.send_signal(signal.SIGHUP)
+    assert command.end(signal.SIGTERM) == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])

@@ -131,6 +131,16 @@ async def test_data_of_an_unknown_version_is_refused(folder: Path) -> None:
     assert "made by PostgreSQL 15, and here is 16 and 18" in await refusal(folder)
 
 
+async def test_what_an_earlier_run_complained_of_is_not_told_again(folder: Path) -> None:
+    """Its advice would send whoever reads it to the wrong place."""
+    async with Postgres(folder):
+        pass
+    (folder / "postgres.log").write_text("FATAL:  could not resize shared memory segment\n")
+    (folder / "pgdata" / "postgresql.conf").write_text("port =\n")
+    told = await refusal(folder)
+    assert "contains errors; its log is" in told, told
+
+
 @pytest.mark.parametrize(
     ("told", "wanted"),
     [

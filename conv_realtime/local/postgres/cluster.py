@@ -129,10 +129,10 @@ def open_log(data: Path) -> Generator[int]:
         os.close(fd)
 
 
-def last_words(data: Path) -> str:
-    """Gives what the server's log says."""
+def last_words(data: Path, since: int) -> str:
+    """Gives what the server's log says from byte `since` on: the words of one run."""
     with contextlib.suppress(OSError):
-        return _log_path(data).read_text(errors="replace")
+        return _log_path(data).read_bytes()[since:].decode(errors="replace")
     return ""
 
 
@@ -147,6 +147,7 @@ _ADVICE = {
     "directory",
     "could not look up effective user ID": "PostgreSQL runs only as a user with a name: give this "
     "one a line in /etc/passwd, run it as another, or set SUPABASE_URL and SUPABASE_SECRET_KEY",
+    "File too large": "no file may grow as large as PostgreSQL needs: raise the limit (ulimit -f)",
     "shared memory": "this machine has no shared memory left for PostgreSQL: end what uses it",
 }
 
@@ -167,9 +168,8 @@ def failure(told: str, data: Path) -> ConfigError:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     fatal = [line for line in lines if re.search(r"FATAL:|PANIC:|error:", line)]
     words = re.sub(r"^.*?(?=FATAL:|PANIC:|error:)", "", (fatal or lines or ["no message"])[-1])
-    run = told.rpartition("starting PostgreSQL")[2]  # what an earlier run complained of is over
     if _free_bytes(data) < _ROOM_BYTES:  # then it says so only if it is lucky
-        run += "No space left on device"
-    advice = [text for sign, text in _ADVICE.items() if sign in run]
+        told += "No space left on device"
+    advice = [text for sign, text in _ADVICE.items() if sign in told]
     todo = advice[0] if advice else "its log is {folder}/postgres.log"
     return ConfigError("local Supabase", f"PostgreSQL: {words}; {todo.format(folder=data.parent)}")

@@ -213,10 +213,11 @@ class Postgres:
 class _Child:
     """One run of PostgreSQL under its guard."""
 
-    def __init__(self, process: subprocess.Popen[bytes], data: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], data: Path, log_start: int) -> None:
         self.ended = asyncio.Event()
         self._process = process
         self._data = data
+        self._log_start = log_start
         self.pid: int | None = None
         self.guard_pid = process.pid
         assert process.stdout is not None
@@ -232,7 +233,8 @@ class _Child:
         Raises:
             ConfigError: it ended instead; the last line of its log is in the message.
         """
-        child = cls(_spawn(placement, port, lock, settings), placement.data)
+        process, log_start = _spawn(placement, port, lock, settings)
+        child = cls(process, placement.data, log_start)
         try:
             await child._until_ready()
         except BaseException:
@@ -264,13 +266,14 @@ class _Child:
         deadline = time.monotonic() + _START_SECONDS
         while not is_ready(self._data, self.pid):
             if self.ended.is_set() or time.monotonic() > deadline:
-                raise failure(last_words(self._data), self._data)
+                raise failure(last_words(self._data, self._log_start), self._data)
             await asyncio.sleep(_POLL_SECONDS)
 
 
 def _spawn(
     placement: Placement, port: int, lock: int, settings: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts the guard; gives it, and where in the log the words of this run begin."""
     settings = {
         **settings,
         "port": str(port),
@@ -283,7 +286,8 @@ def _spawn(
     command: list[str | Path] = [placement.binaries / "postgres", "-D", placement.data, *options]
     prefix = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(uid), str(gid)]
     with open_log(placement.data) as log:
-        return subprocess.Popen(
+        log_start = os.lseek(log, 0, os.SEEK_END)
+        guarded = subprocess.Popen(
             [*prefix, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -292,3 +296,4 @@ def _spawn(
             pass_fds=(lock,),
             start_new_session=True,  # the terminal's Ctrl-C is ours to order
         )
+    return guarded, log_start
