@@ -58,10 +58,11 @@ async def on_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kw
     return await whole(loop.run_in_executor(None, partial(work, *args, **kwargs)))
 
 
-def ending() -> bool:
-    """Return whether the current task was asked to end, whatever became of its cancellation.
+def was_cancelled() -> bool:
+    """Return whether a `CancelledError` is meant for the current task.
 
-    What it waited for may have raised something else instead, or nothing.
+    Else what it waited for was cancelled. Of no use without such an error: some libraries cancel a
+    task for a timeout of theirs, and never take that back.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conv_realtime.background import beside, ending
+from conv_realtime.background import beside
 from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.edges.metrics import Metrics, metrics_of
@@ -90,6 +90,7 @@ class Bridge:
         self._metrics: Metrics | None = None
         self._fault: str | None = None
         self._stack: AsyncExitStack | None = None
+        self._is_over = False
 
     # What a host mounts ---------------------------------------------------------------------
 
@@ -157,6 +158,7 @@ class Bridge:
         self._metrics = self._relay.metrics = metrics_of(settings)
         if self._metrics is not None:
             self._metrics.ask(lambda: self._ingest.readings() if self._ingest else {})
+        self._is_over = False
         async with AsyncExitStack() as stack:
             lock = stack.enter_context(StateLock(settings.state_dir))
             if lock.take():
@@ -171,6 +173,7 @@ class Bridge:
 
         Sending takes three seconds at most, and none while the store is away.
         """
+        self._is_over = True
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.aclose()
@@ -222,7 +225,7 @@ class Bridge:
             try:
                 return await work()
             except Exception as error:
-                if ending():
+                if self._is_over:
                     raise
                 self._note_failure(error)
             await asyncio.sleep(RESTART_SECONDS)

@@ -144,13 +144,13 @@ GUARDS = (
     ),
     Guard(
         "relay/listeners.py",
-        "        while not ending():\n",
+        "        while not is_over():\n",
         "        while True:\n",
         "tests/relay/test_listeners.py::test_a_handler_that_keeps_its_cancellation_holds_up_no_end",
     ),
     Guard(
         "relay/service.py",
-        "            if ending():\n                return\n",
+        "            if self._is_over:\n                return\n",
         "",
         "tests/relay/test_relay.py::test_a_feed_that_fails_while_it_is_ended_holds_up_no_end",
     ),

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field
 from typing import Any
 
-from conv_realtime.background import ending
+from conv_realtime.background import was_cancelled
 from conv_realtime.core.envelope import event_of
 from conv_realtime.core.log import Entry
 from conv_realtime.core.pauses import pauses_between_attempts
@@ -54,19 +54,18 @@ class Listener:
             if self.dropped == 1:
                 logger.warning("a handler of %s is too slow: events are dropped", self.type)
 
-    async def run(self) -> None:
+    async def run(self, is_over: Callable[[], bool]) -> None:
         """Call the handler with one event after the other, until cancelled.
 
-        Also until then where something that a handler waits for was cancelled, and no longer
-        where a handler keeps our own cancelling to itself.
+        `is_over` tells of that where a handler keeps it to itself.
         """
-        while not ending():
+        while not is_over():
             event = await self.queue.get()
             try:
                 await self.handler(event)
                 self.handled += 1
             except (Exception, asyncio.CancelledError) as error:
-                if ending() and isinstance(error, asyncio.CancelledError):
+                if isinstance(error, asyncio.CancelledError) and was_cancelled():
                     raise
                 self.failed += 1
                 logger.exception("a handler of %s failed", self.type)

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from conv_realtime.background import ending
+from conv_realtime.background import was_cancelled
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.edges.feed.access import project_of
@@ -77,6 +77,7 @@ class Relay:
         self._stack: AsyncExitStack | None = None
         self._head = asyncio.Event()
         self._failing = False
+        self._is_over = False
 
     # What a host mounts ---------------------------------------------------------------------
 
@@ -192,6 +193,7 @@ class Relay:
         self.manager.configure(settings, feed)
         async with AsyncExitStack() as stack:
             self._feed = feed
+            self._is_over = False
             self._head = asyncio.Event()  # a host's tests may run an application in several loops
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self.manager.hub.appended.append(self._offer)
@@ -220,6 +222,7 @@ class Relay:
             self._failing = True  # what comes until it is entered again is missed
 
     def _cancel(self) -> None:
+        self._is_over = True
         for task in self._running:
             task.cancel()
 
@@ -227,7 +230,8 @@ class Relay:
         assert self._tasks is not None
         listener.queue = asyncio.Queue(HANDLER_QUEUE)
         name = f"relay handler {listener.type}"
-        self._running.append(self._tasks.create_task(listener.run(), name=name))
+        work = listener.run(lambda: self._is_over)
+        self._running.append(self._tasks.create_task(work, name=name))
 
     def _offer(self, entry: Any) -> None:
         for listener in self._listeners:
@@ -278,10 +282,10 @@ class Relay:
             except ConvRealtimeError as error:
                 logger.error("the feed failed: %s", error)
             except (Exception, asyncio.CancelledError) as error:
-                if ending() and isinstance(error, asyncio.CancelledError):
+                if isinstance(error, asyncio.CancelledError) and was_cancelled():
                     raise
                 logger.exception("the feed failed")
-            if ending():
+            if self._is_over:
                 return
             self._failing = True
             await asyncio.sleep(_RESTART_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
@@ -66,6 +67,25 @@ async def test_a_handler_may_wait_for_what_is_cancelled() -> None:
             lambda: relay.health()[1]["handlers"] == {"handled": 1, "failed": 1, "dropped": 0},
             "both are counted",
         )
+
+
+async def test_a_handler_may_use_what_cancels_its_task_for_a_timeout() -> None:
+    """As older libraries do, and never take it back: the next event is handled all the same."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+
+    @relay.on("new_message")
+    async def give_up(event: NewMessage) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    async with relay:
+        feed.publish(created(message("one")))
+        feed.publish(created(message("two", 2)))
+        await eventually(lambda: relay.health()[1]["handlers"]["handled"] == 2, "both are handled")
 
 
 @pytest.mark.parametrize("instead", [None, OSError], ids=["nothing", "an error"])
