@@ -24,7 +24,8 @@ class Found:
     Attributes:
         stats: what can be a transcript: the state of each file, by absolute path.
         links: linked folders that were walked as well; a watcher has to be told of them.
-        odd: what is named like a transcript and no file that can be read, and why.
+        odd: what is named like a transcript and no file that can be read, and folders that
+            cannot be listed; each with the reason.
     """
 
     stats: dict[str, FileStat] = field(default_factory=dict)
@@ -46,8 +47,7 @@ def walk(
     loop is endless, and no file is found by more ways than it has names outside of links.
 
     Raises:
-        SourceError: one of `paths` cannot be read at all. Folders below that cannot be read
-            are left out.
+        SourceError: one of `paths` is not there, or nothing can be told of it.
     """
     found = Found()
     walked: set[str] = set()
@@ -91,12 +91,14 @@ def _walk(
                 for entry in entries:
                     if _is_folder(entry):
                         waiting.append(entry.path)
-                    elif _is_link(entry) and os.path.isdir(entry.path):
+                    elif _leads_to_folder(entry):
                         linked.append(entry.path)
                     elif wanted(entry.path):
                         _take(entry.path, found)
-        except OSError:  # closed to us, or gone meanwhile
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
             continue
+        except OSError as error:
+            found.odd[folder] = error.strerror or str(error)
 
 
 def _take(path: str, found: Found) -> None:
@@ -117,6 +119,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a folder and no link; one that cannot be told hides no other."""
     try:
         return entry.is_dir(follow_symlinks=False) and not _is_link(entry)
+    except OSError:
+        return False
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a link to a folder; one that cannot be told hides no other."""
+    try:
+        return _is_link(entry) and os.path.isdir(entry.path)
     except OSError:
         return False
 
