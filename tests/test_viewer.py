@@ -179,6 +179,19 @@ async def test_the_markdown_of_an_answer_is_shown_and_its_markup_is_not() -> Non
         assert page.complaints == []
 
 
+async def test_no_text_stalls_or_breaks_the_page() -> None:
+    """Neither beginnings without an end nor more pieces than a call takes arguments."""
+    last = "[...document.querySelectorAll('#messages .text')].at(-1)?.textContent"
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        units = ("[", "[a", "[a](http://", "`a`b", "# a\n", "- [`a`", "> ")
+        for number, unit in enumerate(units):
+            bridge.append(testing.claude_line(unit * (400_000 // len(unit)), "assistant"))
+            bridge.append(testing.claude_line(f"behind {number}"))
+            await page.until(f"{last} === 'behind {number}'")
+        assert page.complaints == []
+
+
 async def test_a_tool_call_and_a_thought_are_shown_folded() -> None:
     """A message without text says which tool it calls, and the input stays text."""
     content = [

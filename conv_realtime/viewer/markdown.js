@@ -4,11 +4,19 @@
 import { element } from "./dom.js";
 
 const FENCE = /^ {0,3}(```+|~~~+)\s*(\S*)/;
-const INLINE = /(`+[^`\n]+`+|\*\*[^*\n]+\*\*|\[[^\]\n]+\]\(https?:\/\/[^)\s]+\))/;
+// What it looks through for an end is short, or ends at the next beginning: no text takes it long.
+const INLINE = /(`+[^`\n]+`+|\*\*[^*\n]+\*\*|\[[^[\]\n]+\]\(https?:\/\/[^)\s]{1,2000}\))/;
 const ITEM = /^(\s*)(?:[-*+]|(\d+)[.)])\s+(.*)$/;
+
+const MOST = 10_000; // pieces: a text of more is shown as it stands
 
 /** Gives what stands in a box with `white-space: pre-wrap`: line breaks stay as they are. */
 export function marked(text) {
+  const made = pieces(text);
+  return made.length > MOST ? [text] : made;
+}
+
+function pieces(text) {
   const made = [];
   let plain = [];
   let fenced = null; // the fence that is open, its block so far
@@ -68,7 +76,9 @@ function filled(target, text) {
 }
 
 function inline(text) {
-  return text.split(INLINE).map((piece, odd) => {
+  const split = text.split(INLINE);
+  if (split.length > MOST) return [text];
+  return split.map((piece, odd) => {
     if (odd % 2 === 0) return piece;
     if (piece[0] === "*") return element("strong", "", piece.slice(2, -2));
     if (piece[0] === "`") return element("code", "", piece.replace(/^`+|`+$/g, ""));
