@@ -147,6 +147,7 @@ class Bridge:
 
         Raises:
             ConfigError: no Supabase is configured, or a setting does not fit.
+            MigrationError: the database lacks our schema.
             StoreError: the database refuses what the settings say.
             RuntimeError: it has been entered, and not left.
         """

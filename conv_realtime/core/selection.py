@@ -29,10 +29,6 @@ DELETIONS = frozenset({"conversation_deleted", "message_deleted"})
 """Events that say what is gone, and nothing of what it was."""
 
 
-class UnknownType(ValueError):
-    """A request names an event type that does not exist; `args[0]` is that name."""
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What an event is about; None where it is about no such thing."""
@@ -80,7 +76,7 @@ class Selection:
         """Return the selection that `request` puts in this one's place.
 
         Raises:
-            UnknownType: `request` names a type that does not exist.
+            ValueError: `request` names a type that does not exist.
         """
         return Selection(
             types=DEFAULT_TYPES if request.types is None else _known(request.types),
@@ -93,8 +89,8 @@ class Selection:
         """Return this selection without what `request` names; naming nothing ends all events.
 
         Raises:
-            UnknownType: `request` names a type that does not exist.
-            ValueError: more than `MAX_EXCLUDED` ids would be excluded.
+            ValueError: `request` names a type that does not exist, or more than `MAX_EXCLUDED`
+                ids would be excluded.
         """
         if request.types is None and request.conversations is None and request.projects is None:
             return replace(self, types=frozenset())
@@ -127,7 +123,7 @@ def select_types(names: Iterable[str] | None, owner: UUID | None) -> Selection:
     """Return a new client's selection: the types `names`, or the default ones.
 
     Raises:
-        UnknownType: a name is no event type.
+        ValueError: a name is no event type.
     """
     return Selection(types=DEFAULT_TYPES if names is None else _known(names), owner=owner)
 
@@ -135,7 +131,7 @@ def select_types(names: Iterable[str] | None, owner: UUID | None) -> Selection:
 def _known(names: Iterable[str]) -> frozenset[str]:
     for name in names:
         if name not in DATA_TYPES:
-            raise UnknownType(name)
+            raise ValueError(f"no such type: {name}")
     return frozenset(names)
 
 

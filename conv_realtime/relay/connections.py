@@ -108,7 +108,7 @@ class ConnectionManager:
             timestamp: whether frames have the older top-level timestamp; default: the setting.
 
         Raises:
-            UnknownType: a subscription is no event type; nothing was accepted.
+            ValueError: a subscription is no event type; nothing was accepted.
         """
         owner = UUID(str(owner_id)) if owner_id is not None else None
         selection = select_types(subscriptions, owner)

@@ -18,10 +18,8 @@ from conv_realtime.core.requests import (
     read_request,
     snapshot_messages,
 )
-from conv_realtime.core.selection import UnknownType
 from conv_realtime.edges.asgi import cut_later
 from conv_realtime.events import (
-    ErrorEvent,
     Pong,
     PongData,
     Subscribed,
@@ -94,7 +92,7 @@ class Dialogue:
             selection = client.selection.subscribe(request)
             messages = snapshot_messages(request.snapshot)
         except ValueError as invalid:
-            self._hub.send(client, _refused(invalid))
+            self._hub.send(client, error("invalid_data", str(invalid)))
             return
         self._hub.reselect(client, selection)
         if request.since is None and messages is None:
@@ -114,7 +112,7 @@ class Dialogue:
         try:
             selection = client.selection.unsubscribe(request)
         except ValueError as invalid:
-            self._hub.send(client, _refused(invalid))
+            self._hub.send(client, error("invalid_data", str(invalid)))
             return
         self._hub.reselect(client, selection)
         self._hub.send(client, Unsubscribed(data=selection.describe()))
@@ -160,10 +158,3 @@ async def close(websocket: Any, code: int, reason: str) -> None:
             await websocket.close(code, reason)
     except Exception as failed:
         logger.debug("close %d: %r", code, failed)
-
-
-def _refused(invalid: ValueError) -> ErrorEvent:
-    """Return the frame that says why a selection is none."""
-    unknown = isinstance(invalid, UnknownType)
-    said = f"no such type: {invalid.args[0]}" if unknown else str(invalid)
-    return error("invalid_data", said)
