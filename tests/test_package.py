@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import conv_realtime
+from conv_realtime import errors
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -31,6 +34,14 @@ def _kept() -> set[str]:
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
+
+
+def test_every_error_that_is_raised_on_purpose_is_public() -> None:
+    """Whoever catches one finds it where the others are."""
+    named = {name for name, one in vars(errors).items() if isinstance(one, type)}
+    assert {name: getattr(conv_realtime, name, None) for name in named} == {
+        name: getattr(errors, name) for name in named
+    }
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:

@@ -85,7 +85,9 @@ def _gone(desk: Desk, path: str) -> None:
 async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> None:
     """Go on where another copy of the same conversation has got, if this one contains it."""
     checkpoint = desk.shelf.checkpoints.pop(former, None)
-    desk.shelf.book(former).follower = None
+    before = desk.shelf.book(former)
+    before.generation += 1  # what is under way for it says nothing any more
+    before.follower = None
     goes_on = False
     if checkpoint is not None:  # else it cannot be read, and all is sent once more
         end = checkpoint.position

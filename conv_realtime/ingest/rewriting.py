@@ -139,6 +139,8 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
         generation = book.generation
         known = await desk.known(follower)
         async with book.lock:
+            if book.follower is not follower:
+                return  # another file states this by now
             if book.generation == generation:  # else it was begun again: another question
                 return await _settle(desk, book, follower, known)
         if follower.settled and follower.confirmed:
