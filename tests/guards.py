@@ -52,6 +52,7 @@ _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
 
 _LIFECYCLE = "tests/local/test_postgres_lifecycle.py::test_"
+_SURROUNDINGS = "tests/cli/test_surroundings.py::test_"
 _SANITIZE = "tests/core/test_sanitize.py::test_"
 _SECRETS = "tests/core/test_redaction.py::test_"
 
@@ -123,6 +124,24 @@ GUARDS = (
         "_TO_LOOK = os.O_RDONLY",
         "_TO_LOOK = os.O_RDWR",
         "tests/cli/test_instance.py::test_an_instance_is_found_where_nothing_may_be_written",
+    ),
+    Guard(
+        "cli/surroundings.py",
+        '        if spared.strip() != "*":\n',
+        "        if False:\n",
+        f"{_SURROUNDINGS}proxies_and_settings_of_other_databases_do_not_reach_the_local_supabase",
+    ),
+    Guard(
+        "cli/target.py",
+        "    leave_out_libpq()\n",
+        "",
+        f"{_SURROUNDINGS}proxies_and_settings_of_other_databases_do_not_reach_the_local_supabase",
+    ),
+    Guard(
+        "cli/surroundings.py",
+        "    if named:\n",
+        "    if False:\n",
+        f"{_SURROUNDINGS}proxies_and_certificates_that_cannot_be_used_are_named",
     ),
     Guard(
         "ingest/catching_up.py",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from conv_realtime.cli.surroundings import prepare_for_http
 from conv_realtime.edges.heap import collect_rarely
 from conv_realtime.errors import ConfigError
 
@@ -227,11 +228,19 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
     On Windows those are Ctrl-C and Ctrl-Break. It has STOP_SECONDS to end in order after that; a
     second signal does not wait.
 
+    Raises:
+        ConfigError: the environment's proxies or certificates cannot be used.
+
     Returns:
         0, 130 after SIGINT, `terminated` after SIGTERM: a supervisor's way to end what serves,
         and for what had an end of its own to reach, a failure.
     """
     collect_rarely()
+    try:
+        prepare_for_http()
+    except ConfigError:
+        command.close()  # or Python complains that nobody awaited it
+        raise
     received: list[int] = []
 
     async def supervised() -> None:

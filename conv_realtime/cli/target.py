@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from conv_realtime.background import beside
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import require_local, until
+from conv_realtime.cli.surroundings import leave_out_libpq
 from conv_realtime.core.keys import read_key
 from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConfigError, ConvRealtimeError
@@ -188,6 +189,7 @@ async def local_supabase(
     from conv_realtime import local
 
     require_local(instead=_INSTEAD)
+    leave_out_libpq()
     async with local.LocalSupabase(
         settings.state_dir, host, port, settings.owner_id, allow_remote=allow_remote
     ) as supabase:
