@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from conv_realtime.errors import ConvRealtimeError as ConvRealtimeError
     from conv_realtime.errors import FeedError as FeedError
     from conv_realtime.errors import MigrationError as MigrationError
+    from conv_realtime.errors import SessionError as SessionError
     from conv_realtime.errors import SourceError as SourceError
     from conv_realtime.errors import StoreError as StoreError
     from conv_realtime.events import ConnectionEstablished as ConnectionEstablished
@@ -86,7 +87,9 @@ _HOMES = {
         "MessageDeleted ProjectUpdate FileUpdate ConnectionEstablished Snapshot Subscribed "
         "Unsubscribed Ping Pong Resync ErrorEvent ServerShutdown"
     ),
-    "errors": ("ConvRealtimeError ConfigError SourceError StoreError FeedError MigrationError"),
+    "errors": (
+        "ConvRealtimeError ConfigError SourceError StoreError SessionError FeedError MigrationError"
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
