@@ -44,7 +44,7 @@ class Entry:
         weight: its size in bytes, about.
         index: its place in the log.
         newer: what the log says of the same row next.
-        late: whether the log had a higher revision of the row before.
+        late: whether the log had a higher revision of the row before: nobody is told.
         appeared: the index at which the log says that the row is new, if it does.
     """
 
@@ -102,7 +102,7 @@ class Entry:
 
     def is_for(self, selection: Selection) -> bool:
         """Return whether a client with `selection` gets this event."""
-        if self.erased:
+        if self.erased or self.late:
             return False
         return self.subject is None or selection.wants(self.subject)
 
@@ -208,8 +208,13 @@ class Log:
         self._marks.append((place.position, self.head))
 
     def forget_marks(self) -> None:
-        """Say that the stream has a gap here."""
+        """Say that the stream has a gap here: what it told says nothing of what comes.
+
+        A database that was restored goes on below the revisions that it had.
+        """
         self._marks.clear()
+        self._rows.clear()
+        self._updates.clear()
 
     def find(self, cursor: str) -> int | None:
         """Return the index to read on from behind `cursor`; None if that is not known here."""

@@ -42,7 +42,7 @@ class Listener:
 
     def offer(self, entry: Entry) -> None:
         """Queue the event of `entry` if it is asked for. Never raises."""
-        if entry.subject is None or entry.subject.type != self.type:
+        if entry.late or entry.subject is None or entry.subject.type != self.type:
             return
         event = entry.event
         if not matches(event.data, self.match):
@@ -105,7 +105,7 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Even
             for entry in hub.log.read(index, min(index + _STEP, hub.log.head)):
                 index += 1
                 cursor = entry.cursor
-                if entry.erased:
+                if entry.erased or entry.late:
                     continue
                 if entry.subject is not None or isinstance(entry.event, Resync):
                     yield entry.event

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
 from itertools import repeat
 from typing import Any
 
 import pytest
 
 from conv_realtime.errors import StoreError
-from conv_realtime.events import NewMessage, Resync
+from conv_realtime.events import MessageUpdate, NewMessage, Resync
 from conv_realtime.ports import Page
 from conv_realtime.relay import LocalFeed, Relay
 from conv_realtime.relay import listeners as listeners_module
@@ -46,6 +47,29 @@ async def test_handlers_hear_what_they_ask_for_and_fail_alone() -> None:
         )
     with pytest.raises(ValueError, match="nonsense"):
         relay.on("nonsense")
+
+
+async def test_nobody_in_the_process_hears_what_is_older_than_what_was_told() -> None:
+    """Of a row: neither a handler nor who iterates."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    heard: list[int] = []
+
+    @relay.on("message_update")
+    async def note(event: MessageUpdate) -> None:
+        heard.append(event.data.revision)
+
+    async with relay, aclosing(relay.events()) as events:
+        reading = asyncio.create_task(_revisions(events, 2), name="reading")
+        await asyncio.sleep(0)
+        for revision in (5, 3, 6):
+            feed.publish(changed(message("a", revision=revision)))
+        assert await reading == [5, 6]
+        await eventually(lambda: heard == [5, 6], "handlers hear the same")
+
+
+async def _revisions(events: AsyncIterator[Any], count: int) -> list[int]:
+    return [(await anext(events)).data.revision for _ in range(count)]
 
 
 async def test_a_handler_may_wait_for_what_is_cancelled() -> None:
