@@ -44,6 +44,9 @@ async def whole(work: Awaitable[_Result]) -> _Result:
         while not working.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([working])
+        if not working.cancelled() and (error := working.exception()) is not None:
+            # Ctrl-C also reaches the programs that a command has started.
+            logger.debug("what was cancelled has failed", exc_info=error)
         raise
 
 

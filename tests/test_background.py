@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,21 @@ async def test_work_that_loses_a_cancellation_is_cancelled_again(
         async with background.beside(deaf(), "deaf"):
             await asyncio.sleep(0)
     assert lost
+
+
+async def test_what_fails_once_it_is_cancelled_is_no_error() -> None:
+    """Ctrl-C also ends programs that were started: asyncio told of that with a traceback."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(background.whole(work))
+    await asyncio.sleep(0)
+    task.cancel()
+    for _ in range(3):  # until the shield between them looks no more
+        await asyncio.sleep(0)
+    work.set_exception(RuntimeError("ended by a signal"))
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task, work
+    gc.collect()
+    assert told == []
