@@ -469,6 +469,18 @@ GUARDS = (
     ),
     Guard(
         "ingest/rewriting.py",
+        "            if book.follower is not follower:\n                return",
+        "            if False:\n                return",
+        "tests/ingest/test_copies.py::test_who_was_taken_over_from_says_nothing_any_more",
+    ),
+    Guard(
+        "core/log.py",
+        "        self._rows.clear()\n",
+        "",
+        "tests/core/test_log.py::test_behind_a_gap_revisions_may_be_lower",
+    ),
+    Guard(
+        "ingest/rewriting.py",
         "    return max(base, *above)\n",
         "    return base\n",
         f"{_OLDER_STATE}totals_above_all_messages_say_that_a_file_was_rewritten",
