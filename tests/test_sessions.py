@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -273,3 +274,24 @@ async def test_tokens_that_live_a_second_are_renewed_under_load(
             await _arrived(supabase_local, *said)
             await until(lambda: beside.health()[1]["feed"]["state"] in ("live", "polling"))
     assert not auth.sessions[0].ended
+
+
+async def test_a_session_that_cannot_be_read_is_not_taken_for_none(
+    supabase_local: SupabaseLocal, auth: AuthServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has signed out: who starts is told what to do, and who runs asks again."""
+    auth.lifetime = 0
+    await login(supabase_local, tmp_path)
+    running = session_of(supabase_local, tmp_path)
+
+    def closed(path: Path, encoding: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "read_text", closed)
+        with pytest.raises(ConfigError, match=r"session\.json cannot be used: Permission denied"):
+            signed_in(settings(supabase_local, tmp_path))
+        with pytest.raises(SessionError) as told:
+            await running.token()
+    assert told.value.retryable
+    assert await running.token()

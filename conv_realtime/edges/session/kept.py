@@ -43,11 +43,17 @@ class Kept:
 
 
 def read_session(state_dir: Path) -> Kept | None:
-    """Return the session, None where nobody has signed in, or the file is damaged."""
+    """Return the session, None where nobody has signed in, or the file is damaged.
+
+    Raises:
+        OSError: it cannot be read: who has signed in cannot be told.
+    """
     try:
         known: dict[str, Any] = json.loads((state_dir / _NAME).read_text(encoding="utf-8"))
         return Kept(**{**known, "user_id": UUID(known["user_id"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -14,7 +14,7 @@ import httpx
 from conv_realtime.core.keys import read_key
 from conv_realtime.edges.session.auth_server import AGAIN, AuthServer
 from conv_realtime.edges.session.kept import Kept, keep_session, read_session, turn
-from conv_realtime.errors import ConfigError, SessionError
+from conv_realtime.errors import ConfigError, SessionError, unusable
 from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.session")
@@ -29,13 +29,16 @@ def signed_in(settings: Settings) -> SignedIn | None:
     when nobody has signed in.
 
     Raises:
-        ConfigError: who has signed in is a user of another project.
+        ConfigError: who has signed in is a user of another project, or cannot be told.
     """
     if settings.supabase_url is None or settings.supabase_key is None:
         return None
     if read_key(settings.supabase_key.get_secret_value()).kind != "publishable":
         return None
-    kept = read_session(settings.state_dir)
+    try:
+        kept = read_session(settings.state_dir)
+    except OSError as error:
+        raise unusable(error.filename or settings.state_dir, error) from error
     if kept is None:
         return None
     if kept.url.rstrip("/") != settings.supabase_url.rstrip("/"):
