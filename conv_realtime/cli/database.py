@@ -11,6 +11,7 @@ import click
 
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
+    Positive,
     common_options,
     emit,
     load_settings,
@@ -84,7 +85,7 @@ def local(
 @option(
     "--expires-in",
     "TOKEN_EXPIRES_IN",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     default=3600.0,
     help="Seconds that it is valid.",
 )

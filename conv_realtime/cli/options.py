@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +48,21 @@ class _Option(click.Option):
         if value == "":
             raise click.BadParameter("it is empty", ctx=ctx, param=self)
         return super().type_cast_value(ctx, value)
+
+
+class Positive(click.FloatRange):
+    """A number above 0, and neither `inf` nor `nan`, which count nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"{value} is no number that ends.", param, ctx)
+        return number
 
 
 def option(

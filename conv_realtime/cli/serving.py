@@ -11,6 +11,7 @@ import click
 
 from conv_realtime.background import beside
 from conv_realtime.cli.options import (
+    Positive,
     common_options,
     load_settings,
     local_port_option,
@@ -100,7 +101,7 @@ def serve(
 @option(
     "--pace",
     "DEMO_PACE",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     default=1.0,
     help="How fast it is typed: 2 is twice as fast.",
 )

@@ -191,6 +191,14 @@ def test_tail_refuses_what_is_no_address(url: str, tmp_path: Path) -> None:
     assert f"{url} is no ws://host:port/ws" in done.stderr
 
 
+@pytest.mark.parametrize("number", ["0", "inf", "nan"])
+def test_a_number_that_counts_nothing_is_refused(number: str) -> None:
+    """As a usage error, by each option that takes a number with a point."""
+    for arguments in (["token", "--expires-in", number], ["demo", "--pace", number]):
+        done = CliRunner().invoke(main, arguments)
+        assert (done.exit_code, arguments[1] in done.stderr) == (2, True)
+
+
 def test_an_option_whose_value_is_empty_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
