@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from typing import Any
 
 import pytest
@@ -246,3 +248,32 @@ def test_each_line_of_a_dataset_is_a_conversation_that_is_over() -> None:
         ("user", "Water them"),
         ("assistant", "They are wet."),
     ]
+
+
+_UNITS = [" ", "a", "<a", "<user_query>", "</user_query> ", "<cwd>"]
+
+
+@pytest.mark.parametrize("source", sorted(FORMS))
+def test_no_prompt_stalls_a_format(source: str) -> None:
+    """Long runs of anything are read in the time of their length, four times that at most."""
+    for unit in _UNITS:
+        few, many = (_seconds(source, f"<{unit * count}.") for count in (2_000, 100_000))
+        assert many < few * 50 * 4 + 0.5, unit
+
+
+def _seconds(source: str, prompt: str) -> float:
+    """Return the CPU time of reading a format's examples with that for a prompt."""
+    examples = [
+        Example(
+            example.name,
+            tuple(
+                re.sub(rb"Plant the roses|Water them", prompt.encode(), one)
+                for one in example.states
+            ),
+        )
+        for example in built_in(source)
+    ]
+    began = time.process_time()
+    for example in examples:
+        _read(source, example)
+    return time.process_time() - began

@@ -27,7 +27,7 @@ _CALL_NAMES = {"local_shell_call": "local_shell", "tool_search_call": "tool_sear
 
 # What Codex puts before the model in a user's name: `core/src/contextual_user_message.rs`.
 _INSTRUCTIONS = re.compile(r"\s*(?:# |These )AGENTS\.md instructions\b")
-_WRAPPED = re.compile(r"\s*<([A-Za-z_][\w-]*)[^<>]*>[\s\S]*</\1>\s*\Z")
+_WRAPPED = re.compile(r"\s*<([A-Za-z_][\w-]*+)[^<>]*>[\s\S]*</\1>\s*\Z")
 
 
 def role_of(item: Mapping[str, Any]) -> Role | None:

@@ -11,7 +11,6 @@ AgentWorkforce/relayhistory#198, where 104 real transcripts are counted. No file
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -26,7 +25,6 @@ from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
 
 _FOLDER = "agent-transcripts"
-_PROMPT = re.compile(r"<user_query>\s*(.*?)\s*</user_query>", re.DOTALL)
 
 
 class Cursor(JsonLines):
@@ -106,6 +104,9 @@ def _is_subagent(path: PurePath) -> bool:
 
 
 def _block(block: Block) -> Block:
-    said = text(block.get("text"))
-    found = _PROMPT.search(said) if said and block.get("type") == "text" else None
-    return {**block, "text": found[1]} if found else block
+    if block.get("type") != "text":
+        return block
+    # Not by an expression, which spaces stall: a prompt may hold any number of them.
+    _, _, begun = (text(block.get("text")) or "").partition("<user_query>")
+    prompt, ended, _ = begun.partition("</user_query>")
+    return {**block, "text": prompt.strip()} if ended else block
