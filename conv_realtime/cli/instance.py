@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -51,13 +52,12 @@ class Instance:
             return
         from conv_realtime.edges.checkpoints import using
 
-        target = self._state_dir / _JSON
-        new = target.with_suffix(f".{os.getpid()}")
         with using(self._state_dir):
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            # Of mode 0600, and never a file that somebody has put there.
+            descriptor, draft = tempfile.mkstemp(prefix=".instance-", dir=self._state_dir)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump({"pid": os.getpid(), **facts}, file, default=str)
-            shared_files.replace(new, target)
+            shared_files.replace(Path(draft), self._state_dir / _JSON)
 
     def __enter__(self) -> Self:
         self.claim()

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -133,6 +135,24 @@ def test_a_letter_is_not_lost_on_a_full_disk(disk: Disk) -> None:
         assert kept.letters.bury([])
     with Checkpoints(disk.folder, "here") as kept:
         assert kept.letters.faults[FAULT.id].revision == 5
+
+
+def test_the_state_file_is_closed_to_others_from_its_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever had opened it before could read on."""
+    modes: list[int] = []
+    connect = sqlite3.connect
+
+    def noted(path: Path, **options: Any) -> sqlite3.Connection:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        connection: sqlite3.Connection = connect(path, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    with Checkpoints(tmp_path, "x"):
+        pass
+    assert modes[0] == 0o600
 
 
 def test_a_full_disk_at_the_start_is_a_setting_to_correct(disk: Disk) -> None:

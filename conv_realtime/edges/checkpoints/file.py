@@ -179,11 +179,13 @@ class StateFile:
         return self._open()
 
     def _open(self) -> sqlite3.Connection:
+        # It names paths and titles: nobody may open it before its mode is right, nor keep it open.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.chmod(self.path, 0o600)
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=10
         )
         try:
-            os.chmod(self.path, 0o600)  # it names paths and titles
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = normal")
             if _version(connection) == VERSION:
