@@ -144,6 +144,12 @@ GUARDS = (
         f"{_SURROUNDINGS}proxies_and_certificates_that_cannot_be_used_are_named",
     ),
     Guard(
+        "edges/store/answers.py",
+        "        response.stream = _Whole(response.stream, seconds)\n",
+        "        pass\n",
+        "tests/ingest/test_store_answers.py::test_an_answer_that_does_not_end_is_asked_for_again",
+    ),
+    Guard(
         "ingest/catching_up.py",
         "            await _until_less_waits(unsent, stats)\n",
         "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from uuid import uuid4
 
 import httpx
@@ -9,7 +11,7 @@ import pytest
 import respx
 
 from conv_realtime.core.refusals import Refusal, judge
-from conv_realtime.edges.store import advised
+from conv_realtime.edges.store import advised, http_client, mapped
 from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.models import Row
 from tests.ingest.storing import AT, URL, rows_of_one, supabase_store
@@ -204,3 +206,30 @@ def test_a_first_refusal_names_the_setting_to_put_right(code: str, name: str) ->
     error = advised(StoreError("schema_version", code, "refused", retryable=False))
     assert isinstance(error, ConfigError)
     assert error.name == name
+
+
+async def test_an_answer_that_does_not_end_is_asked_for_again() -> None:
+    """A byte now and then kept the time to the next one from ever running out."""
+
+    gone = asyncio.Event()
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        gone.set()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, http_client(0.3) as http, asyncio.timeout(20):
+        with pytest.raises(StoreError, match="does not end") as caught, mapped("messages"):
+            await http.get(address)
+        await gone.wait()
+    assert caught.value.retryable

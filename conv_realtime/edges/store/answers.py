@@ -6,11 +6,13 @@ Every foreign error is mapped here and nowhere else.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 from postgrest import APIError
@@ -19,6 +21,9 @@ from conv_realtime.core.pauses import asked_to_wait
 from conv_realtime.core.refusals import UNENCODABLE, passes
 from conv_realtime.errors import ConfigError, ConvRealtimeError, SessionError, StoreError
 from conv_realtime.ports import UserSession
+
+_MAX_BYTES = 256 << 20
+"""More than any answer to a question of ours has."""
 
 _KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
 
@@ -56,17 +61,40 @@ _answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
 def http_client(timeout: float, session: UserSession | None = None) -> httpx.AsyncClient:
     """Return an HTTP client for `connect`, whose answers `mapped` knows by status and headers.
 
-    With a session its requests speak for that user.
+    With a session its requests speak for that user. An answer whose body takes more than `timeout`
+    seconds is given up, as one that does not come is.
 
     HTTP/1.1 on purpose: over HTTP/2 an idle connection that the server has dropped fails the
     next request (supabase-py#1064). A hook and no transport of our own, which would turn the
     proxies of the environment off.
     """
     made = httpx.AsyncClient if session is None else session.client
-    return made(timeout=timeout, event_hooks={"response": [_keep_answer]})
+    return made(timeout=timeout, event_hooks={"response": [partial(_keep_answer, timeout)]})
 
 
-async def _keep_answer(response: httpx.Response) -> None:
+class _Whole(httpx.AsyncByteStream):
+    """An answer that has to end: httpx counts the time to the next byte, and no bytes."""
+
+    def __init__(self, answer: httpx.AsyncByteStream, seconds: float) -> None:
+        self._answer = answer
+        self._seconds = seconds
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        deadline = time.monotonic() + self._seconds
+        left = _MAX_BYTES
+        async for part in self._answer:
+            left -= len(part)
+            if left < 0 or time.monotonic() > deadline:
+                raise httpx.ReadTimeout("the answer does not end")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+async def _keep_answer(seconds: float, response: httpx.Response) -> None:
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _Whole(response.stream, seconds)
     if (answer := _answer.get()) is not None:
         answer.status = response.status_code
         answer.retry_after = asked_to_wait(response.headers, datetime.now(UTC))
