@@ -49,6 +49,21 @@ def test_escapes_are_those_of_python(db: Database, name: str) -> None:
     assert computed == conversation_id(owner, name, name, name, name)
 
 
+@pytest.mark.parametrize(("size", "refused"), [(40_000, False), (5_000_000, True)])
+def test_a_long_name_takes_no_long_time(db: Database, alice: str, size: int, refused: bool) -> None:
+    """Nobody keeps a connection of the database busy with one row."""
+    row = conversation(alice, "é" * size)
+    with db.user(alice) as request:
+        request.rows("set local statement_timeout = '6s'")
+        try:
+            request.upsert("conversations", [row])
+        except psycopg.errors.CheckViolation:
+            request.connection.rollback()
+            assert refused
+        else:
+            assert not refused
+
+
 def test_anothers_id_is_refused(db: Database, alice: str, mallory: str) -> None:
     """Before Alice has used it and after; she writes in either case."""
     hers = conversation(alice)
