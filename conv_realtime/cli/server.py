@@ -23,7 +23,10 @@ MAX_FRAME_BYTES = 64 * 1024
 """A longer frame of a client ends its connection with 1009."""
 
 _CLOSE_SECONDS = 3
-_REFUSED = "ASGI callable returned without completing handshake."
+_OF_CLIENTS = (
+    "ASGI callable returned without completing handshake.",
+    "Invalid UTF-8 sequence received from client.",
+)
 _MOST_FILES = 65536
 
 
@@ -90,8 +93,8 @@ class Server:
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Leave out what uvicorn says of each client that is refused: anybody could fill the log."""
-    return record.msg != _REFUSED
+    """Leave out errors that are of clients, which uvicorn refuses: anybody could fill the log."""
+    return record.msg not in _OF_CLIENTS
 
 
 class _Quiet(uvicorn.Server):

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from conv_realtime.cli import doorstep
 from conv_realtime.cli.server import Server
 from conv_realtime.relay import LocalFeed, Relay
-from tests.relay.raw import Raw, request
+from tests.relay.raw import TEXT, Raw, masked, request
 from tests.relay.serving import settings
 
 
@@ -129,6 +129,9 @@ async def test_who_is_refused_fills_no_log(caplog: pytest.LogCaptureFixture) -> 
         await raw.send(request(headers={"Host": "evil.example"}))
         assert await raw.status() == 401
         assert await raw.rest() != b""
+        async with Raw.upgraded(port_of(server)) as client:
+            await client.send(masked(TEXT, b"\xff"))
+            assert b"\x03\xef" in await client.rest()  # 1007
         logging.getLogger("uvicorn.error").error("Exception in ASGI application")
     assert [record.message for record in caplog.records] == ["Exception in ASGI application"]
 
