@@ -30,6 +30,14 @@ _STRANGERS = {
 }
 
 
+def without_secrets(url: str) -> str:
+    """Return a URL as it may be told: without user, password and what its query says."""
+    place, asked, _ = url.partition("?")
+    scheme, sign, rest = place.partition("://") if "://" in place else ("", "", place)
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{sign}{host.rpartition('@')[2]}{slash}{path}{'?…' if asked else ''}"
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What the form of a key says.

@@ -237,6 +237,28 @@ async def test_a_refusal_is_an_error_and_not_tried_for_ever() -> None:
                 pass
 
 
+async def test_a_token_in_the_address_is_in_no_log_and_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither while nobody answers, nor where it is refused, nor of an address that is none."""
+    caplog.set_level("DEBUG", logger="conv_realtime")
+    async with Served.run(ws_token=SecretStr("right")) as served:
+        with pytest.raises(FeedError) as refused:
+            async with connect(f"{served.server.url}?token=sesame"):
+                pass
+    waiting = asyncio.create_task(
+        connect("ws://u:sesame@127.0.0.1:1/ws?token=sesame").__aenter__(), name="test.connect"
+    )
+    await eventually(lambda: "no connection" in caplog.text, "it says that nobody is there")
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(ConfigError) as wrong:
+        async with connect("http://x/ws?token=sesame"):
+            pass
+    assert "sesame" not in f"{caplog.text} {refused.value} {wrong.value}"
+
+
 async def test_a_server_that_goes_away_is_come_back_to(caplog: pytest.LogCaptureFixture) -> None:
     """`server_shutdown` and 1012 are no end; it waits for another one, and says so once."""
     async with Served.run() as first, Proxy.to("127.0.0.1", first.server.port) as proxy:

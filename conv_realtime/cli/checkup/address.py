@@ -10,6 +10,7 @@ import httpx
 
 from conv_realtime.cli.checkup import Check, failed, ok, warning
 from conv_realtime.cli.checkup.gateway import Answer, Gateway
+from conv_realtime.core.keys import without_secrets
 
 DATA_API = "dashboard, Project Settings, Data API"
 FORGIVEN = timedelta(seconds=30)
@@ -18,9 +19,9 @@ FORGIVEN = timedelta(seconds=30)
 
 async def first_answer(gateway: Gateway) -> Answer | Check:
     """Return what a project says of its schema's version, or why no project answers."""
-    url = gateway.access.url
-    if (wrong := _form_of(url)) is not None:
+    if (wrong := _form_of(gateway.access.url)) is not None:
         return wrong
+    url = without_secrets(gateway.access.url)
     try:
         answer = await gateway.ask("POST", "/rest/v1/rpc/schema_version", {})
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -10,7 +10,7 @@ from uuid import uuid4
 from conv_realtime.cli.checkup import Check, failed, ok, skipped, warning
 from conv_realtime.cli.checkup.address import DATA_API, FORGIVEN, clock, first_answer
 from conv_realtime.cli.checkup.gateway import Answer, Gateway, why
-from conv_realtime.core.keys import project_of
+from conv_realtime.core.keys import project_of, without_secrets
 from conv_realtime.sql import latest_version
 
 _APPLY = (
@@ -40,7 +40,7 @@ class Project:
             for name in ("owner", "schema", "rights"):
                 yield skipped(name, "no project was reached")
             return
-        yield ok("url", f"{self._access.url} is a Supabase")
+        yield ok("url", f"{without_secrets(self._access.url)} is a Supabase")
         yield clock(first, began, datetime.now(UTC))
         key = wrong_key or self._key(first)
         yield key

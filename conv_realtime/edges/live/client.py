@@ -38,7 +38,7 @@ class Live:
 
     def __init__(self, address: Address, request: SubscribeRequest) -> None:
         self._address = address
-        self._url = address.url
+        self._told = address.told
         self._follower = Follower(request)
         self._connection: ClientConnection | None = None
         self._returns = Returns(*PAUSES)
@@ -111,16 +111,16 @@ class Live:
             async with asyncio.timeout(self._patience()):
                 text = await self._connection.recv()
         except TimeoutError:
-            logger.info("%s says nothing any more", self._url)
+            logger.info("%s says nothing any more", self._told)
             return await self._lose(None)
         except ConnectionClosed:
             return await self._lose(self._connection.close_code)
         try:
             self._follower.hear(text)
         except ValueError as error:
-            raise FeedError(self._url, f"says what is not understood: {error}") from error
+            raise FeedError(self._told, f"says what is not understood: {error}") from error
         if self._follower.refusal is not None:
-            raise FeedError(self._url, f"refuses the subscription: {self._follower.refusal}")
+            raise FeedError(self._told, f"refuses the subscription: {self._follower.refusal}")
         if self._follower.due:
             self._note_gap()
 
@@ -161,9 +161,9 @@ class Live:
         if connection is not None:
             connection.transport.abort()  # a dead line has no goodbye
         if code == _EXPIRED and not self._address.renews:
-            raise FeedError(self._url, "the token has expired; give a function that renews it")
+            raise FeedError(self._told, "the token has expired; give a function that renews it")
         if code == _TOO_LONG:
-            raise FeedError(self._url, "a frame is too long for the other side")
+            raise FeedError(self._told, "a frame is too long for the other side")
         now = asyncio.get_running_loop().time()
         lived = now - self._opened_at if self._follower.subscribed else 0.0
         self._back_at = now + self._returns.after(code, lived, self._follower.reconnect_after)
@@ -171,7 +171,7 @@ class Live:
     def _tell(self, error: BaseException | None) -> None:
         if not self._told_of_trouble:
             logger.warning(
-                "no connection to %s (%s); trying again", self._url, type(error).__name__
+                "no connection to %s (%s); trying again", self._told, type(error).__name__
             )
             self._told_of_trouble = True
 

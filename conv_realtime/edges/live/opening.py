@@ -11,6 +11,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 
+from conv_realtime.core.keys import without_secrets
 from conv_realtime.errors import ConfigError, FeedError
 
 Token = str | Callable[[], str | None] | Callable[[], Awaitable[str | None]]
@@ -32,10 +33,14 @@ class Address:
     Args:
         url: `ws://` or `wss://`, with the path.
         token: a bearer token, or what gives a fresh one.
+
+    Attributes:
+        told: the URL for logs and errors, without a token in it.
     """
 
     def __init__(self, url: str, token: Token | None) -> None:
-        self.url = url
+        self.told = without_secrets(url)
+        self._url = url
         self._token = token
         self._refused = False
 
@@ -67,18 +72,18 @@ class Address:
 
     def _host(self) -> str | None:
         try:
-            parts = urlsplit(self.url)
+            parts = urlsplit(self._url)
             host, _ = parts.hostname, parts.port
         except ValueError as error:  # half an IPv6 address, or a port that is none
             raise self._no_address() from error
         return host
 
     def _no_address(self) -> ConfigError:
-        return ConfigError("url", f"{self.url} is no ws://host:port/ws")
+        return ConfigError("url", f"{self.told} is no ws://host:port/ws")
 
     async def _connect(self, token: str | None, local: bool) -> ClientConnection:
         return await websockets.connect(
-            self.url,
+            self._url,
             additional_headers={"Authorization": f"Bearer {token}"} if token else None,
             open_timeout=OPEN_SECONDS,
             ping_interval=None,  # the server pings, and pings again
@@ -100,4 +105,4 @@ class Address:
         renewed = status == 401 and self.renews and not self._refused
         self._refused = status == 401
         if status in (401, 403, 404) and not renewed:
-            raise FeedError(self.url, f"refused with HTTP {status}") from error
+            raise FeedError(self.told, f"refused with HTTP {status}") from error
