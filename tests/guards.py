@@ -475,6 +475,12 @@ GUARDS = (
     ),
     Guard(
         "ingest/rewriting.py",
+        "    if _is_another(follower, known):",
+        "    if False:",
+        f"{_OLDER_STATE}a_file_begun_again_is_another_conversation_by_what_the_database_has",
+    ),
+    Guard(
+        "ingest/rewriting.py",
         "            if book.follower is not follower:\n                return",
         "            if False:\n                return",
         "tests/ingest/test_copies.py::test_who_was_taken_over_from_says_nothing_any_more",

@@ -149,6 +149,12 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
 
 async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
     follower.confirmed = True
+    if _is_another(follower, known):
+        if follower.published.position:
+            desk.announcer.take_back(follower.rows)
+            follower.tell_again()
+        follower.checkpoint = Checkpoint(part=follower.checkpoint.part)
+        follower.settled = False
     if not follower.settled:
         await _adopt(desk, book, follower, known)
         return
@@ -162,6 +168,17 @@ async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> N
         desk.begin_again(book, follower, checkpoint, earlier)
         with desk.holder.open(book.path) as file:
             await desk.read_on(follower, file, large=True)
+
+
+def _is_another(follower: Follower, known: Known) -> bool:
+    """Return whether the database has other messages only, and no content speaks for the file.
+
+    Its checkpoint is an old one, of when it had been begun again and nothing of it was sent yet.
+    """
+    if follower.checkpoint.position:
+        return False
+    there = {id for row in known.values() for id in (*row.live, *row.deleted)}
+    return bool(there) and there.isdisjoint(follower.rows.all_told())
 
 
 def _orphans(follower: Follower, known: Known) -> dict[UUID, UUID]:

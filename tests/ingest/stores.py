@@ -1,11 +1,14 @@
-"""Stores that refuse what a database would."""
+"""Stores that refuse what a database would, or do not answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from uuid import UUID
 
 from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, Message, Project, Row, Table
+from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 
 
@@ -35,6 +38,34 @@ class Strict(MemoryStore):
                 raise StoreError(table, "23503", "missing parent", retryable=False)
             if isinstance(row, Conversation) and row.project_id not in self.projects:
                 raise StoreError(table, "23503", "missing parent", retryable=False)
+        return await super().write(table, rows, **hints)
+
+
+class Shut(MemoryStore):
+    """A store that does not answer as long as it is shut.
+
+    Attributes:
+        tells: set while it says what it has.
+        takes: set while it takes rows.
+        asked: how many have asked what it has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tells, self.takes = asyncio.Event(), asyncio.Event()
+        self.tells.set()
+        self.takes.set()
+        self.asked = 0
+
+    async def known(self, ids: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Wait until it tells."""
+        self.asked += 1
+        await self.tells.wait()
+        return await super().known(ids)
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Wait until it takes."""
+        await self.takes.wait()
         return await super().write(table, rows, **hints)
 
 

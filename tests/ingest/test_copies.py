@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from uuid import UUID
 
-from conv_realtime.models import Message, Row, Table
-from conv_realtime.ports import KnownConversation
+from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import SESSION, assistant, says, user
 from tests.ingest.running import Heard, backfill, ingest, running, shelf_of, texts, until, write
+from tests.ingest.stores import Shut
 
 
 async def test_copies_are_named_and_written_once(tmp_path: Path) -> None:
@@ -51,35 +49,10 @@ async def test_a_copy_that_grows_further_is_followed(tmp_path: Path) -> None:
     assert all(row.deleted_at is None for row in store.messages.values())
 
 
-class Shut(MemoryStore):
-    """A store that takes and tells nothing until it is opened.
-
-    Attributes:
-        asked: how many wait to be told what it has.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = asyncio.Event()
-        self.asked = 0
-
-    async def known(self, ids: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
-        """Wait until it is open."""
-        self.asked += 1
-        await self.open.wait()
-        return await super().known(ids)
-
-    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-        """Wait until it is open."""
-        await self.open.wait()
-        return await super().write(table, rows, **hints)
-
-
 async def test_who_was_taken_over_from_says_nothing_any_more(tmp_path: Path) -> None:
     """A file is away for a moment, and its older copy asks the database what that has."""
     lines = [user("q"), assistant("a", "m", says("one")), assistant("b", "m", says("two"))]
     store, heard = Shut(), Heard()
-    store.open.set()
     copy = write(tmp_path, *lines[:2], name=f"-p/{SESSION}.jsonl")
     await backfill(tmp_path, store)
     shutil.copytree(tmp_path / "state", tmp_path / "older")
@@ -89,7 +62,8 @@ async def test_who_was_taken_over_from_says_nothing_any_more(tmp_path: Path) -> 
     (tmp_path / "older").rename(tmp_path / "state")  # which knows of the copy alone
     rows = dict(store.messages)
 
-    store.open.clear()
+    store.tells.clear()
+    store.takes.clear()
     store.asked = 0
     async with running(ingest(tmp_path, store, heard)) as river:
         shelf = shelf_of(river)
@@ -99,7 +73,8 @@ async def test_who_was_taken_over_from_says_nothing_any_more(tmp_path: Path) -> 
         await until(lambda: shelf.book(str(copy)).follower is not None and store.asked == 2)
         file.write_bytes(b"".join(lines))
         await until(lambda: shelf.book(str(copy)).follower is None)
-        store.open.set()
+        store.tells.set()
+        store.takes.set()
         await until(lambda: river.caught_up and not river.health()["lag_seconds"])
         await asyncio.sleep(0.2)
     told = [change.row for change in heard.changes if isinstance(change.row, Message)]

@@ -9,9 +9,19 @@ import pytest
 
 from conv_realtime.models import Message, Row
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import assistant, user
-from tests.ingest.running import Heard, backfill, ingest, running, texts, until, write
-from tests.ingest.stores import Strict
+from tests.ingest.lines import SESSION, assistant, user
+from tests.ingest.running import (
+    Heard,
+    backfill,
+    ingest,
+    rows_of,
+    running,
+    shelf_of,
+    texts,
+    until,
+    write,
+)
+from tests.ingest.stores import Shut, Strict
 
 
 def _refused_anew(row: Row) -> bool:
@@ -84,3 +94,27 @@ async def test_what_is_as_an_older_state_has_it_is_told_as_the_database_does(
         (row.revision, live.revision)
         for row, live in zip(store.conversations.values(), _live(store), strict=True)
     ]
+
+
+async def test_a_file_begun_again_is_another_conversation_by_what_the_database_has(
+    tmp_path: Path,
+) -> None:
+    """A state of when it had been cut and nothing was sent, from before it was replaced."""
+    store = Shut()
+    write(tmp_path, user("q"), assistant("a", "m"))
+    await backfill(tmp_path, store)
+    write(tmp_path, user("q"))
+    store.takes.clear()
+    async with running(ingest(tmp_path, store)) as river:
+        path = str(tmp_path / "projects" / f"-p/{SESSION}.jsonl")
+        await until(lambda: shelf_of(river).checkpoints[path].rewritten)
+    store.takes.set()
+    shutil.copytree(tmp_path / "state", tmp_path / "kept")
+    await backfill(tmp_path, store)
+    write(tmp_path, user("r"), assistant("b", "n"))
+    await backfill(tmp_path, store)
+    assert len(store.conversations) == 2
+    rows = rows_of(store)
+    _restore(tmp_path)
+    await backfill(tmp_path, store)
+    assert rows_of(store) == rows
