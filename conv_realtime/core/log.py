@@ -190,7 +190,8 @@ class Log:
         if entry.subject is not None and entry.subject.type in _SUPERSEDING:
             self._supersede(entry.subject, entry)
         if entry.subject is not None and entry.subject.type == "conversation_deleted":
-            self._erase(entry)
+            if not entry.late:
+                self._erase(entry)
         self._trim()
 
     def mark(self, cursor: str) -> None:

@@ -119,12 +119,13 @@ def _events(log: Log, start: int, stop: int) -> list[Any]:
     return [entry.event for entry in entries if entry.subject is not None]
 
 
-def _state(events: Sequence[Any]) -> dict[object, tuple[int, bool]]:
+def _state(events: Sequence[Any]) -> dict[object, int]:
+    """Return the revisions of the rows that stand; a deletion may be of a row that nobody knew."""
     state: dict[object, tuple[int, bool]] = {}
     for event in events:
         if event.data.revision >= state.get(event.data.id, (0, False))[0]:
             state[event.data.id] = (event.data.revision, event.type.endswith("_deleted"))
-    return state
+    return {id: revision for id, (revision, gone) in state.items() if not gone}
 
 
 def test_the_newest_cursor_is_found_after_the_log_was_trimmed() -> None:
@@ -227,6 +228,16 @@ def test_behind_a_gap_revisions_may_be_lower() -> None:
     entries = log.read(0, log.head)
     assert [entry.is_for(Selection()) for entry in entries] == [True, False, True, False, True]
     assert [entry.revision for entry in log.told_once(2, 5, 2, 5)] == [6]
+
+
+def test_a_deletion_that_comes_late_erases_nothing() -> None:
+    """Who comes back gets what is newer than it."""
+    log = Log(100, 10**9)
+    gone = conversation("a", revision=5, deleted_at="2026-01-02T03:04:05Z")
+    for change in (*created(conversation("a", revision=6)), *changed(gone)):
+        log.append(Entry(subject_of(change), "s.1", 0, change=change))
+    assert [entry.erased for entry in log.read(0, 2)] == [False, False]
+    assert [entry.revision for entry in log.told_once(0, 2, 0, 2)] == [6]
 
 
 def test_what_has_left_the_log_is_not_held_in_memory() -> None:
