@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 import httpx
@@ -208,28 +209,43 @@ def test_a_first_refusal_names_the_setting_to_put_right(code: str, name: str) ->
     assert error.name == name
 
 
-async def test_an_answer_that_does_not_end_is_asked_for_again() -> None:
-    """A byte now and then kept the time to the next one from ever running out."""
-
+@asynccontextmanager
+async def _answering(part: bytes, pause: float, parts: int) -> AsyncIterator[str]:
+    """Give the address of a server that answers in parts, and waits for who leaves before."""
     gone = asyncio.Event()
 
-    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(part) * parts))
         with suppress(ConnectionError):
-            while not writer.is_closing():
-                writer.write(b" ")
+            for _ in range(parts):
+                writer.write(part)
                 await writer.drain()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(pause)
+                if writer.is_closing():
+                    break
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
         gone.set()
 
-    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with server, http_client(0.3) as http, asyncio.timeout(20):
-        with pytest.raises(StoreError, match="does not end") as caught, mapped("messages"):
-            await http.get(address)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         await gone.wait()
+
+
+async def test_an_answer_that_does_not_end_is_asked_for_again() -> None:
+    """A byte now and then kept the time to the next one from ever running out."""
+    async with asyncio.timeout(20), _answering(b" ", 0.01, 1_000_000) as address:
+        async with http_client(0.3) as http:
+            with pytest.raises(StoreError, match="does not end") as caught, mapped("messages"):
+                await http.get(address)
     assert caught.value.retryable
+
+
+async def test_an_answer_over_a_slow_line_is_taken_whole() -> None:
+    """What goes on coming comes in the end."""
+    async with asyncio.timeout(20), _answering(bytes(16_384), 0.1, 10) as address:
+        async with http_client(0.3) as http:
+            assert len((await http.get(address)).content) == 163_840

@@ -25,6 +25,9 @@ from conv_realtime.ports import UserSession
 _MAX_BYTES = 256 << 20
 """More than any answer to a question of ours has."""
 
+_SLOWEST = 8 << 10
+"""Bytes a second of a line that is slow, and not of one that brings nothing."""
+
 _KEY_REFUSED = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303", "401", "403", "42501"})
 
 
@@ -62,7 +65,7 @@ def http_client(timeout: float, session: UserSession | None = None) -> httpx.Asy
     """Return an HTTP client for `connect`, whose answers `mapped` knows by status and headers.
 
     With a session its requests speak for that user. An answer whose body takes more than `timeout`
-    seconds is given up, as one that does not come is.
+    seconds, and one for each 8 KiB of it, is given up, as one that does not come is.
 
     HTTP/1.1 on purpose: over HTTP/2 an idle connection that the server has dropped fails the
     next request (supabase-py#1064). A hook and no transport of our own, which would turn the
@@ -80,11 +83,11 @@ class _Whole(httpx.AsyncByteStream):
         self._seconds = seconds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        deadline = time.monotonic() + self._seconds
-        left = _MAX_BYTES
+        begun, received = time.monotonic(), 0
         async for part in self._answer:
-            left -= len(part)
-            if left < 0 or time.monotonic() > deadline:
+            received += len(part)
+            late = time.monotonic() - begun > self._seconds + received / _SLOWEST
+            if late or received > _MAX_BYTES:
                 raise httpx.ReadTimeout("the answer does not end")
             yield part
 
