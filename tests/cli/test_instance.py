@@ -101,12 +101,12 @@ def test_what_an_instance_announces_is_found_while_it_lives(tmp_path: Path) -> N
     assert not (tmp_path / "instance.json").exists()
 
 
-@pytest.mark.parametrize("planted", ["instance.json", f"instance.{os.getpid()}"])
+@pytest.mark.parametrize("planted", ["instance.json", "instance.{pid}"])
 def test_keys_are_written_into_no_file_that_was_there(tmp_path: Path, planted: str) -> None:
     """Whoever put one there, or a link, and may read it, does not get them."""
     theirs = tmp_path / "theirs"
     theirs.write_text("{}")
-    (tmp_path / planted).symlink_to(theirs)
+    (tmp_path / planted.format(pid=os.getpid())).symlink_to(theirs)
     with Instance(tmp_path) as instance:
         instance.announce({"secret_key": "sesame"})
         assert theirs.read_text() == "{}"
