@@ -72,10 +72,10 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "lag_seconds": ingest.get("lag_seconds"),
         "queue": ingest.get("queue"),
         "changed_files": known.waiting,
-        "last_error": ingest.get("last_error") or feed.get("last_error"),
+        "last_error": ingest.get("last_error") or feed.get("last_error") or known.fault,
         "redacted": ingest.get("redacted", known.redacted),
         "forgotten": known.forgotten,
-        "dead_letters": [_letter(fault) for fault in known.dead_letters],
+        "dead_letters": None if known.fault else [_letter(one) for one in known.dead_letters],
     }
 
 
@@ -107,9 +107,10 @@ def _tell(facts: dict[str, Any]) -> None:
         click.echo("nothing runs on this state directory")
     for name, value in _table(facts):
         click.echo(printable(f"  {name:<14} {value}"))
-    for letter in facts["dead_letters"]:
+    letters = facts["dead_letters"]
+    for letter in letters or ():
         click.echo(_line(letter))
-    if facts["dead_letters"]:
+    if letters:
         click.echo("  send them again: conv-realtime retry; give up: conv-realtime retry --discard")
 
 
@@ -133,7 +134,7 @@ def _table(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             ("last error", facts["last_error"] or ("none" if facts["running"] else None)),
             ("forgotten", facts["forgotten"] or None),
             ("redacted", counted(facts["redacted"])),
-            ("dead letters", len(facts["dead_letters"])),
+            ("dead letters", None if facts["dead_letters"] is None else len(facts["dead_letters"])),
         )
         if value not in (None, {}, "")
     )

@@ -230,6 +230,20 @@ def test_status_of_a_state_directory_that_nobody_uses(
     assert said.rest()[0] == "nothing runs on this state directory"
 
 
+def test_status_says_that_the_state_file_cannot_be_read(
+    conv_realtime: Runner, home: Path, project: dict[str, str]
+) -> None:
+    """And not that there are no dead letters."""
+    (home / "state").mkdir(exist_ok=True)
+    (home / "state" / "checkpoints.sqlite3").write_bytes(b"no database" * 1000)
+    (status,) = _lines(conv_realtime("status", "--json", **project))
+    assert status["dead_letters"] is None
+    assert "checkpoints.sqlite3 cannot be read: file is not a database" in status["last_error"]
+    lines = conv_realtime("status", **project).rest()
+    assert any(line.strip().startswith("last error") for line in lines)
+    assert not any("dead letters" in line for line in lines)
+
+
 def test_a_second_backfill_says_what_it_did_not_read(
     conv_realtime: Runner, home: Path, project: dict[str, str]
 ) -> None:

@@ -27,6 +27,7 @@ class Survey:
 
     `files` are those that were sent, `waiting` those of them that changed since, `forgotten`
     the conversations that were erased for good, `redacted` the secrets that were replaced, by kind.
+    `fault` is why a state file that is there cannot be read.
     """
 
     files: int = 0
@@ -34,18 +35,21 @@ class Survey:
     forgotten: int = 0
     dead_letters: Sequence[StoredFault] = ()
     redacted: Mapping[str, int] = field(default_factory=dict)
+    fault: str | None = None
 
 
 def survey(state_dir: Path) -> Survey:
     """Return what the state file says; one that is not there or not ours says nothing."""
-    path = quote(str(state_dir / FILE_NAME))
+    path = state_dir / FILE_NAME
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as db:
+        address = f"file:{quote(str(path))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=5)) as db:
             if db.execute("pragma user_version").fetchone() != (VERSION,):
                 return Survey()
             return _read(db)
-    except sqlite3.Error:
-        return Survey()
+    except sqlite3.Error as error:
+        fault = f"{path} cannot be read: {error}"
+        return Survey(fault=fault) if os.path.exists(path) else Survey()
 
 
 def _read(db: sqlite3.Connection) -> Survey:
