@@ -68,7 +68,7 @@ async def test_what_cannot_be_read_now_is_told_to_the_client_and_to_the_log(
         raise away
         yield
 
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "conv_realtime")
     async with Served.run() as served, served.client() as client:
         monkeypatch.setattr(served.feed, "since", since)
         monkeypatch.setattr(served.feed, "snapshot", snapshot)

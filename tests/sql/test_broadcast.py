@@ -274,7 +274,7 @@ def test_an_announced_cursor_is_reached_by_reading(
         {"text": "\u0001" * 150_000},
         {"text": 'é"' * 200_000},
         {"content": [{"type": "text", "text": "x" * 2_000_000}]},
-        {"text": "x" * 500_000, "model": "y" * 500_000, "usage": {"z" * 300_000: 1}},
+        {"text": "x" * 500_000, "model": "y" * 500_000, "usage": {"z" * 7_000: 1}},
     ],
     ids=["long", "escaped", "quoted", "content", "everything"],
 )
