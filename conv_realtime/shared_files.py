@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,26 @@ def replace(draft: Path, target: Path) -> None:
         OSError: it cannot be done.
     """
     _insist(lambda: os.replace(draft, target))
+
+
+def write_closed(path: Path, text: str) -> None:
+    """Write a file that this account alone may read, in one piece; it is on the disk then.
+
+    What somebody has put in its place before, a link perhaps, gets nothing of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)  # of mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        replace(Path(draft), path)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def remove(path: Path) -> None:

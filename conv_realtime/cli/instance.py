@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -53,11 +52,8 @@ class Instance:
         from conv_realtime.edges.checkpoints import using
 
         with using(self._state_dir):
-            # Of mode 0600, and never a file that somebody has put there.
-            descriptor, draft = tempfile.mkstemp(prefix=".instance-", dir=self._state_dir)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"pid": os.getpid(), **facts}, file, default=str)
-            shared_files.replace(Path(draft), self._state_dir / _JSON)
+            said = json.dumps({"pid": os.getpid(), **facts}, default=str)
+            shared_files.write_closed(self._state_dir / _JSON, said)
 
     def __enter__(self) -> Self:
         self.claim()

@@ -6,9 +6,7 @@ import base64
 import binascii
 import functools
 import json
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from uuid import UUID, uuid4
 import jwt
 from jwt.types import Options
 
+from conv_realtime import shared_files
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 
 _ISSUER = "conv_realtime-local"
@@ -220,9 +219,4 @@ def make_keys(owner_id: UUID | str | None = None, db_password: str | None = None
 
 def _save(path: Path, keys: Keys) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, scratch = tempfile.mkstemp(prefix=".keys-", dir=path.parent)  # made with mode 0600
-    with os.fdopen(fd, "w") as file:
-        json.dump(asdict(keys), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    shared_files.write_closed(path, json.dumps(asdict(keys)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -65,16 +64,7 @@ def keep_session(state_dir: Path, session: Kept) -> None:
     Raises:
         OSError: it cannot be kept.
     """
-    descriptor, draft = tempfile.mkstemp(prefix=".session-", dir=state_dir)  # of mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(session), file, default=str)
-            file.flush()
-            os.fsync(file.fileno())
-        shared_files.replace(Path(draft), state_dir / _NAME)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    shared_files.write_closed(state_dir / _NAME, json.dumps(asdict(session), default=str))
 
 
 def forget_session(state_dir: Path) -> None:
