@@ -21,6 +21,7 @@ from conv_realtime.cli import main
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import load_settings
 from conv_realtime.cli.target import _announced, lasting_target
+from conv_realtime.errors import ConfigError
 from tests.cli.conftest import Runner
 
 _HOLDER = """
@@ -99,6 +100,22 @@ def test_what_an_instance_announces_is_found_while_it_lives(tmp_path: Path) -> N
     assert mode == 0o600
     assert running(tmp_path) is None
     assert not (tmp_path / "instance.json").exists()
+
+
+def test_keys_that_cannot_be_written_leave_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft of a full disk would hold some of them for ever."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Instance(tmp_path) as instance:
+        before = sorted(tmp_path.iterdir())
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(ConfigError, match="No space left"):
+            instance.announce({"secret_key": "sesame"})
+        assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("planted", ["instance.json", "instance.{pid}"])
