@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,9 +47,7 @@ def machine_id(state_dir: Path) -> str:
             return known
         machine = _os_machine_id() or platform.node() or "localhost"
         make_state_dir(state_dir)
-        draft = kept.with_name(f"machine.{os.getpid()}")
-        draft.write_text(machine + "\n", encoding="utf-8")
-        shared_files.replace(draft, kept)
+        shared_files.write_closed(kept, machine + "\n")
     return machine
 
 
