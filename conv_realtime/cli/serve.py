@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,12 +64,13 @@ class Serving:
             return made[0]
 
         async def look() -> None:
-            await self.ready.wait()
-            if hint and await _is_empty(made[0]):
+            if await _is_empty(made[0]):
                 click.echo(nothing_yet.in_terminal(self._settings.paths), err=True)
 
-        async with beside(look(), "hint"):
-            await self._serve(bridge, nothing_yet.on_page(self._settings.paths) if hint else "")
+        if hint:
+            await self._serve(bridge, nothing_yet.on_page(self._settings.paths), look)
+        else:
+            await self._serve(bridge, "")
 
     async def relay(self) -> None:
         """Serve from Supabase until cancelled.
@@ -88,8 +89,12 @@ class Serving:
         await self._serve(relay, nothing_yet.OF_OTHERS)
 
     async def _serve(
-        self, make: Callable[[Target], Awaitable[Bridge | Relay]], nothing: str
+        self,
+        make: Callable[[Target], Awaitable[Bridge | Relay]],
+        nothing: str,
+        meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
+        """Serve what `make` makes, and do `meanwhile` from when it is ready until it stops."""
         # Left in reverse: clients are told first, then the port closes, then the database.
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(self._server())
@@ -108,6 +113,8 @@ class Serving:
             await _live(served.health, facts["ws"])
             async with _announced(self._settings, instance, found, facts):
                 self._say_ready(facts)
+                if meanwhile is not None:
+                    await stack.enter_async_context(beside(meanwhile(), "hint"))
                 await asyncio.Event().wait()
 
     @asynccontextmanager

@@ -1,14 +1,20 @@
-"""What `up` waits for before it says ready."""
+"""What `up` waits for before it says ready, and what it looks at until it stops."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from conv_realtime.cli.serve import _live, _welcomed
+from conv_realtime.bridge import Bridge
+from conv_realtime.cli.serve import Serving, _live, _welcomed
 from conv_realtime.errors import FeedError
+from conv_realtime.local import LocalSupabase
+from conv_realtime.settings import Settings
+from tests.cli.hearing import WITHIN
 
 
 async def test_what_does_not_come_to_life_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +38,29 @@ async def test_a_busy_stream_does_not_hold_up_ready() -> None:
         port = next(iter(server.sockets)).getsockname()[1]
         async with asyncio.timeout(5):  # a goodbye that is not heard is waited for 10 s
             await _welcomed(f"ws://127.0.0.1:{port}/ws")
+
+
+async def test_what_is_said_of_no_transcript_ends_with_what_is_served(
+    local_supabase: LocalSupabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While it stops, a bridge that has not looked at everything is no longer asked."""
+    monkeypatch.setattr("conv_realtime.cli.serve._LOOK_SECONDS", 0)
+    monkeypatch.setattr(Bridge, "caught_up", False)
+    settings = Settings(
+        supabase_url=local_supabase.url,
+        supabase_key=local_supabase.secret_key,
+        owner_id=uuid4(),
+        paths=(tmp_path / "transcripts",),
+        state_dir=tmp_path / "state",
+    )
+    serving = Serving(settings, "127.0.0.1", 0, 0, as_json=True)
+    up = asyncio.create_task(serving.up())
+    async with asyncio.timeout(WITHIN):
+        await serving.ready.wait()
+        up.cancel()
+        await asyncio.wait({up})
+    assert up.cancelled()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
