@@ -43,6 +43,7 @@ from conv_realtime.relay.hub import Hub
 from conv_realtime.settings import Settings
 
 RECONNECT_MS = 1000
+_SHUTDOWN = "server shutdown"
 _CLOSE_SECONDS = 5.0
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 
@@ -224,6 +225,10 @@ class ConnectionManager:
             client.dismissed = True
             data = ShutdownData(reconnect_after_ms=RECONNECT_MS)
             self.hub.send(client, ServerShutdown(data=data))
+            if client.held and client.wire is not None:
+                # A server waits for whoever still waits for an answer, of a store that is away.
+                client.closing = (1012, _SHUTDOWN)
+                client.end_reading()
 
     async def _dismiss(self, client: Client) -> None:
         try:
@@ -231,7 +236,7 @@ class ConnectionManager:
                 await self.hub.drained(client)
         except TimeoutError:
             pass
-        self.hub.evict(client, 1012, "server shutdown")
+        self.hub.evict(client, 1012, _SHUTDOWN)
 
     def _welcome(self, client: Client) -> ConnectionEstablished:
         described = client.selection.describe()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from conv_realtime.events import DATA_TYPES, parse_event
+from conv_realtime.ports import Page, SnapshotPart
 from conv_realtime.relay import LocalFeed, Relay
 from tests.relay.rows import changed, conversation, created, message, project
 from tests.relay.serving import Served, eventually, serve, settings
@@ -126,6 +129,32 @@ async def test_shutdown_is_announced_and_closes_with_1012() -> None:
             served.server.server.should_exit = True
             assert await client.got("server_shutdown") == {"reconnect_after_ms": 1000}
             assert await client.closed() == 1012
+
+
+@pytest.mark.parametrize("asked", [{"snapshot": True}, {"since": "an.other"}])
+async def test_a_server_that_stops_waits_for_no_answer_of_the_feed(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client whose answer does not come is told, too, and the server ends without an error."""
+
+    async def never(*args: Any) -> Page:
+        return await asyncio.Future[Page]()
+
+    async def none(feed: LocalFeed, **selection: Any) -> AsyncIterator[SnapshotPart]:
+        await never()
+        yield SnapshotPart((), (), "")
+
+    monkeypatch.setattr(LocalFeed, "since", never)
+    monkeypatch.setattr(LocalFeed, "snapshot", none)
+    async with Served.run({"timeout_graceful_shutdown": None}) as served:
+        async with served.client() as client:
+            await client.say("subscribe", asked)
+            await client.got("subscribed")
+            served.server.server.should_exit = True
+            assert await client.got("server_shutdown") == {"reconnect_after_ms": 1000}
+            assert await client.closed() == 1012
+        await eventually(lambda: not served.relay.manager.active_connections, "it is forgotten")
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_a_closed_client_is_forgotten() -> None:
