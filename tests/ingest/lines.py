@@ -53,7 +53,7 @@ def assistant(
     *blocks: dict[str, Any],
     model: str = "claude-test-1",
     stop: str | None = None,
-    usage: dict[str, int] | None = None,
+    usage: dict[str, Any] | None = None,
     **fields: Any,
 ) -> bytes:
     """Return a line of the response `response`."""

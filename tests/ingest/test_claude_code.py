@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conv_realtime.core.format import Head
 from conv_realtime.models import Conversation, Message, conversation_id, message_id
 from tests.ingest.folding import CLAUDE, IDENTITY, stated
 from tests.ingest.lines import SESSION, assistant, calls, line, result, says, user, uuid
+
+_OPENED = "<ide_opened_file>The user opened the file beds.md in the IDE.</ide_opened_file>"
+_REMINDER = "<system-reminder>be kind</system-reminder>"
+_QUESTION = {"type": "tool_use", "id": "t", "name": "AskUserQuestion", "input": {}}
+_QUEUED = {"type": "queued_command", "prompt": "go"}
 
 
 def _write(folder: Path, *lines: bytes, name: str = f"{SESSION}.jsonl") -> Path:
@@ -100,11 +107,26 @@ def test_ids_follow_from_what_the_file_says(tmp_path: Path) -> None:
         (user("x", "[Request interrupted by user]"), "system"),
         (user("x", "<local-command-stdout>3 files</local-command-stdout>"), "system"),
         (user("x", "<command-name>/review</command-name>"), "user"),
+        (user("x", "go on", origin={"kind": "human"}, promptSource="typed"), "user"),
+        (user("x", "go on", promptSource="sdk"), "user"),
+        (user("x", "go on", origin={}, promptSource=7), "user"),
+        (user("x", "another session says", origin={"kind": "peer"}), "system"),
+        (user("x", "go on", promptSource="system"), "system"),
+        (user("x", "shown", isVisibleInTranscriptOnly=True), "system"),
+        (user("x", [result("t")], origin={"kind": "peer"}), "tool"),
+        (user("x", "go on", isSidechain=True, origin={"kind": "agent"}), "user"),
+        (user("x", [says(_OPENED), says("Prune them")]), "user"),
+        (user("x", [says(_OPENED)]), "system"),
+        (user("x", f"{_REMINDER}\n\nPrune them"), "user"),
+        (user("x", [says(""), {"type": "image", "source": {}}]), "user"),
         (assistant("x", "m"), "assistant"),
         (assistant("x", "m", model="<synthetic>"), "system"),
         (line("system", "x", subtype="compact_boundary", content="compacted"), "system"),
         (line("system", "x", subtype="api_error", error={"status": 529}), "system"),
-        (line("attachment", "x", attachment={"type": "queued_command", "prompt": "go"}), "user"),
+        (line("attachment", "x", attachment=_QUEUED), "user"),
+        (line("attachment", "x", attachment=_QUEUED | {"origin": {"kind": "human"}}), "user"),
+        (line("attachment", "x", attachment=_QUEUED | {"origin": {"kind": "peer"}}), "system"),
+        (line("attachment", "x", attachment=_QUEUED | {"isMeta": True}), "system"),
         (line("hologram", "x", beam=1), "other"),
     ],
 )
@@ -167,6 +189,27 @@ def test_what_the_client_typed_is_no_title(tmp_path: Path) -> None:
     assert title is not None and len(title) == 100 and title.endswith("x…")
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [says(_OPENED), says("Prune the roses")],
+        [says(_REMINDER), says(_OPENED), says("Prune the roses")],
+        f"{_OPENED}\n{_REMINDER}\n\nPrune the roses",
+    ],
+)
+def test_what_an_editor_puts_before_a_prompt_is_no_title(tmp_path: Path, prompt: object) -> None:
+    """A prompt from an editor begins with which file is open, and what is marked in it."""
+    assert _titled(tmp_path, user("a", prompt)) == "Prune the roses"
+
+
+def test_notes_without_end_cost_no_time(tmp_path: Path) -> None:
+    """A text of nothing but notes is left after some of them."""
+    notes = "<ide_selection></ide_selection>" * 100_000
+    began = time.process_time()
+    assert _titled(tmp_path, user("a", notes)) is not None
+    assert time.process_time() - began < 10
+
+
 def test_a_secret_in_the_first_prompt_does_not_become_the_title(tmp_path: Path) -> None:
     """The prompt is cleaned before it is cut."""
     secret = "sk-" + "ant-" + "a1B2" * 10
@@ -224,6 +267,22 @@ def test_a_cost_that_old_versions_stated_is_kept(tmp_path: Path) -> None:
     assert (old.metadata["cost_usd"], new.metadata.get("cost_usd")) == (0.0125, None)
 
 
+def test_the_newest_cost_of_the_session_is_kept(tmp_path: Path) -> None:
+    """Since 2.1 the client states what a session has cost so far, again and again."""
+    costs = [line("cost-state", "c", uuid=..., totalCostUSD=cost) for cost in (0, 0.25, 1.5, None)]
+    conversation, _ = _read(tmp_path, user("q"), *costs)
+    assert conversation.metadata["cost_usd"] == 1.5
+
+
+def test_thoughts_are_counted_among_the_output(tmp_path: Path) -> None:
+    """Current versions say how much of a response was thought; for others nobody guesses."""
+    usage = {"output_tokens": 70, "output_tokens_details": {"thinking_tokens": 30}}
+    thought, plain = assistant("a", "m1", usage=usage), assistant("b", "m2")
+    conversation, messages = _read(tmp_path, thought, plain)
+    assert (conversation.output_tokens, conversation.reasoning_tokens) == (75, 30)
+    assert [(row.usage or {}).get("reasoning_tokens") for row in messages] == [30, None]
+
+
 def test_inline_sidechains_are_child_conversations(tmp_path: Path) -> None:
     """Each chain of marked lines is a subagent named by its first line."""
     lines = [
@@ -239,6 +298,14 @@ def test_inline_sidechains_are_child_conversations(tmp_path: Path) -> None:
     assert first.parent_id == second.parent_id == main.id
     assert (main.message_count, first.message_count, second.message_count) == (2, 2, 1)
     assert (first.title, first.status, first.activity) == ("look here", "completed", "ended")
+
+
+def test_a_log_of_grok_is_not_taken_for_claude_codes(tmp_path: Path) -> None:
+    """It has lines of the same types, without any of what Claude Code says of each."""
+    lines = ({"type": "system", "content": "You are Grok"}, {"type": "user", "content": "hi"})
+    path = _write(tmp_path, *(json.dumps(line).encode() + b"\n" for line in lines))
+    head = Head(path.read_bytes(), whole=True, resting=True)
+    assert CLAUDE.claim(path, head) is None
 
 
 def test_a_foreign_session_id_does_not_split_a_file(tmp_path: Path) -> None:
@@ -283,6 +350,7 @@ def test_a_byte_order_mark_costs_no_message(tmp_path: Path, newline: bytes) -> N
         (assistant("z", "m", calls("t")), ("active", "working")),
         (assistant("z", "m", says("done")), ("active", "waiting")),
         (assistant("z", "m", calls("t"), stop="tool_use"), ("active", "working")),
+        (assistant("z", "m", _QUESTION, stop="tool_use"), ("active", "waiting")),
         (user("z", [result("t")]), ("active", "working")),
         (user("z", "[Request interrupted by user]"), ("active", "waiting")),
         (user("z", "<command-name>/exit</command-name>"), ("completed", "ended")),

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from conv_realtime.core import blocks as content
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
-from conv_realtime.core.fields import mapping, text
+from conv_realtime.core.fields import amount, mapping, text
 from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import claude_records as claude
 from conv_realtime.core.records import Record
@@ -36,6 +36,7 @@ _TITLE_TYPES = {
     "agent-name": ("agent", "agentName"),
 }
 _FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
+_QUESTIONS = frozenset({"AskUserQuestion", "ExitPlanMode"})  # calls that a person answers
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
 _OF_OTHERS = frozenset({"payload", "resourceSpans", "systemPayload"})
 _PENDING_SUMMARIES = 1_000
@@ -82,7 +83,9 @@ def belongs(record: Mapping[str, Any]) -> bool | None:
             return False
         # One that is cut off does not tell whose it is; others write such lines as well.
         return True if record["message"] is not None or "isSidechain" in record else None
-    if kind in ("summary", "system", "attachment", "file-history-snapshot", "queue-operation"):
+    if kind == "system":  # Grok writes such lines, without saying of which session
+        return True if "sessionId" in record else None
+    if kind in ("summary", "attachment", "file-history-snapshot", "queue-operation"):
         return True
     return True if "sessionId" in record and "parentUuid" in record else None
 
@@ -298,7 +301,9 @@ class ClaudeTranscript(LogTranscript):
     ) -> None:
         stop = text(mapping(fields.get("message")).get("stop_reason"))
         spoke = bool(found) and found[-1].get("type") == "text"
-        if stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
+        if found and text(found[-1].get("name")) in _QUESTIONS:
+            fold.is_at("active", "waiting")
+        elif stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
             fold.is_at("active", "working")
         elif fold.agent is not None:  # a subagent answers once
             fold.is_at("completed", "ended")
@@ -313,6 +318,9 @@ class ClaudeTranscript(LogTranscript):
         elif kind == "system":
             if fields.get("subtype") == "turn_duration" and fold.activity == "working":
                 fold.is_at(fold.status, "waiting")
+        elif kind == "cost-state":
+            if cost := amount(fields.get("totalCostUSD")):
+                fold.metadata = {**fold.metadata, "cost_usd": cost}
         elif isinstance(kind, str) and kind in _TITLE_TYPES:
             rank, key = _TITLE_TYPES[kind]
             if stated := text(fields.get(key)):

@@ -2,6 +2,10 @@
 
 The entry format is internal to Claude Code and changes between versions, so nothing here
 trusts a field: a missing or odd one reads as absent, an unknown type is kept.
+
+Lines of type `user` are a person's only in part. `isMeta` and its like say so of some, `origin`
+and `promptSource` of more (daaain/claude-code-log#309, simonw/claude-code-transcripts#99); what
+an editor knows stands before a prompt (kenn-io/agentsview#1238, anthropics/claude-code#31116).
 """
 
 from __future__ import annotations
@@ -38,6 +42,10 @@ _CLIENT_MADE = (
     "Caveat:",
     "[Request interrupted",
 )
+# What an editor or the client puts before a prompt, in a text of its own or in the prompt's.
+_BEFORE_PROMPTS = ("ide_opened_file", "ide_selection", "ide_diagnostics", "system-reminder")
+_MOST_NOTES = 16
+_NOT_TYPED = ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "turnCompanion")
 _USAGE_KEYS = tuple(
     zip(
         ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
@@ -90,15 +98,14 @@ def role(record: Mapping[str, Any], found: Sequence[Block]) -> Role:
         return "system" if is_synthetic(record) else "assistant"
     if kind == "system":
         return "system"
-    if kind == "attachment":
-        return "system" if _is_client_made(prompt(found)) else "user"
-    if kind != "user":
+    if kind not in ("user", "attachment"):
         return "other"
-    if record.get("isMeta") is True or record.get("isCompactSummary") is True:
+    said = record if kind == "user" else mapping(record.get("attachment"))
+    if any(said.get(name) is True for name in _NOT_TYPED):
         return "system"
     if found and all(block.get("type") == "tool_result" for block in found):
         return "tool"
-    return "system" if _is_client_made(prompt(found)) else "user"
+    return "user" if _is_typed(said, found) else "system"
 
 
 def is_synthetic(record: Mapping[str, Any]) -> bool:
@@ -106,8 +113,21 @@ def is_synthetic(record: Mapping[str, Any]) -> bool:
     return mapping(record.get("message")).get("model") == SYNTHETIC
 
 
-def _is_client_made(prompted: str) -> bool:
-    return prompted.lstrip().startswith(_CLIENT_MADE)
+def _is_typed(said: Mapping[str, Any], found: Sequence[Block]) -> bool:
+    """Return whether a person typed it, or a program in a person's place.
+
+    Current versions say where else it is from: another session, a task that ended, a schedule. To
+    a subagent nobody but agents speaks.
+    """
+    if said.get("isSidechain") is not True:
+        origin = text(mapping(said.get("origin")).get("kind"))
+        if origin not in (None, "human") or said.get("promptSource") == "system":
+            return False
+    typed = prompt(found)
+    if typed:
+        return not typed.lstrip().startswith(_CLIENT_MADE)
+    # A picture is of a person, notes alone are of nobody.
+    return not any(str(block.get("text") or "").strip() for block in found)
 
 
 def blocks(record: Mapping[str, Any]) -> list[Block]:
@@ -132,11 +152,21 @@ def _api_error(record: Mapping[str, Any]) -> str:
 
 
 def prompt(found: Sequence[Block]) -> str:
-    """Return the first text of some blocks, or an empty string."""
-    for block in found:
-        if block.get("type") == "text":
-            return str(block.get("text") or "")
-    return ""
+    """Return the first text of some blocks, without what is put before prompts; or nothing."""
+    texts = (str(block.get("text") or "") for block in found if block.get("type") == "text")
+    return next((typed for said in texts if (typed := _typed(said))), "")
+
+
+def _typed(said: str) -> str:
+    """Return what stands behind the notes that a text begins with."""
+    for _ in range(_MOST_NOTES):
+        rest = said.lstrip()
+        tag = next((tag for tag in _BEFORE_PROMPTS if rest.startswith(f"<{tag}>")), None)
+        _, ended, behind = rest.partition(f"</{tag}>") if tag else ("", "", "")
+        if not ended:
+            break
+        said = behind
+    return said if said.strip() else ""
 
 
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
@@ -144,11 +174,13 @@ def usage(record: Mapping[str, Any]) -> dict[str, int]:
     stated = mapping(mapping(record.get("message")).get("usage"))
     if not stated or is_synthetic(record):
         return {}
-    return {
+    found = {
         ours: value
         for theirs, ours in _USAGE_KEYS
         if (value := count(stated.get(theirs))) is not None
     }
+    thought = count(mapping(stated.get("output_tokens_details")).get("thinking_tokens"))
+    return found if thought is None else {**found, "reasoning_tokens": thought}
 
 
 def metadata(record: Mapping[str, Any]) -> dict[str, Any]:
