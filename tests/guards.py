@@ -564,10 +564,16 @@ GUARDS = (
         "tests/ingest/test_state_directory.py::test_a_spoilt_state_file_costs_a_silent_re_read",
     ),
     Guard(
+        "edges/store/answers.py",
+        "        if not answer.ranged:\n            raise stranger(what)\n",
+        "",
+        "tests/ingest/test_store_answers.py::test_a_login_page_acknowledges_nothing",
+    ),
+    Guard(
         "edges/store/supabase.py",
         "    if answer.count is None:\n        raise stranger(what)\n    return int(answer.count)",
         "    return int(answer.count or 0)",
-        "tests/ingest/test_store_answers.py::test_a_login_page_acknowledges_nothing",
+        "tests/ingest/test_store_answers.py::test_a_login_page_acknowledges_nothing_to_a_lent_client",
     ),
     Guard(
         "edges/feed/snapshots.py",

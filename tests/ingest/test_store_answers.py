@@ -12,9 +12,10 @@ import pytest
 import respx
 
 from conv_realtime.core.refusals import Refusal, judge
-from conv_realtime.edges.store import advised, http_client, mapped
+from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client, mapped
 from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.models import Row
+from conv_realtime.settings import Settings
 from tests.ingest.storing import AT, URL, rows_of_one, supabase_store
 
 # Status and code as PostgREST 14 answers them, and what helps. 57014 passes, in smaller requests.
@@ -178,20 +179,40 @@ async def test_a_reason_does_not_quote_what_a_row_says() -> None:
 
 
 @respx.mock
-async def test_a_login_page_acknowledges_nothing() -> None:
-    """A captive network answers every request with 200 and a page: rows stay unsent."""
-    respx.route().respond(200, html="<html>Welcome to our network</html>")
+@pytest.mark.parametrize("body", ["<html>Welcome to our network</html>", "[]", "{}", "null"])
+async def test_a_login_page_acknowledges_nothing(body: str) -> None:
+    """A captive network answers every request with 200: rows stay unsent, and none is missing."""
+    respx.route().respond(200, text=body)
     project, *_ = rows_of_one(str(uuid4()))
     async with supabase_store(URL, "sb_secret_x") as store:
         for ask in (
             lambda: store.write("projects", [project]),
             lambda: store.mark_deleted([uuid4()], 1, AT),
             lambda: store.known([uuid4()]),
+            lambda: store.forgotten(uuid4(), "machine"),
+            lambda: store.digests([uuid4()]),
             store.database,
         ):
             with pytest.raises(StoreError, match="no Supabase project") as caught:
                 await ask()
             assert caught.value.retryable
+
+
+@respx.mock
+async def test_a_login_page_acknowledges_nothing_to_a_lent_client() -> None:
+    """What was written is counted there, too, for all that its answers do not show."""
+    respx.route().respond(200, text="[]")
+    project, *_ = rows_of_one(str(uuid4()))
+    settings = Settings(supabase_url=URL, supabase_key="sb_secret_x")
+    async with httpx.AsyncClient() as http:
+        store = SupabaseStore(await connect(settings, http))
+        for ask in (
+            lambda: store.write("projects", [project]),
+            lambda: store.mark_deleted([uuid4()], 1, AT),
+            store.database,
+        ):
+            with pytest.raises(StoreError, match="no Supabase project"):
+                await ask()
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,15 @@ def advised(error: StoreError) -> ConvRealtimeError:
 
 @dataclass(slots=True)
 class _Answer:
-    """What supabase-py does not pass on of an answer; `status` is 0 while there is none."""
+    """What supabase-py does not pass on of an answer, where the client is one of `http_client`.
+
+    `status` is 0 while there is none; `ranged` says whether it tells how many rows it is about, as
+    all of PostgREST's do.
+    """
 
     status: int = 0
     retry_after: float | None = None
+    ranged: bool = True
 
 
 _answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
@@ -101,15 +106,21 @@ async def _keep_answer(seconds: float, response: httpx.Response) -> None:
     if (answer := _answer.get()) is not None:
         answer.status = response.status_code
         answer.retry_after = asked_to_wait(response.headers, datetime.now(UTC))
+        answer.ranged = "content-range" in response.headers
 
 
 @contextmanager
 def mapped(what: str) -> Iterator[None]:
-    """Turn what supabase-py and httpx raise into a `StoreError` about `what`."""
+    """Turn what supabase-py and httpx raise into a `StoreError` about `what`.
+
+    What somebody else than PostgREST answers is an error, too, whatever it says: `[]` is no row.
+    """
     answer = _Answer()
     token = _answer.set(answer)
     try:
         yield
+        if not answer.ranged:
+            raise stranger(what)
     except APIError as error:
         # Gateways in front of PostgREST answer in JSON as well, without a code.
         code = str(error.code or answer.status or "unknown")
