@@ -1,6 +1,7 @@
 """A database as OpenCode makes it, for tests: its tables, and a program that writes them.
 
-The tables are those of `packages/opencode/src/session/session.sql.ts` in anomalyco/opencode.
+The tables are those of `packages/opencode/src/session/session.sql.ts` in anomalyco/opencode; those
+of OpenCode 2 of `packages/core/src/session/sql.ts`, as getagentseal/codeburn#1293 shows them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,29 @@ create table part (
 create index part_message_id_id_idx on part (message_id, id);
 create index part_session_idx on part (session_id);
 """
+_TABLES_2 = """
+create table if not exists session_v2 (
+    id text primary key, project_id text not null, workspace_id text, parent_id text,
+    fork_session_id text, fork_boundary text, slug text not null, directory text not null,
+    path text, title text, version text not null, metadata text, cost real default 0 not null,
+    revert text, permission text, agent text, model text, time_created integer not null,
+    time_updated integer not null, time_archived integer, time_idle integer, idle_outcome text
+);
+create table if not exists session_message (
+    id text primary key, session_id text not null references session_v2(id) on delete cascade,
+    type text not null, seq integer not null, time_created integer not null,
+    time_updated integer not null, data text not null
+);
+create unique index if not exists session_message_session_seq_idx
+    on session_message (session_id, seq);
+"""
 NOON = 1_772_000_000_000
 
 
 class Writer:
     """OpenCode at work on one database, in WAL mode unless `wal` is False."""
+
+    _sessions = "session"
 
     def __init__(self, path: Path, *, wal: bool = True, page_size: int = 1024) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +95,7 @@ class Writer:
             f"{name} = excluded.{name}" for name in ("title", "time_updated", *more)
         )
         self._db.execute(
-            f"insert into session ({names}) values ({', '.join('?' * len(values))})"
+            f"insert into {self._sessions} ({names}) values ({', '.join('?' * len(values))})"
             f" on conflict (id) do update set {changed}",
             list(values.values()),
         )
@@ -105,6 +124,28 @@ class Writer:
         self._db.execute(f"delete from {table} where id = ?", (id,))
 
 
+class Writer2(Writer):
+    """OpenCode 2 at work, in a new database or in one that OpenCode 1 has written."""
+
+    _sessions = "session_v2"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._db.executescript(_TABLES_2)
+        self._seq = 0
+
+    def row(self, id: str, session: str, kind: str, **data: Any) -> None:
+        """Write a message anew."""
+        now = self._tick()
+        self._seq += 1
+        stated = {"time": {"created": now}, **data}
+        self._db.execute(
+            "insert into session_message values (?, ?, ?, ?, ?, ?, ?) on conflict (id)"
+            " do update set data = excluded.data, time_updated = excluded.time_updated",
+            (id, session, kind, self._seq, now, now, json.dumps(stated)),
+        )
+
+
 def converse(writer: Writer, session: str = "ses_1", *, step: int = 4) -> None:
     """Write a conversation: a prompt, a call, its result, and an answer; `step` of them."""
     user, answer = f"msg_{session}_1", f"msg_{session}_2"
@@ -129,13 +170,42 @@ def converse(writer: Writer, session: str = "ses_1", *, step: int = 4) -> None:
         )  # fmt: skip
 
 
-def states() -> list[bytes]:
+def converse_2(writer: Writer2, session: str = "ses_1", *, step: int = 4) -> None:
+    """Write the conversation of `converse` as OpenCode 2 does, `step` parts of it."""
+    answer = f"msg_{session}_2"
+    writer.session(session)
+    writer.row(f"msg_{session}_1", session, "user", text="Which roses are dry?")
+    said: dict[str, Any] = {"agent": "build", "model": {"id": "gpt-test", "providerID": "openai"}}
+    call: dict[str, Any] = {"type": "tool", "id": f"call_{session}", "name": "list"}
+    content = [{"type": "reasoning", "text": "I look."}, call]
+    if step > 1:
+        call["state"] = {"status": "running", "input": {"path": "beds"}, "metadata": {}}
+        writer.row(answer, session, "assistant", content=content, **said)
+    if step > 2:
+        printed = [{"type": "text", "text": "bed 3"}]
+        call["state"] = {"status": "completed", "input": {"path": "beds"}, "content": printed}
+        writer.row(answer, session, "assistant", content=content, **said)
+    if step > 3:
+        content.append({"type": "text", "text": "Those in bed 3."})
+        writer.row(
+            answer, session, "assistant", content=content, cost=0.0125, finish="stop",
+            tokens={"input": 100, "output": 20, "reasoning": 5, "cache": {"read": 50, "write": 7}},
+            time={"created": NOON, "completed": NOON + 9}, **said,
+        )  # fmt: skip
+        writer.row(f"msg_{session}_3", session, "idle", outcome="succeeded")
+
+
+def states(version: int = 1) -> list[bytes]:
     """Return the files that OpenCode leaves when it ends, after each step of a conversation."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "opencode.db"
         for step in range(1, 5):
-            with Writer(path) as writer:
-                converse(writer, step=step)
+            if version == 1:
+                with Writer(path) as writer:
+                    converse(writer, step=step)
+            else:
+                with Writer2(path) as second:
+                    converse_2(second, step=step)
             found.append(path.read_bytes())
     return found

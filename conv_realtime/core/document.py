@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePath
@@ -151,19 +151,33 @@ Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 _SQLITE = b"SQLite format 3\x00"
 
 
-class DatabaseFormat(Format):
-    """A format whose sessions are rows of an SQLite database.
+class Layout(NamedTuple):
+    """How a database holds sessions.
 
     Attributes:
+        tables: those that it needs.
         changes: a query that gives every session: its id, and columns that are others whenever
             anything is said of it. Its parameter says whether to look everywhere; else only
             where something may have happened lately. What was not looked at is NULL, and
             nothing else is; times are milliseconds.
         queries: by name, what gives the rows of one session; its id is the parameter.
+        conversation: returns what the rows of a session state, None where it is none.
     """
 
-    changes: ClassVar[str]
-    queries: ClassVar[Mapping[str, str]]
+    tables: frozenset[str]
+    changes: str
+    queries: Mapping[str, str]
+    conversation: Callable[[Rows], StatedConversation | None]
+
+
+class DatabaseFormat(Format):
+    """A format whose sessions are rows of an SQLite database.
+
+    Attributes:
+        layouts: a database may have several; what the last of them says of a session counts.
+    """
+
+    layouts: ClassVar[Sequence[Layout]]
 
     def claim(self, path: PurePath, head: Head) -> Claim:
         """Return whether the file, by its name one of this format, is a database."""
@@ -171,10 +185,6 @@ class DatabaseFormat(Format):
         if begin == _SQLITE:
             return Recognised(self.source, str(path))
         return "unsure" if _SQLITE.startswith(begin) else None
-
-    @abc.abstractmethod
-    def conversation(self, rows: Rows) -> StatedConversation | None:
-        """Return what the rows of a session state, None where it is none."""
 
 
 def _end_of_value(data: bytes, at: int) -> int:

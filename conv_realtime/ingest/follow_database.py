@@ -16,7 +16,7 @@ from zlib import crc32
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
 from conv_realtime.core.conversation_fold import Span
-from conv_realtime.core.document import DatabaseFormat, StatedConversation
+from conv_realtime.core.document import DatabaseFormat, Layout, StatedConversation
 from conv_realtime.core.document_fold import Statement
 from conv_realtime.core.memory import Judged
 from conv_realtime.core.said import Said
@@ -38,8 +38,9 @@ _DOUBT_MS = 1_000
 
 @dataclass(slots=True)
 class _Found:
-    """One state of a database: marks, and rows that cannot be read, by session."""
+    """One state of a database: layouts, marks, and rows that cannot be read, by session."""
 
+    layouts: dict[str, Layout] = field(default_factory=dict)
     marks: dict[str, _Mark] = field(default_factory=dict)
     statements: dict[str | None, Statement] = field(default_factory=dict)
     sessions: dict[str | None, str] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class DatabaseFollower(StatementFollower):
     ) -> None:
         super().__init__(path, form.source, common, sanitizer, checkpoint)
         self._form = form
+        self._layouts: Mapping[str, Layout] = {}
         self._marks: Mapping[str, _Mark] = {}
         self._sessions: Mapping[str | None, str] = {}
         self._unread: dict[str, Judged] | None = None  # by session; None before it is known
@@ -95,7 +97,7 @@ class DatabaseFollower(StatementFollower):
         wanted = self._wanted | {id for id, at in self._doubted.items() if at <= now}
         with blaming(self.path):
             found = sqlite.read(self.path, lambda snapshot: self._changed(snapshot, wanted))
-        marks, sessions = found.marks, found.sessions
+        marks, sessions, self._layouts = found.marks, found.sessions, found.layouts
         self._seen, self._whole = file.stat(), True
         changed = {id for id, mark in marks.items() if self._marks.get(id) is not mark}
         fresh = {id for id in changed if _is_fresh(marks[id], now)}
@@ -127,15 +129,19 @@ class DatabaseFollower(StatementFollower):
 
     def _changed(self, snapshot: sqlite.Snapshot, wanted: Collection[str]) -> _Found:
         """Return the marks of all sessions, and what those state that have to be read."""
-        rows = snapshot.tuples(self._form.changes, self._seen is None)
-        found = _Found()
-        for id, mark in [(str(id), tuple(mark)) for id, *mark in rows]:
+        found, now = _Found(), dict[str, _Mark]()
+        for layout in _present(self._form, snapshot):
+            rows = snapshot.tuples(layout.changes, self._seen is None)
+            marks = {str(id): tuple(mark) for id, *mark in rows}
+            now |= marks
+            found.layouts |= dict.fromkeys(marks, layout)
+        for id, mark in now.items():
             known = self._marks.get(id)
             same = known is not None and _is_same(known, mark)
             found.marks[id] = known if same and known is not None else mark
             if same and id not in wanted:
                 continue
-            stated, size = self._state(snapshot, id)
+            stated, size = _state(snapshot, found.layouts[id], id)
             if stated is None:
                 continue
             if stated.unreadable:
@@ -149,15 +155,10 @@ class DatabaseFollower(StatementFollower):
                 found.sessions[statement.fold.thread] = id
         return found
 
-    def _state(self, snapshot: sqlite.Snapshot, id: str) -> tuple[StatedConversation | None, int]:
-        """Return what is stated of a session, and about how many bytes that is."""
-        rows = {name: snapshot.rows(query, id) for name, query in self._form.queries.items()}
-        texts = (v for some in rows.values() for row in some for v in row.values())
-        return self._form.conversation(rows), sum(len(v) for v in texts if isinstance(v, str))
-
     def _read_part(self, file: OpenFile, span: Span, thread: str) -> Sequence[Said | None]:
         id = self._sessions[thread]
-        stated, _ = sqlite.read(self.path, lambda snapshot: self._state(snapshot, id))
+        layout = self._layouts[id]
+        stated, _ = sqlite.read(self.path, lambda snapshot: _state(snapshot, layout, id))
         fold = self.transcript.conversations[thread]
         if stated is not None:
             now = self.transcript.statement(stated, span, named=True).fold
@@ -209,6 +210,22 @@ class DatabaseFollower(StatementFollower):
         ]
         self._memories.judge(self.path, judged)
         self._unkept_marks -= {one.mark[0] for one in judged}
+
+
+def _present(form: DatabaseFormat, snapshot: sqlite.Snapshot) -> Sequence[Layout]:
+    """Return the layouts that a database has; one that has none fails over the first."""
+    rows = snapshot.tuples("select name from sqlite_master where type = 'table'")
+    tables = {name for (name,) in rows}
+    return [one for one in form.layouts if one.tables <= tables] or form.layouts[:1]
+
+
+def _state(
+    snapshot: sqlite.Snapshot, layout: Layout, id: str
+) -> tuple[StatedConversation | None, int]:
+    """Return what is stated of a session, and about how many bytes that is."""
+    rows = {name: snapshot.rows(query, id) for name, query in layout.queries.items()}
+    texts = (v for some in rows.values() for row in some for v in row.values())
+    return layout.conversation(rows), sum(len(v) for v in texts if isinstance(v, str))
 
 
 def _is_fresh(mark: _Mark, now: int) -> bool:

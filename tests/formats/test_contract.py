@@ -18,6 +18,6 @@ def test_a_built_in_format_holds(form: Format, check: str) -> None:
     """Each has examples, and passes every check."""
     examples = {one.name: one.states for one in built_in(form.source) if form.is_named(one.name)}
     if form.source == "opencode":
-        examples = {"opencode.db": tuple(states())}
+        examples = {f"{n}/opencode.db": tuple(states(n)) for n in (1, 2)}
     values = {"format": form, "examples": examples}
     getattr(type("Contract", (FormatContract,), values)(), check)()

@@ -30,11 +30,11 @@ from conv_realtime.testing.formats.reading import Stated
 from conv_realtime.testing.formats.well_formed import faults
 from tests.fuzz.memories import IDENTITY, NoMemories
 from tests.fuzz.rows import rows_of
-from tests.opencode import Writer, converse
+from tests.opencode import Writer, Writer2, converse, converse_2
 
 WAL = b"\n-- its log --\n"
 _SQLITE = b"SQLite format 3\0"
-_TABLES = ("session", "message", "part")
+_TABLES = ("session", "message", "part", "session_v2", "session_message")
 _COLUMN = re.compile("[a-z_]{1,20}")
 _LATE = 10**13
 _Row = tuple[str, Mapping[str, Any]]
@@ -83,9 +83,14 @@ def seeds() -> list[bytes]:
         with Writer(path) as writer:  # with a short log
             converse(writer, "ses_2", step=2)
             writer.session("ses_2", parent_id="ses_1", revert='{"messageID": "msg_ses_2_2"}')
-            lines += [*_lines(path), b'["part", {"id": "prt_ses_1_1"}]']
+            lines += [*_lines(path), b'["part", {"id": "prt_ses_1_1"}]', b'"read"']
             log = path.with_name(path.name + "-wal").read_bytes()
             both = path.read_bytes() + WAL + log
+        with Writer2(path) as second:
+            converse_2(second, "ses_3", step=3)
+            second.row("msg_4", "ses_3", "compaction", summary="So far")
+            second.session("ses_3", revert='{"messageID": "msg_ses_3_2"}')
+            lines += _lines(path)
         return [b"\n".join(lines), path.read_bytes(), both]
 
 
@@ -93,7 +98,8 @@ def _lines(path: Path) -> Iterator[bytes]:
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
         for table in _TABLES:
-            for row in db.execute(f"select * from {table}"):
+            known = db.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone()
+            for row in db.execute(f"select * from {table}") if known else ():
                 values = {name: row[name] for name in row.keys() if row[name] is not None}
                 if "data" in values:
                     values["data"] = json.loads(values["data"])
@@ -119,10 +125,16 @@ def _states(data: bytes) -> Iterator[Sequence[_Row]]:
 def _create(db: sqlite3.Connection, rows: Sequence[_Row]) -> None:
     db.execute("pragma synchronous = off")
     db.execute("pragma journal_mode = memory")
-    for table in _TABLES:
+    for table in _named(rows):
         names = sorted({"id"}.union(*(row for name, row in rows if name == table)))
         columns = (f'"{name}" {"integer" if "time" in name else "text"}' for name in names)
         db.execute(f"create table {table} ({', '.join(columns)})")
+
+
+def _named(rows: Sequence[_Row]) -> Sequence[str]:
+    """Returns the tables that there are: those of OpenCode 1, and which rows name."""
+    named = {table for table, _ in rows}
+    return [table for table in _TABLES if table in named or "session_" not in table]
 
 
 def _write(db: sqlite3.Connection, table: str, row: Mapping[str, Any], *, newer: int) -> None:
@@ -135,8 +147,9 @@ def _write(db: sqlite3.Connection, table: str, row: Mapping[str, Any], *, newer:
         known = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join("?" * len(values))
         db.execute(f"insert into {table} ({known}) values ({marks})", list(values.values()))
-    if newer and "time_updated" in _columns(db, "session"):
-        db.execute("update session set time_updated = ?", (_LATE + newer,))
+    for sessions in ("session", "session_v2"):
+        if newer and "time_updated" in _columns(db, sessions):
+            db.execute(f"update {sessions} set time_updated = ?", (_LATE + newer,))
 
 
 def _columns(db: sqlite3.Connection, table: str) -> set[str]:

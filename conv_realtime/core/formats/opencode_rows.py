@@ -1,0 +1,97 @@
+"""What rows of OpenCode say alike, whatever its version: sessions, files, tokens, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from conv_realtime.core.blocks import Block
+from conv_realtime.core.document import StatedConversation
+from conv_realtime.core.fields import count, mapping, text, time
+from conv_realtime.core.records import load
+from conv_realtime.core.said import Noted, Said
+from conv_realtime.models import Activity, Status
+
+HOUR_MS = 3_600_000
+"""How long a session was at work lately: only there is looked for changes of what is old."""
+
+
+def session_of(
+    session: Mapping[str, Any],
+    messages: Sequence[Said | None],
+    *,
+    unreadable: int,
+    state: tuple[Status, Activity] | None = None,
+) -> StatedConversation | None:
+    """Return what the row of a session states, with its messages."""
+    id = text(session.get("id"))
+    if not id:
+        return None
+    noted = Noted(
+        at=time(session.get("time_created")),
+        title=text(session.get("title")),
+        cwd=text(session.get("directory")),
+        parent=text(session.get("parent_id")) or text(session.get("fork_session_id")),
+        state=state,
+    )
+    costs = [one.metadata["cost_usd"] for one in messages if one and "cost_usd" in one.metadata]
+    return StatedConversation(
+        id,
+        messages,
+        noted=noted,
+        stated_at=time(session.get("time_updated")),
+        metadata={"cost_usd": round(sum(costs), 6)} if costs else {},
+        unreadable=unreadable,
+    )
+
+
+def json_of(value: Any) -> Mapping[str, Any]:
+    """Return the object that a column holds as JSON, an empty one where it is none."""
+    return mapping(load(value.encode("utf-8", "surrogatepass"))) if isinstance(value, str) else {}
+
+
+def created_at(row: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
+    """Return when a message began."""
+    return time(mapping(data.get("time")).get("created")) or time(row.get("time_created"))
+
+
+def file(url: str, mime: Any, name: Any) -> Block:
+    """Return a file that was given, by where it is."""
+    image = (text(mime) or "").startswith("image/")
+    named = {"title": name} if text(name) else {}
+    return {"type": "image" if image else "document", **named, "source": _by_url(url)}
+
+
+def _by_url(url: str) -> Block:
+    return {"type": "url", "url": url}
+
+
+def usage(tokens: Mapping[str, Any], *, apart: bool) -> dict[str, int]:
+    """Return tokens by our names.
+
+    Ours has what was thought among the output, OpenCode's has it `apart`: since anomalyco/opencode
+    #21047, and then all its numbers add up to the total that is stated, if any is.
+    """
+    cache = mapping(tokens.get("cache"))
+    stated = {
+        "input_tokens": tokens.get("input"),
+        "output_tokens": tokens.get("output"),
+        "reasoning_tokens": tokens.get("reasoning"),
+        "cache_read_tokens": cache.get("read"),
+        "cache_write_tokens": cache.get("write"),
+    }
+    found = {name: number for name, value in stated.items() if (number := count(value))}
+    thought = found.get("reasoning_tokens", 0)
+    if thought and (apart or sum(found.values()) == tokens.get("total")):
+        found["output_tokens"] = found.get("output_tokens", 0) + thought
+    return found
+
+
+def metadata(data: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return what else of a message is worth keeping."""
+    kept = {name: data.get(name) for name in ("providerID", "agent", "mode", "finish")} | more
+    found: dict[str, Any] = {name: value for name, value in kept.items() if text(value)}
+    cost = data.get("cost")
+    if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 1e9:
+        found["cost_usd"] = cost
+    return found
