@@ -185,8 +185,10 @@ async def test_no_text_stalls_or_breaks_the_page() -> None:
     async with _viewed() as (bridge, page):
         await page.until(LIVE)
         units = ("[", "[a", "[a](http://", "`a`b", "# a\n", "- [`a`", "> ")
-        for number, unit in enumerate(units):
-            bridge.append(testing.claude_line(unit * (400_000 // len(unit)), "assistant"))
+        texts = [unit * (400_000 // len(unit)) for unit in units]
+        texts.append("a" + "`" * 400_000)  # no fence, which begins its line
+        for number, text in enumerate(texts):
+            bridge.append(testing.claude_line(text, "assistant"))
             bridge.append(testing.claude_line(f"behind {number}"))
             await page.until(f"{last} === 'behind {number}'")
         assert page.complaints == []

@@ -5,7 +5,7 @@ import { element } from "./dom.js";
 
 const FENCE = /^ {0,3}(```+|~~~+)\s*(\S*)/;
 // What it looks through for an end is short, or ends at the next beginning: no text takes it long.
-const INLINE = /(`+[^`\n]+`+|\*\*[^*\n]+\*\*|\[[^[\]\n]+\]\(https?:\/\/[^)\s]{1,2000}\))/;
+const INLINE = /(`{1,20}[^`\n]+`+|\*\*[^*\n]+\*\*|\[[^[\]\n]+\]\(https?:\/\/[^)\s]{1,2000}\))/;
 const ITEM = /^(\s*)(?:[-*+]|(\d+)[.)])\s+(.*)$/;
 
 const MOST = 10_000; // pieces: a text of more is shown as it stands
