@@ -84,22 +84,23 @@ async def verify(
         StoreError: see `Sender.ask`.
     """
     walked = await on_thread(disk.walk, paths, desk.shelf.is_named)
+    for path, reason in walked.odd.items():
+        logger.warning("not compared: %s: %s", path, reason)
     found = sorted(walked.stats)
     for path in found:  # who owns what depends on all files
         try:
             await on_thread(desk.shelf.recognise, path, resting=True)
         except SourceError as error:
             _tell_left_out(error)
-    sizes = {path: stat.size for path, stat in disk.stats(found).items()}
-    read = 0
+    read, total = 0, sum([stat.size for stat in walked.stats.values()])
     for number, path in enumerate(found, 1):
         book = desk.shelf.book(path)
         desk.shelf.settle_owner(book)
         if book.key is not None and book.owner is None:
             for verified in await _settled(desk, path):
                 yield verified
-        read += sizes.get(path, 0)
-        on_progress(Progress(read, sum(sizes.values()), number, len(found)))
+        read += walked.stats[path].size
+        on_progress(Progress(read, total, number, len(found)))
 
 
 def _tell_left_out(error: SourceError) -> None:

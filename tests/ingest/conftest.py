@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +20,18 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr("conv_realtime.ingest.river.watch", ObserverWatcher)
     elif sys.platform != "linux":
         pytest.skip("is about inotify")
+
+
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Closes a folder: it cannot be listed, by root neither."""
+    scandir = os.scandir
+    closed: set[str] = set()
+
+    def refusing(folder: str) -> object:
+        if folder in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return lambda folder: closed.add(str(folder))

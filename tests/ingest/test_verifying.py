@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,21 @@ async def test_copies_and_several_conversations_of_a_file(tmp_path: Path) -> Non
     found = await _verified(tmp_path, store)
     assert {one.id for one in found} == store.conversations.keys()
     assert [one.state for one in found] == ["equal"] * 3
+
+
+async def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path,
+    store: MemoryStore,
+    close: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its transcripts are not compared, so that nothing of them is wrong."""
+    await _read(tmp_path, store)
+    closed = tmp_path / "projects" / "-closed"
+    closed.mkdir()
+    close(closed)
+    assert [one.state for one in await _verified(tmp_path, store)] == ["equal"]
+    assert f"not compared: {closed}: Permission denied" in caplog.messages
 
 
 async def test_a_long_history_is_compared_a_page_at_a_time(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,20 +62,13 @@ def test_an_entry_that_cannot_be_told_hides_no_other(
 
 @pytest.mark.parametrize("below", [True, False], ids=["below", "itself"])
 def test_a_folder_that_is_closed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: bool
+    tmp_path: Path, close: Callable[[Path], None], below: bool
 ) -> None:
     """Whoever looks for what is not there learns why; what lies beside it is found."""
     path = new_session(tmp_path / "open", "q")
     closed = tmp_path / "closed" if below else tmp_path
     (tmp_path / "closed").mkdir()
-    scandir = os.scandir
-
-    def refusing(folder: str) -> object:
-        if folder == str(closed):  # root may list what is closed to others
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return scandir(folder)
-
-    monkeypatch.setattr(os, "scandir", refusing)
+    close(closed)
     found = disk.walk([tmp_path], ClaudeCode().is_named)
     assert found.odd == {str(closed): "Permission denied"}
     assert list(found.stats) == ([str(path)] if below else [])
