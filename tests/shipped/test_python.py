@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -253,10 +254,13 @@ async def test_a_token_in_the_address_is_in_no_log_and_no_error(
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
-    with pytest.raises(ConfigError) as wrong:
-        async with connect("http://x/ws?token=sesame"):
-            pass
-    assert "sesame" not in f"{caplog.text} {refused.value} {wrong.value}"
+    told = [caplog.text, str(refused.value)]
+    for url in ("http://x/ws?token=sesame", "ws://u:sesame@x\u2100/ws"):
+        with pytest.raises(ConfigError) as wrong:
+            async with connect(url):
+                pass
+        told += traceback.format_exception(wrong.value)
+    assert "sesame" not in "".join(told)
 
 
 async def test_a_server_that_goes_away_is_come_back_to(caplog: pytest.LogCaptureFixture) -> None:

@@ -63,8 +63,8 @@ class Address:
         except InvalidStatus as error:
             self._refuse(error)
             raise Unreachable from error
-        except InvalidURI as error:
-            raise self._no_address() from error
+        except InvalidURI:
+            raise self._no_address() from None  # it quotes the URL
         except (OSError, TimeoutError, WebSocketException) as error:
             raise Unreachable from error
         self._refused = False
@@ -74,8 +74,8 @@ class Address:
         try:
             parts = urlsplit(self._url)
             host, _ = parts.hostname, parts.port
-        except ValueError as error:  # half an IPv6 address, or a port that is none
-            raise self._no_address() from error
+        except ValueError:  # half an IPv6 address, or a port that is none
+            raise self._no_address() from None
         return host
 
     def _no_address(self) -> ConfigError:
