@@ -159,7 +159,7 @@ class Bridge:
         self._metrics = self._relay.metrics = metrics_of(settings)
         if self._metrics is not None:
             self._metrics.ask(lambda: self._ingest.readings() if self._ingest else {})
-        self._is_over = False
+        self._is_over, self._fault = False, None
         async with AsyncExitStack() as stack:
             lock = stack.enter_context(StateLock(settings.state_dir))
             if lock.take():

@@ -324,6 +324,9 @@ async def test_a_takeover_that_fails_is_told_and_tried_again(
             refusing = False
             while not bridge.ingesting:  # noqa: ASYNC110 - it tries again by the clock
                 await asyncio.sleep(0.01)
+        assert other.take()
+        async with bridge:
+            assert bridge.health()[1]["ingest"]["watcher"] == "standby", "of an earlier run"
 
 
 async def test_an_ingest_that_fails_while_it_is_ended_holds_up_no_end(
