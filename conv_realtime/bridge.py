@@ -29,12 +29,12 @@ from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.edges.metrics import Metrics, metrics_of
 from conv_realtime.edges.session import signed_in
-from conv_realtime.errors import ConfigError, ConvRealtimeError
+from conv_realtime.errors import ConvRealtimeError
 from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Sink, Store
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay.chosen_feed import ChosenFeed
-from conv_realtime.settings import Settings, as_paths
+from conv_realtime.settings import Settings, as_paths, project_and_key
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -155,7 +155,7 @@ class Bridge:
             raise RuntimeError("this bridge runs already")
         settings = self._given or Settings.load(**self._keywords)
         if self._store is None:
-            _require_supabase(settings)
+            project_and_key(settings)
         self._metrics = self._relay.metrics = metrics_of(settings)
         if self._metrics is not None:
             self._metrics.ask(lambda: self._ingest.readings() if self._ingest else {})
@@ -254,13 +254,3 @@ class Bridge:
         if self._fault is not None:  # the lock is ours, and nobody ingests
             return {**_STANDBY, "watcher": "stopped", "last_error": self._fault}
         return _STANDBY
-
-
-def _require_supabase(settings: Settings) -> None:
-    if settings.supabase_url is None or settings.supabase_key is None:
-        missing = "SUPABASE_URL" if settings.supabase_url is None else "SUPABASE_SECRET_KEY"
-        raise ConfigError(
-            missing,
-            "set SUPABASE_URL and SUPABASE_SECRET_KEY; to have a Supabase on this machine run "
-            "conv-realtime local, which prints both",
-        )

@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from conv_realtime.background import was_cancelled
+from conv_realtime.core.log import Entry
 from conv_realtime.edges.door import Door
 from conv_realtime.edges.feed import SupabaseFeed
-from conv_realtime.edges.feed.access import project_of
 from conv_realtime.edges.metrics import Metrics, metrics_of
 from conv_realtime.edges.session import signed_in
 from conv_realtime.errors import ConvRealtimeError
@@ -32,7 +32,7 @@ from conv_realtime.relay.listeners import (
     Listener,
     follow,
 )
-from conv_realtime.settings import Settings
+from conv_realtime.settings import Settings, project_and_key
 
 logger = logging.getLogger("conv_realtime.relay")
 
@@ -183,7 +183,7 @@ class Relay:
             raise RuntimeError("this relay runs already")
         settings = self._given or Settings.load(**self._keywords)
         if self._lent is None:
-            project_of(settings)
+            project_and_key(settings)
         feed = self._lent or SupabaseFeed(settings, session=signed_in(settings))
         if self.metrics is None:
             self.metrics = metrics_of(settings)
@@ -233,7 +233,7 @@ class Relay:
         work = listener.run(lambda: self._is_over)
         self._running.append(self._tasks.create_task(work, name=name))
 
-    def _offer(self, entry: Any) -> None:
+    def _offer(self, entry: Entry) -> None:
         for listener in self._listeners:
             listener.offer(entry)
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from conv_realtime.core.keys import read_key
 from conv_realtime.core.refusals import passes
 from conv_realtime.errors import ConfigError, StoreError
-from conv_realtime.settings import Settings
+from conv_realtime.settings import Settings, project_and_key
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -60,18 +60,6 @@ async def user_of(client: AsyncClient) -> UUID | None:
     return read_key(client.supabase_key).user
 
 
-def project_of(settings: Settings) -> tuple[str, str]:
-    """Return URL and key of the project.
-
-    Raises:
-        ConfigError: one of them is not set; it says which, and what to do.
-    """
-    if settings.supabase_url is None or settings.supabase_key is None:
-        missing = "SUPABASE_URL" if settings.supabase_url is None else "SUPABASE_SECRET_KEY"
-        raise ConfigError(missing, "is not set; `conv-realtime local` runs a Supabase here")
-    return settings.supabase_url, settings.supabase_key.get_secret_value()
-
-
 async def new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
     """Return a client over `http`, which the caller closes.
 
@@ -80,7 +68,7 @@ async def new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient
     """
     from supabase import AsyncClientOptions, acreate_client
 
-    url, key = project_of(settings)
+    url, key = project_and_key(settings)
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
     try:
         return await acreate_client(url, key, options=options)

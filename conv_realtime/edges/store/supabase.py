@@ -23,7 +23,7 @@ from conv_realtime.edges.store.queries import call, chunks, rows
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Row, Table
 from conv_realtime.ports import Digest, KnownConversation, StoredMessage
-from conv_realtime.settings import Settings
+from conv_realtime.settings import Settings, project_and_key
 from conv_realtime.sql import latest_version
 
 if TYPE_CHECKING:
@@ -204,21 +204,9 @@ async def connect(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
     """
     from supabase import AsyncClientOptions, acreate_client
 
-    if not settings.supabase_url:
-        raise ConfigError(
-            "SUPABASE_URL",
-            "is not set; set it and a key, or run `conv-realtime local` for a local Supabase",
-        )
-    if settings.supabase_key is None:
-        raise ConfigError(
-            "SUPABASE_SECRET_KEY",
-            "is not set; it is in the project's dashboard under API keys"
-            " (or run `conv-realtime local`)",
-        )
+    url, key = project_and_key(settings)
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
     try:
-        return await acreate_client(
-            settings.supabase_url, settings.supabase_key.get_secret_value(), options=options
-        )
+        return await acreate_client(url, key, options=options)
     except Exception as error:  # supabase-py raises several unrelated types for a bad URL or key
         raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error
