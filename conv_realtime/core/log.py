@@ -5,7 +5,8 @@ Readers hold an index and read on from it; the log knows none of them. Its rules
 * An index never changes its meaning; `first` to `head` are kept, older ones are gone for good.
 * A mark says which index lies behind a cursor. Where a feed tells only one a page, events within
   the page carry the cursor before it: who goes on from there hears some twice and misses none.
-* A gap in the stream drops all marks: no cursor from before it leads anywhere.
+* A gap in the stream drops all marks and what is known of rows: no cursor from before it leads
+  anywhere, and revisions begin anew.
 * An update of a conversation is superseded by a newer one, and by its deletion.
 * What was said of a conversation is erased by its deletion: who comes back hears nothing of it.
 * Who comes back hears of each row once, as it is by then: what appeared meanwhile is new.
@@ -189,9 +190,8 @@ class Log:
         self._bytes += entry.weight
         if entry.subject is not None and entry.subject.type in _SUPERSEDING:
             self._supersede(entry.subject, entry)
-        if entry.subject is not None and entry.subject.type == "conversation_deleted":
-            if not entry.late:
-                self._erase(entry)
+            if entry.subject.type == "conversation_deleted" and not entry.late:
+                self._erase(entry.subject)
         self._trim()
 
     def mark(self, cursor: str) -> None:
@@ -208,7 +208,7 @@ class Log:
             self._marks.pop()  # an idle stream moves on without events: its ends will do
         self._marks.append((place.position, self.head))
 
-    def forget_marks(self) -> None:
+    def begin_anew(self) -> None:
         """Say that the stream has a gap here: what it told says nothing of what comes.
 
         A database that was restored goes on below the revisions that it had.
@@ -281,11 +281,10 @@ class Log:
         if subject.type == "conversation_update":
             self._updates[subject.conversation] = entry
 
-    def _erase(self, deletion: Entry) -> None:
-        assert deletion.subject is not None
+    def _erase(self, deletion: Subject) -> None:
         for entry in self.read(self._first, self.head):
             subject = entry.subject
-            if subject is not None and subject.conversation == deletion.subject.conversation:
+            if subject is not None and subject.conversation == deletion.conversation:
                 if subject.type not in DELETIONS:
                     self._forget_row(entry)
                     entry.erase()

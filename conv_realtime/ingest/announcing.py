@@ -74,15 +74,8 @@ class Announcer:
         self, follower: Following, messages: Mapping[UUID, UUID], revision: int, at: datetime
     ) -> None:
         """Publish that `messages`, by id with their conversation, were taken back."""
-        if self._sink is None:
-            return
-        owner = follower.identity.owner_id
-        self._sink.publish(
-            [
-                _deleted(owner, id, conversation, revision, at)
-                for id, conversation in messages.items()
-            ]
-        )
+        told = {id: (conversation, revision) for id, conversation in messages.items()}
+        self.withdraw_messages(follower.identity.owner_id, told, at)
 
     def withdraw(self, row: Conversation, messages: Mapping[UUID, int]) -> None:
         """Publish that nothing is left of a conversation, and of its messages at their revisions.

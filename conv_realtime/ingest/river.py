@@ -20,7 +20,7 @@ from conv_realtime.background import on_thread
 from conv_realtime.core.format import Format
 from conv_realtime.edges import disk
 from conv_realtime.edges.checkpoints import Checkpoints, machine_id
-from conv_realtime.edges.formats import all_places, known_formats, usual_paths
+from conv_realtime.edges.formats import all_places, known_formats
 from conv_realtime.edges.session import signed_in
 from conv_realtime.edges.watch import watch
 from conv_realtime.errors import FeedError, SessionError, StoreError
@@ -45,7 +45,7 @@ from conv_realtime.ingest.upkeep import Upkeep, plain_errors
 from conv_realtime.ingest.waking import Waker
 from conv_realtime.models import Conversation, Message, Skipped
 from conv_realtime.ports import Meter, Sink, Store
-from conv_realtime.settings import Settings, as_paths
+from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.ingest")
 
@@ -206,13 +206,10 @@ class Ingest(Upkeep):
                 answered once in half a minute.
         """
         desk, tender = self._opened
-        wanted = desk.settings.paths if paths is None else as_paths(paths)
-        wanted = usual_paths(desk.shelf.formats) if wanted is None else wanted
+        wanted = self._wanted(paths)
         self._database.clean_as_set()
         begun, changed = time.monotonic(), desk.sender.changed
-        summary = Summary()
-
-        found = disk.Found()
+        summary, found = Summary(), disk.Found()
 
         def done(paths: Collection[str], progress: Progress) -> None:
             count(desk, paths, found.stats, summary)

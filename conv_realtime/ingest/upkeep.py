@@ -91,6 +91,12 @@ class Upkeep(ABC):
         """Note that conversations were erased for good: nothing of them is sent or shown again."""
         await stated.forget(*self._opened, conversations)
 
+    def _wanted(self, paths: str | Path | Iterable[str | Path] | None) -> Sequence[Path]:
+        """Return the paths that are meant: given, else of the settings, else the usual ones."""
+        desk, _ = self._opened
+        wanted = desk.settings.paths if paths is None else as_paths(paths)
+        return usual_paths(desk.shelf.formats) if wanted is None else wanted
+
     async def _send_again(self) -> None:
         """Send the files that are due once more, and those that become due by that."""
         desk, tender = self._opened
@@ -115,9 +121,8 @@ class Upkeep(ABC):
                 answered once in half a minute.
         """
         desk, _ = self._opened
-        wanted = desk.settings.paths if paths is None else as_paths(paths)
-        wanted = usual_paths(desk.shelf.formats) if wanted is None else wanted
-        async for found in verify(desk, wanted, on_progress or (lambda progress: None)):
+        told = on_progress or (lambda progress: None)
+        async for found in verify(desk, self._wanted(paths), told):
             yield found
 
     async def repair(self, found: Collection[Verified]) -> Mapping[str, str]:

@@ -60,7 +60,6 @@ class ConnectionManager:
         self._settings = settings or Settings.model_construct()
         self._feed = feed
         self.hub = Hub(self._settings)
-        self._websockets: dict[str, Any] = {}
         self._heartbeat = Heartbeat(self.hub, self._settings.heartbeat_seconds)
         self._accepted = 0
 
@@ -75,8 +74,8 @@ class ConnectionManager:
     @property
     def active_connections(self) -> Mapping[str, Any]:
         """The WebSocket of each connected client, by client id."""
-        self._websockets = {id: client.websocket for id, client in self.hub.clients.items()}
-        return MappingProxyType(self._websockets)
+        clients = self.hub.clients.values()
+        return MappingProxyType({client.id: client.websocket for client in clients})
 
     def stats(self) -> dict[str, int]:
         """Return counters: clients now, accepted, delivered frames, resyncs, evictions."""

@@ -32,7 +32,7 @@ class Intake:
         Each has to be in the log before the next is asked for, which its place there follows from.
         """
         if page.resync:
-            self._log.forget_marks()
+            self._log.begin_anew()
             self._log.cursor = page.cursor
             yield self.entry_of(Resync(data=ResyncData(reason="source_gap", cursor=page.cursor)))
         before = self._log.cursor or page.cursor

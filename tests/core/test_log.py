@@ -32,7 +32,7 @@ def test_going_on_from_a_cursor_misses_nothing(steps: list[object], kept: int) -
     for step in steps:
         if step == "gap":
             stream += 1
-            log.forget_marks()
+            log.begin_anew()
             log.mark(f"s{stream}.0")
             given_out.append((f"s{stream}.0", len(told), stream))
         elif step == "other":
@@ -222,7 +222,7 @@ def test_behind_a_gap_revisions_may_be_lower() -> None:
     log = Log(100, 10**9)
     for number, revision in enumerate((9, 4, 5, 3, 6)):
         if number == 2:
-            log.forget_marks()
+            log.begin_anew()
         (change,) = changed(conversation("a", revision=revision))
         log.append(Entry(subject_of(change), "s.1", 0, change=change))
     entries = log.read(0, log.head)

@@ -160,7 +160,7 @@ def test_a_name_that_cannot_be_read_is_not_taken_for_none(
     """Another one in its place would make every conversation another machine's."""
     (tmp_path / "machine").write_text("laptop")
 
-    def closed(path: Path, encoding: str) -> str:
+    def closed(path: Path, **_: str) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as meanwhile, pytest.raises(ConfigError, match="cannot be used"):

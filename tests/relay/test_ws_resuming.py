@@ -93,7 +93,7 @@ async def test_who_comes_back_hears_nothing_of_what_was_forgotten_meanwhile(forg
         gone = talk.model_copy(update={"revision": 9, "deleted_at": talk.updated_at})
         served.feed.publish(changed(gone))
         if forgets:
-            hub.log.forget_marks()
+            hub.log.begin_anew()
         async with served.client() as client:
             await client.say("subscribe", {"since": start})
             await client.got("subscribed")

@@ -59,12 +59,10 @@ def _text_of(path: Path) -> str:
     Raises:
         ConfigError: it is no text, as after a power cut.
     """
-    try:
-        text = path.read_text(encoding="utf-8").strip()
+    try:  # bytes that are no text become what cannot be printed
+        text = path.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except FileNotFoundError:
         return ""
-    except UnicodeDecodeError:
-        text = "\0"
     if text.isprintable():
         return text
     advice = "restore it, or remove it: this machine is then named as at the first run"

@@ -52,7 +52,7 @@ def read_session(state_dir: Path) -> Kept | None:
         return Kept(**{**known, "user_id": UUID(known["user_id"])})
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):  # it is damaged
         return None
 
 
