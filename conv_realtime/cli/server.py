@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import uvicorn
 
-from conv_realtime.cli.doorstep import Doorstep, protocol
+from conv_realtime.edges.doorstep import Doorstep, protocol
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from conv_realtime.edges.doorstep import Doorstep, protocol
+
 _MAX_HEADER_BYTES = 1 << 18
 _MAX_FRAME_BYTES = 5_000_000  # of a websocket, as on a real Realtime server
 _TICK_SECONDS = 0.1
@@ -22,8 +24,10 @@ async def serving(
     app: ASGIApp, listener: socket.socket, grace_seconds: float
 ) -> AsyncIterator[None]:
     """Serves until left; connections that have not ended within the grace are then cut."""
+    doorstep = Doorstep()
     config = uvicorn.Config(
         cast(Any, app),
+        http=protocol(doorstep),
         lifespan="off",
         log_config=None,
         log_level="warning",
@@ -47,7 +51,10 @@ async def serving(
         yield
     finally:
         server.stop()
-        await task
+        try:
+            await task
+        finally:
+            doorstep.close()
 
 
 class _Server(uvicorn.Server):

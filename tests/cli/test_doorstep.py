@@ -14,10 +14,10 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from conv_realtime.cli import doorstep
 from conv_realtime.cli.server import Server
+from conv_realtime.edges import doorstep
 from conv_realtime.relay import LocalFeed, Relay
-from tests.relay.raw import TEXT, Raw, masked, request
+from tests.relay.raw import TEXT, UNREADABLE, Raw, masked, request
 from tests.relay.serving import settings
 
 
@@ -99,22 +99,12 @@ async def test_a_crowd_that_comes_at_once_is_let_in(monkeypatch: pytest.MonkeyPa
         assert len(server._doorstep) == 0
 
 
-UPGRADES = {
-    "a cookie above 8 KB": (request(headers={"Cookie": "a" * 9000}), 431),
-    "a long target": (request("/ws?token=" + "a" * 9000), 431),
-    "many headers": (request(headers={f"X-{number}": "1" for number in range(200)}), 431),
-    "no GET": (request().replace(b"GET", b"POST"), 400),
-    "a body": (request(headers={"Content-Length": "2"}) + b"{}", 400),
-    "no ASCII": (request(headers={"Sec-WebSocket-Protocol": "bearer.é"}), 400),
-}
-
-
-@pytest.mark.parametrize("asked", UPGRADES)
+@pytest.mark.parametrize("asked", UNREADABLE)
 async def test_an_upgrade_that_cannot_be_read_is_refused(
     asked: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With a word, and the connection ends: nobody would answer it, nor close it."""
-    head, status = UPGRADES[asked]
+    head, status = UNREADABLE[asked]
     async with served() as server, Raw.open(port_of(server)) as raw:
         await raw.send(head)
         assert await raw.status() == status

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 import conv_realtime
 from conv_realtime import testing
-from conv_realtime.cli.doorstep import HEAD_SECONDS, MAX_WAITING
 from conv_realtime.core.envelope import MAX_FRAME_BYTES
 from conv_realtime.core.requests import (
     MAX_REQUEST_BYTES,
@@ -18,6 +17,7 @@ from conv_realtime.core.requests import (
     snapshot_messages,
 )
 from conv_realtime.core.selection import MAX_EXCLUDED
+from conv_realtime.edges.doorstep import HEAD_SECONDS, MAX_WAITING
 from conv_realtime.edges.formats import known_formats
 from conv_realtime.events import ConversationData, MessageData, ProjectData
 from conv_realtime.models import ROW_TYPES

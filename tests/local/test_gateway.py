@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -21,6 +22,7 @@ from postgrest import CountMethod, ReturnMethod
 from starlette.applications import Starlette
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
+from conv_realtime.edges import doorstep
 from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.local import LocalSupabase, provision
 from conv_realtime.local.keys import load_keys
@@ -28,6 +30,7 @@ from conv_realtime.local.rest.service import DataApi
 from conv_realtime.sql import Migration
 from tests.conftest import Owner
 from tests.local.own_postgres import open_folder
+from tests.relay.raw import UNREADABLE, Raw
 
 PATIENCE = 20.0
 
@@ -176,6 +179,29 @@ async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
             await client.get("/rest/v1/messages?limit=1")
             seconds.append(time.perf_counter() - began)
     assert min(seconds) < 0.03
+
+
+@pytest.mark.parametrize("asked", UNREADABLE)
+async def test_an_upgrade_that_cannot_be_read_is_refused(
+    asked: str, local_supabase: LocalSupabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on the port of `/ws`; nobody would answer it, nor close it."""
+    head, status = UNREADABLE[asked]
+    async with Raw.open(urlsplit(local_supabase.url).port or 0) as raw:
+        await raw.send(head)
+        assert await raw.status() == status
+        assert await raw.rest() != b""
+    assert caplog.records == []
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    local_supabase: LocalSupabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here, too."""
+    monkeypatch.setattr(doorstep, "HEAD_SECONDS", 0.3)
+    async with Raw.open(urlsplit(local_supabase.url).port or 0) as raw:
+        await raw.send(b"GET /rest/v1/")
+        assert await raw.rest() == b""
 
 
 async def test_a_taken_port_is_named(folder: Path) -> None:

@@ -40,6 +40,17 @@ def request(target: str = "/ws", headers: Mapping[str, str] | None = None) -> by
     return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "", ""]).encode()
 
 
+UNREADABLE = {
+    "a cookie above 8 KB": (request(headers={"Cookie": "a" * 9000}), 431),
+    "a long target": (request("/ws?token=" + "a" * 9000), 431),
+    "many headers": (request(headers={f"X-{number}": "1" for number in range(200)}), 431),
+    "no GET": (request().replace(b"GET", b"POST"), 400),
+    "a body": (request(headers={"Content-Length": "2"}) + b"{}", 400),
+    "no ASCII": (request(headers={"Sec-WebSocket-Protocol": "bearer.é"}), 400),
+}
+"""Upgrades that websockets cannot read, each with the status of the answer."""
+
+
 class Raw:
     """A socket that reads only when it is told to."""
 
