@@ -3,13 +3,15 @@
 uvicorn waits without end for the rest of a request's head: a thousand sockets that send half of
 one keep everybody else out, and cost nothing. Here a head has `HEAD_SECONDS`, the first as well
 as one after an answer, and where more than `MAX_WAITING` stand there, the one that has waited
-longest goes, unless it came just now: a crowd that returns after a restart is let in.
+longest goes, unless it came just now, or has asked and was not read yet: a crowd that returns
+after a restart is let in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import selectors
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -65,7 +67,7 @@ class Doorstep:
 
     def _drop_before(self, came: float, *, at_most: int) -> None:
         for transport, since in list(self._waiting.items())[:at_most]:
-            if since > came:
+            if since > came or _lies_unread(transport):
                 return
             del self._waiting[transport]
             transport.abort()
@@ -112,6 +114,13 @@ def _refusal(wrong: BaseException | None) -> bytes:
         word = "a header, a cookie perhaps, is above 8 KB, or there are too many"
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close"
     return f"{head}\r\nContent-Length: {len(word) + 1}\r\n\r\n{word}\n".encode()
+
+
+def _lies_unread(transport: asyncio.Transport) -> bool:
+    """Return whether there is something to read that a busy loop has not got to."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(transport.get_extra_info("socket"), selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _protocol_of(transport: Any) -> Any:

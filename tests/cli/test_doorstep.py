@@ -99,6 +99,20 @@ async def test_a_crowd_that_comes_at_once_is_let_in(monkeypatch: pytest.MonkeyPa
         assert len(server._doorstep) == 0
 
 
+async def test_a_crowd_is_let_in_however_late_it_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy has not got to what they ask: it lies there, unread."""
+    monkeypatch.setattr(doorstep, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(doorstep, "MAX_WAITING", 10)
+    async with served() as server, AsyncExitStack() as stack:
+        crowd = []
+        for _ in range(50):  # without giving the server a turn
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(server))))
+            sock.sendall(request())
+            sock.setblocking(False)
+            crowd.append(Raw(sock))
+        assert [await raw.status() for raw in crowd] == [101] * 50
+
+
 @pytest.mark.parametrize("asked", UNREADABLE)
 async def test_an_upgrade_that_cannot_be_read_is_refused(
     asked: str, caplog: pytest.LogCaptureFixture
