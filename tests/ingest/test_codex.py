@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.ingest.rollouts import (
     THREAD,
@@ -160,6 +163,62 @@ def test_turns_say_whose_turn_it_is(tmp_path: Path) -> None:
     broken = event("turn_aborted", turn_id="t", reason="interrupted")
     row, _ = stated(tmp_path, *begun, calls("c"), broken)
     assert (row.status, row.activity) == ("active", "waiting")
+    asked = item("function_call", name="request_user_input", arguments="{}", call_id="c")
+    assert stated(tmp_path, *begun, asked)[0].activity == "waiting"
+    assert stated(tmp_path, *begun, asked, answers("c"))[0].activity == "working"
+
+
+_LIMIT: dict[str, Any] = {
+    "message": "You've hit your usage limit.",
+    "codex_error_info": "usage_limit_exceeded",
+}
+
+
+@pytest.mark.parametrize(
+    ("ends", "state", "said"),
+    [
+        ([event("task_complete", error=_LIMIT)], "error", [_LIMIT["message"]]),
+        ([event("error", **_LIMIT), event("task_complete")], "error", [_LIMIT["message"]]),
+        (
+            [event("error", **_LIMIT), event("task_complete", error=_LIMIT)],
+            "error",
+            [_LIMIT["message"]],
+        ),
+        (
+            [event("error", message="again"), event("task_complete", last_agent_message="ok")],
+            "active",
+            ["again"],
+        ),
+        ([event("task_complete", error=None, last_agent_message="ok")], "active", []),
+        (
+            [event("task_complete", error=_LIMIT), event("task_started")],
+            "active",
+            [_LIMIT["message"]],
+        ),
+        ([event("task_complete", error={"codex_error_info": "other"})], "error", ["other"]),
+        ([event("task_complete", error=["odd"])], "active", []),
+    ],
+)
+def test_a_turn_that_failed_says_why(
+    tmp_path: Path, ends: list[bytes], state: str, said: list[str]
+) -> None:
+    """Codex writes no item of it: without the event a prompt would stand there unanswered."""
+    begun = [meta(), event("task_started"), says("user", "go")]
+    row, messages = stated(tmp_path, *begun, *ends)
+    told = [m for m in messages if m.role == "system"]
+    assert row.status == state
+    assert [m.text for m in told] == said
+    assert all(m.created_at is not None for m in told)
+
+
+def test_a_failure_moves_no_message(tmp_path: Path) -> None:
+    """Items are counted without it: their names are those that they had before it was told."""
+    failed = event("task_complete", error=_LIMIT)
+    lines = [meta(), says("user", "go"), failed, says("user", "on"), failed]
+    _, messages = stated(tmp_path, *lines)
+    _, plain = stated(tmp_path, *(line for line in lines if line is not failed))
+    assert [m.id for m in messages if m.role == "user"] == [m.id for m in plain]
+    assert [m.role for m in messages] == ["user", "system", "user", "system"]
 
 
 def test_turns_that_are_rolled_back_are_taken_back(tmp_path: Path) -> None:

@@ -145,6 +145,9 @@ def test_a_subagent_ends_with_its_answer_and_hears_others_as_users(tmp_path: Pat
     row, messages = stated(tmp_path, meta(parent_thread_id=thread(9)), *lines)
     assert [(m.role, m.text) for m in messages] == [("user", "explore"), ("assistant", "explored")]
     assert (row.status, row.activity, row.title) == ("completed", "ended", "explore")
+    failed = event("task_complete", error={"message": "no more"})
+    row, _ = stated(tmp_path, meta(parent_thread_id=thread(9)), *lines[:2], failed)
+    assert (row.status, row.activity) == ("error", "ended")
     _, messages = stated(tmp_path, meta(), *lines)
     assert messages[0].role == "system"
 

@@ -30,13 +30,14 @@ from conv_realtime.core.formats.codex_tokens import TokenCounter
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
-from conv_realtime.models import Role
+from conv_realtime.models import Role, Status
 
 SOURCE = "codex"
 _ID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _NAME = re.compile(rf"rollout-.{{19}}-({_ID})(?:_({_ID}))?\.jsonl(?:\.zst)?")
 _SUFFIXES = (".jsonl", ".jsonl.zst")
 _REMEMBERED = 16
+_QUESTION = "request_user_input"  # a call that a person answers
 
 
 class FileName:
@@ -106,6 +107,8 @@ class CodexTranscript(LogTranscript):
         self._came_from_another = False
         self._is_subagent = False
         self._in_turn = False
+        self._failures = 0
+        self._failed: str | None = None  # why the turn did, or may yet do
         self._items = 0
         self._natives: list[str] = []  # that stand, in order
         self._turns: list[int] = []  # where a person began to speak, in `_natives`
@@ -136,7 +139,7 @@ class CodexTranscript(LogTranscript):
     def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a message's lines say together, as columns of its row."""
         lines = [rollout.unwrap(fields) for fields in records]
-        said = [line for line in lines if line.kind != "event_msg"]
+        said = [one for one in lines if one.kind != "event_msg" or rollout.failure(one.payload)]
         found = [block for line in said for block in rollout.blocks(line)]
         clean = self._sanitizer.value(found, plain=entry.plain)
         extra: dict[str, Any] = {}
@@ -205,7 +208,10 @@ class CodexTranscript(LogTranscript):
         self._open = native if role == "assistant" else None
         results = content.tool_results(found) + server_calls(found)
         fold.call_tools(entry, content.tool_calls(found), results)
-        self._note_turn(fold, role)
+        if any(block.get("name") == _QUESTION for block in found):
+            fold.is_at("active", "waiting")
+        else:
+            self._note_turn(fold, role)
 
     def _begin(
         self, fold: ConversationFold, entry: Entry, found: list[content.Block], line: RolloutLine
@@ -242,12 +248,18 @@ class CodexTranscript(LogTranscript):
         event = line.payload
         match event.get("type"):
             case "task_started" | "turn_started":
-                self._in_turn, self._open = True, None
+                self._in_turn, self._open, self._failed = True, None, None
                 fold.is_at("active", "working")
+            case "error":
+                self._note_failure(fold, record, event)
             case "task_complete" | "turn_complete":
+                self._note_failure(fold, record, event)
+                answered = text(event.get("last_agent_message")) and not rollout.failure(event)
+                failed = self._failed is not None and not answered
                 self._end_turn(fold)
-                if self._is_subagent:
-                    fold.is_at("completed", "ended")
+                ended = self._is_subagent
+                status: Status = "error" if failed else "completed" if ended else "active"
+                fold.is_at(status, "ended" if ended else "waiting")
             case "turn_aborted":
                 self._end_turn(fold)
             case "token_count":
@@ -263,8 +275,23 @@ class CodexTranscript(LogTranscript):
                 if (prompt := rollout.prompt(event)) is not None:
                     self._take_for_prompt(fold, record, prompt)
 
+    def _note_failure(
+        self, fold: ConversationFold, record: Record, event: Mapping[str, Any]
+    ) -> None:
+        """Say why a turn failed, once: items say nothing of it."""
+        why = rollout.failure(event)
+        if why is None or why == self._failed:
+            return
+        self._failed = why
+        self._failures += 1
+        if fold.project_path is None:
+            fold.project_path = fold.cwd or ""
+        entry = self.put(fold, record, f"failure-{self._failures}", "system")
+        self.note_secrets(entry, content.as_blocks(why))
+        self._natives.append(entry.native)
+
     def _end_turn(self, fold: ConversationFold) -> None:
-        self._in_turn, self._open = False, None
+        self._in_turn, self._open, self._failed = False, None, None
         fold.open_tools.clear()
         fold.is_at("active", "waiting")
 

@@ -120,6 +120,8 @@ def blocks(line: RolloutLine) -> list[Block]:
             return as_blocks(text(payload.get("message")) or "")
         case "inter_agent_communication":
             return as_blocks(text(payload.get("content")) or "")
+        case "event_msg":
+            return as_blocks(failure(payload) or "")
         case _:
             return []
 
@@ -160,6 +162,18 @@ def prompt(event: Mapping[str, Any]) -> str | None:
         parts = as_blocks(item.get("content"))
         return "".join(said for part in parts if (said := text(part.get("text")))) or None
     return None
+
+
+def failure(event: Mapping[str, Any]) -> str | None:
+    """Return why a turn failed, by an event that says so.
+
+    The end of a turn states its `error` (fwdai/fletch#734); some versions wrote an event of it.
+    """
+    kind = event.get("type")
+    if kind not in ("error", "task_complete", "turn_complete"):
+        return None
+    error = event if kind == "error" else mapping(event.get("error"))
+    return text(error.get("message")) or text(error.get("codex_error_info"))
 
 
 def totals(event: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]] | None:
