@@ -1,4 +1,4 @@
-"""What kind of key somebody has set, told by its form alone; nothing is asked.
+"""What kind of key somebody has set, and what an URL says, by their form alone; nothing is asked.
 
 Supabase has two generations: `sb_publishable_…` and `sb_secret_…`, and before them JWTs of the
 roles `anon` and `service_role`, which also name their project (`ref`). Locally, keys are JWTs.

@@ -1,9 +1,10 @@
-"""What a host of one's own brings: a WebSocket of any make, and events to broadcast."""
+"""What a host of one's own brings: a WebSocket of any make, events, and older libraries."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
@@ -46,6 +47,15 @@ class FakeWebSocket:
     @property
     def types(self) -> list[str]:
         return [frame["type"] for frame in self.sent]
+
+
+async def give_up_by_cancelling() -> None:
+    """Times out as older libraries do: they cancel the task, and never take that back."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
 
 
 def event(text: str = "hi", owner: Any = None) -> NewMessage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from itertools import repeat
 from typing import Any
 
@@ -15,6 +15,7 @@ from conv_realtime.events import MessageUpdate, NewMessage, Resync
 from conv_realtime.ports import Page
 from conv_realtime.relay import LocalFeed, Relay
 from conv_realtime.relay import listeners as listeners_module
+from tests.relay.hosted import give_up_by_cancelling
 from tests.relay.rows import OTHER, changed, conversation, created, message
 from tests.relay.serving import eventually, settings
 
@@ -100,11 +101,7 @@ async def test_a_handler_may_use_what_cancels_its_task_for_a_timeout() -> None:
 
     @relay.on("new_message")
     async def give_up(event: NewMessage) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
+        await give_up_by_cancelling()
 
     async with relay:
         feed.publish(created(message("one")))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from conv_realtime.errors import ConfigError
 from conv_realtime.events import NewMessage
-from conv_realtime.ports import FeedHealth, Page
+from conv_realtime.ports import FeedHealth, Page, PageHandler
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay import service as service_module
-from tests.relay.hosted import FakeWebSocket
+from tests.relay.hosted import FakeWebSocket, give_up_by_cancelling
 from tests.relay.rows import created, message
 from tests.relay.serving import eventually, settings
 
@@ -51,94 +50,85 @@ async def test_without_feed_and_supabase_a_relay_says_what_is_missing() -> None:
             pass
 
 
-async def test_a_feed_that_breaks_its_contract_is_started_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class Faulty(LocalFeed):
+    """A feed whose first runs end with these errors."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        super().__init__(settings())
+        self.runs = 0
+        self._errors = list(errors)
+
+    async def run(self, on_page: PageHandler) -> None:
+        self.runs += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        await super().run(on_page)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that ended is started again without a pause."""
+    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_feed_that_breaks_its_contract_is_started_again() -> None:
     """An error nobody foresaw shows in health, and the next run goes on."""
-    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.05)
 
-    class Faulty(LocalFeed):
-        runs = 0
-
-        async def run(self, on_page: Any) -> None:
-            self.runs += 1
-            if self.runs == 1:  # as older libraries do for a timeout, and never take it back
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)
-            if self.runs < 3:
-                raise RuntimeError("broken")
+    class Careless(Faulty):
+        async def run(self, on_page: PageHandler) -> None:
+            if not self.runs:
+                await give_up_by_cancelling()
             await super().run(on_page)
 
-    feed = Faulty(settings())
+    feed = Careless(RuntimeError("broken"), RuntimeError("broken"))
     async with Relay(feed=feed, settings=settings()) as relay:
         await eventually(lambda: relay.health()[0] == 200, "it runs")
         assert feed.runs == 3
 
 
-async def test_a_feed_that_is_cancelled_by_itself_is_started_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("at_once")
+async def test_a_feed_that_is_cancelled_by_itself_is_started_again() -> None:
     """As by a library that cancels what it waits for: nobody would hear of a feed that ended."""
-    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
-
-    class Faulty(LocalFeed):
-        runs = 0
-
-        async def run(self, on_page: Any) -> None:
-            self.runs += 1
-            if self.runs == 1:
-                raise asyncio.CancelledError
-            await super().run(on_page)
-
-    feed = Faulty(settings())
+    feed = Faulty(asyncio.CancelledError())
     async with Relay(feed=feed, settings=settings()) as relay:
         await eventually(lambda: relay.health()[0] == 200, "it runs")
     assert feed.runs == 2
 
 
-async def test_a_feed_that_fails_while_it_is_ended_holds_up_no_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("at_once")
+async def test_a_feed_that_fails_while_it_is_ended_holds_up_no_end() -> None:
     """Closing what it reads with may fail: it is not begun again."""
-    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
 
-    class Faulty(LocalFeed):
-        runs = 0
-
-        async def run(self, on_page: Any) -> None:
-            self.runs += 1
+    class Unclosed(Faulty):
+        async def run(self, on_page: PageHandler) -> None:
             try:
                 await super().run(on_page)
             finally:
                 if self.runs == 1:
                     raise OSError("the connection is lost")
 
-    feed = Faulty(settings())
+    feed = Unclosed()
     async with asyncio.timeout(10):
         async with Relay(feed=feed, settings=settings()):
             pass
     assert feed.runs == 1
 
 
-async def test_what_a_feed_missed_between_two_runs_is_a_gap(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("at_once")
+async def test_what_a_feed_missed_between_two_runs_is_a_gap() -> None:
     """It begins again at the head: clients cannot know what came before, so they are told."""
-    monkeypatch.setattr(service_module, "_RESTART_SECONDS", 0.0)
     breaking = asyncio.Event()
 
-    class Faulty(LocalFeed):
-        async def run(self, on_page: Any) -> None:
+    class Breaking(LocalFeed):
+        async def run(self, on_page: PageHandler) -> None:
             if breaking.is_set():
                 return await super().run(on_page)
             on_page(Page((), self._cursor()))
             await breaking.wait()
             raise RuntimeError("broken")
 
-    feed, websocket = Faulty(settings()), FakeWebSocket()
+    feed, websocket = Breaking(settings()), FakeWebSocket()
     async with Relay(feed=feed, settings=settings()) as relay:
         await relay.manager.connect(websocket)
         breaking.set()

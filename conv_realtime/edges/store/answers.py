@@ -69,8 +69,8 @@ _answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
 def http_client(timeout: float, session: UserSession | None = None) -> httpx.AsyncClient:
     """Return an HTTP client for `connect`, whose answers `mapped` knows by status and headers.
 
-    With a session its requests speak for that user. An answer whose body takes more than `timeout`
-    seconds, and one for each 8 KiB of it, is given up, as one that does not come is.
+    With a session its requests speak for that user. An answer is given up, like one that does not
+    come, when its body takes longer than `timeout` seconds and one more for each 8 KiB.
 
     HTTP/1.1 on purpose: over HTTP/2 an idle connection that the server has dropped fails the
     next request (supabase-py#1064). A hook and no transport of our own, which would turn the
