@@ -146,6 +146,29 @@ async def test_every_failure_is_a_store_error(answer: Any, code: str, retryable:
     assert failed.value.retryable is retryable
 
 
+@pytest.mark.parametrize("table", ["conversations", "messages"])
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(503, headers={"Retry-After": "7"}), httpx.ConnectError("refused")]
+)
+async def test_a_snapshot_asks_once(table: str, answer: Any) -> None:
+    """supabase-py asks again by itself for seven seconds: whoever waits would be told that late."""
+    head = {"changes": [], "cursor": "s.1", "more": False, "resync": False}
+    rows = [conversation().model_dump(mode="json")]
+    with respx.mock(base_url="http://fake.test/rest/v1", assert_all_called=False) as fake:
+        fake.post("/rpc/changes_since").mock(httpx.Response(200, json=head))
+        fake.get("/projects").mock(httpx.Response(200, json=[]))
+        fake.get("/conversations").mock(httpx.Response(200, json=rows))
+        asked = fake.get(f"/{table}").mock(side_effect=[answer])
+        feed = feed_at("http://fake.test")
+        async with feed._connected():
+            with pytest.raises(StoreError):
+                async for _ in feed.snapshot(
+                    owner=None, conversations=None, projects=None, messages=9
+                ):
+                    pass
+    assert asked.call_count == 1
+
+
 async def test_a_lent_client_without_a_timeout_is_not_waited_for_without_end(
     local_supabase: Any,
 ) -> None:

@@ -133,8 +133,13 @@ async def _pages_of_messages(
 
 
 def _messages_of(client: AsyncClient, row: Conversation, columns: str) -> Any:
-    query = client.table("messages").select(columns).eq("conversation_id", str(row.id))
+    query = _query(client, "messages", columns).eq("conversation_id", str(row.id))
     return query.eq("owner_id", str(row.owner_id)).is_("deleted_at", "null")
+
+
+def _query(client: AsyncClient, table: str, columns: str) -> Any:
+    # postgrest would ask again for seven seconds in silence, whatever Retry-After says.
+    return client.table(table).select(columns).retry(False)
 
 
 def _read(row: Conversation, found: Iterable[Any], unreadable: Unreadable) -> list[Message]:
@@ -153,7 +158,7 @@ async def _select(
     """Return every matching row, read in pages by ascending id."""
     rows: list[dict[str, Any]] = []
     while True:
-        query = client.table(table).select(columns)
+        query = _query(client, table, columns)
         if group is not None:
             query = query.in_(*group)
         if owner is not None:
