@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from conv_realtime import Bridge, Ingest
 from conv_realtime.cli.server import Server
 from conv_realtime.core.format import Head, Recognised
+from conv_realtime.core.formats.gemini_json import GeminiJson
 from conv_realtime.core.formats.gemini_log import GeminiLog
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
@@ -163,6 +164,24 @@ def test_a_title_is_what_gemini_made_of_it_else_the_first_prompt(tmp_path: Path)
     lines = [head(), says("u1", "user", "/help"), says("u2", "user", "water them")]
     assert stated(tmp_path, *lines)[0].title == "water them"
     assert stated(tmp_path, *lines, sets(summary="Garden work"))[0].title == "Garden work"
+
+
+def test_a_prompt_is_a_persons_however_much_is_put_before_the_model(tmp_path: Path) -> None:
+    """Contexts of hooks and files that it names stand in its content; what was typed, beside it."""
+    typed: dict[str, Any] = {"displayContent": [{"text": "Prune @beds.md"}]}
+    hooked = [{"text": "<hook_context>be kind</hook_context>"}, {"text": "Prune @beds.md: ..."}]
+    row, (prompt,) = stated(tmp_path, head(), says("1", "user", hooked, **typed))
+    assert (prompt.role, row.title) == ("user", "Prune @beds.md")
+    assert "be kind" in prompt.text
+    _, (context,) = stated(tmp_path, head(), says("1", "user", hooked))
+    assert context.role == "system"
+    document = {
+        "sessionId": SESSION,
+        "projectHash": "ab12",
+        "messages": [message("1", "user", hooked, **typed)],
+    }
+    (old,) = GeminiJson().conversations(document, PurePath(NAME))
+    assert old.noted.title == "Prune @beds.md"
 
 
 def test_a_subagent_is_below_its_session(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from conv_realtime.core.blocks import as_blocks, text_of
+from conv_realtime.core.blocks import as_blocks
 from conv_realtime.core.document import JsonDocument, StatedConversation
 from conv_realtime.core.fields import mapping, text, time
 from conv_realtime.core.format import Claim, Head, Machine, Recognised
 from conv_realtime.core.formats import gemini_records as gemini
 from conv_realtime.core.formats.gemini_log import GeminiLog, identity, is_metadata, project_of
-from conv_realtime.core.said import Noted, Said
+from conv_realtime.core.said import Noted
 
 _NAMES = frozenset(
     {"sessionId", "projectHash", "startTime", "lastUpdated", "messages", "summary", "kind",
@@ -57,14 +57,17 @@ class GeminiJson(JsonDocument):
         if not is_metadata(record):
             return
         session, agent = identity(path, record)
-        messages = [
-            gemini.said(one) if isinstance(one, dict) else None
-            for one in as_blocks(record.get("messages"))
+        listed = as_blocks(record.get("messages"))
+        messages = [gemini.said(one) for one in listed]
+        prompts = [
+            gemini.asked(one)
+            for one, said in zip(listed, messages, strict=True)
+            if said.role == "user"
         ]
         folders = record.get("directories")
         noted = Noted(
             at=time(record.get("startTime")),
-            title=text(record.get("summary")) or _title(messages),
+            title=text(record.get("summary")) or _title(prompts),
             cwd=text(folders[0]) if isinstance(folders, list) and folders else None,
         )
         yield StatedConversation(
@@ -77,11 +80,6 @@ class GeminiJson(JsonDocument):
         )
 
 
-def _title(messages: Sequence[Said | None]) -> str | None:
+def _title(prompts: Sequence[str]) -> str | None:
     """Return the first prompt that says what the conversation is about."""
-    prompts = (
-        text_of(as_blocks(list(one.content)))
-        for one in messages
-        if one is not None and one.role == "user"
-    )
-    return next((prompt for prompt in prompts if prompt.strip() and gemini.is_title(prompt)), None)
+    return next((one for one in prompts if one.strip() and gemini.is_title(one)), None)

@@ -28,7 +28,7 @@ from conv_realtime.core.fields import mapping, text, time
 from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import gemini_records as gemini
 from conv_realtime.core.records import Record
-from conv_realtime.core.said import Said, blocks_of, message_fields
+from conv_realtime.core.said import blocks_of, message_fields
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.core.transcript import LogTranscript
 
@@ -174,12 +174,12 @@ class GeminiTranscript(LogTranscript):
         fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
         if said.model:
             fold.model = self.name(said.model)
-        self._note_prompt(fold, said, found)
+        if said.role == "user":
+            self._note_prompt(fold, gemini.asked(message))
         if said.state is not None:
             fold.is_at(*said.state)
 
-    def _note_prompt(self, fold: ConversationFold, said: Said, found: list[content.Block]) -> None:
-        prompt = content.text_of(found) if said.role == "user" else ""
+    def _note_prompt(self, fold: ConversationFold, prompt: str) -> None:
         if prompt.strip() and gemini.is_title(prompt):
             fold.titles.setdefault("prompt", self.shortened(prompt))
 

@@ -41,6 +41,15 @@ def said(message: Mapping[str, Any]) -> Said:
     )
 
 
+def asked(message: Mapping[str, Any]) -> str:
+    """Return a prompt as it was typed: `displayContent` where Gemini put more before the model."""
+    for name in ("displayContent", "content"):
+        parts = as_blocks(message.get(name))
+        if said := text_of([block for part in parts for block in _part(part)]):
+            return said
+    return ""
+
+
 def is_title(prompt: str) -> bool:
     """Return whether a prompt says what its conversation is about; commands do not."""
     return not prompt.lstrip().startswith(_COMMANDS)
@@ -53,7 +62,7 @@ def _role(message: Mapping[str, Any], found: Sequence[Block]) -> Role:
     if kind == "user":
         if found and all(block.get("type") == "tool_result" for block in found):
             return "tool"
-        return "system" if text_of(list(found)).lstrip().startswith(_CONTEXTS) else "user"
+        return "system" if asked(message).lstrip().startswith(_CONTEXTS) else "user"
     return "system" if isinstance(kind, str) and kind in _SHOWN else "other"
 
 
