@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from conv_realtime.errors import ConfigError
 from conv_realtime.local.postgres import placement, server
 from conv_realtime.local.postgres.binaries import copy_for_others, find_binaries
 from conv_realtime.local.postgres.cluster import remembered_port
+from conv_realtime.local.postgres.lock import FolderLock
 from conv_realtime.local.postgres.server import Postgres
 from conv_realtime.shared_files import is_locked
 
@@ -49,13 +52,12 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def until_gone(pid: int) -> float:
-    """Waits until a process has ended; gives the seconds it took."""
+def until_gone(pid: int) -> None:
+    """Waits until a process has ended."""
     began = time.monotonic()
     while alive(pid):
         assert time.monotonic() - began < PATIENCE, f"process {pid} is still there"
         time.sleep(0.01)
-    return time.monotonic() - began
 
 
 class Holder:
@@ -132,7 +134,7 @@ def test_ends_with_its_owner(folder: Path) -> None:
     """After `kill -9` of the owner PostgreSQL is gone within seconds, and the folder is free."""
     holder = Holder(folder)
     holder.kill()
-    assert until_gone(holder.postgres) < 5
+    until_gone(holder.postgres)
     again = Holder(folder)
     again.kill()
     until_gone(again.postgres)
@@ -145,7 +147,7 @@ if sys.platform.startswith("linux"):  # elsewhere the next start stops the orpha
         holder = Holder(folder)
         os.kill(holder.guard, signal.SIGKILL)
         holder.kill()
-        assert until_gone(holder.postgres) < 8
+        until_gone(holder.postgres)
 
 
 def test_no_acknowledged_row_is_lost_when_all_are_killed(folder: Path) -> None:
@@ -207,6 +209,27 @@ def test_a_port_that_nobody_can_have_is_replaced(folder: Path, kept: str) -> Non
     """The file of the last port may have been spoilt; PostgreSQL would end without a socket."""
     (folder / "port").write_text(kept)
     assert remembered_port(folder, 0) == int((folder / "port").read_text()) >= 1024
+
+
+async def test_a_port_that_others_take_while_it_starts_is_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was free when it was chosen, and PostgreSQL needs a moment until it listens."""
+    taken: list[int] = []
+    start = Postgres._start
+    with contextlib.ExitStack() as others:
+
+        async def too_late(self: Postgres, lock: FolderLock) -> Any:
+            if not taken:
+                others.enter_context(socket.create_server(("127.0.0.1", self.port)))
+                taken.append(self.port)
+            return await start(self, lock)
+
+        monkeypatch.setattr(Postgres, "_start", too_late)
+        async with Postgres(folder) as postgres:
+            assert postgres.port not in taken
+            assert (folder / "port").read_text() == str(postgres.port)
+            assert await asyncio.to_thread(execute, postgres.dsn(), "select 1") == [(1,)]
 
 
 async def test_an_interrupted_initialisation_is_begun_again(folder: Path) -> None:

@@ -144,8 +144,7 @@ class Postgres:
                 self._placement = await on_thread(place, self._folder)
                 sync = not self._throwaway
                 await on_thread(prepare, self._placement, lock.fileno(), sync=sync)
-                self.port = remembered_port(self._folder, self.port)
-                self._child = await self._start(lock)
+                self._child = await self._start_on_a_free_port(lock)
             self._wanted.set()
             stack.push_async_callback(self._stop)
             supervision = beside(self._supervise(lock), "conv_realtime.local.postgres")
@@ -174,6 +173,17 @@ class Postgres:
         finally:
             self._wanted.set()
             await self._up.wait()
+
+    async def _start_on_a_free_port(self, lock: FolderLock) -> _Child:
+        port = remembered_port(self._folder, self.port)
+        while True:
+            self.port = port
+            try:
+                return await self._start(lock)
+            except ConfigError:  # others may have taken the port before PostgreSQL did
+                port = remembered_port(self._folder, self.port)
+                if port == self.port:
+                    raise
 
     async def _start(self, lock: FolderLock) -> _Child:
         assert self._placement is not None
