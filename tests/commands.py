@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import queue
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +29,19 @@ def eventually(look: Callable[[], _Found | None], within: float = 30.0) -> _Foun
             return found
         assert time.monotonic() < deadline, f"not within {within} s"
         time.sleep(0.05)
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port for a server; on Linux nobody else is given it before that has taken it."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        port: int = kept.getsockname()[1]
+        if sys.platform != "linux":  # where nobody could take it beside this socket
+            kept.close()
+        yield port
 
 
 class Command:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +26,7 @@ from conv_realtime.cli.server import Server
 from conv_realtime.local import LocalSupabase
 from conv_realtime.testing import SESSION, SupabaseLocal, claude_line
 from tests.auth_server import auth_server
-from tests.commands import eventually
+from tests.commands import eventually, free_port
 from tests.conftest import Owner
 
 ROOT = Path(__file__).parent.parent
@@ -68,12 +67,6 @@ def _running(arguments: list[str], environment: dict[str, str]) -> Iterator[list
         process.stdout.close()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
 def _uvicorn(name: str, port: int) -> list[str]:
     """Return what serves the application of an example."""
     served = ["--port", str(port), "--ws", "websockets-sansio"]
@@ -98,8 +91,7 @@ def test_the_fastapi_application_counts_and_serves(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Its own route and the bridge's are in one application."""
-    port = _free_port()
-    with _running(_uvicorn("fastapi_app", port), environment):
+    with free_port() as port, _running(_uvicorn("fastapi_app", port), environment):
         assert eventually(lambda: _get(port, "/healthz"))["status"] == "ok"
         (tmp_path / "projects" / f"{SESSION}.jsonl").write_bytes(claude_line("hello"))
         eventually(lambda: (_get(port, "/stats") or {}).get("messages") == {"user": 1})
@@ -113,10 +105,9 @@ def test_one_machine_writes_and_another_serves(tmp_path: Path, environment: dict
         "CONV_REALTIME_STATE_DIR": str(tmp_path / "elsewhere"),
         "CONV_REALTIME_WS_TOKEN": "a-long-random-string",
     }
-    port = _free_port()
     far = {"X-Forwarded-For": "203.0.113.7"}
     file = tmp_path / "projects" / f"{SESSION}.jsonl"
-    with _running(_uvicorn("relay_only", port), there) as relayed:
+    with free_port() as port, _running(_uvicorn("relay_only", port), there) as relayed:
         eventually(lambda: (_get(port, "/healthz") or {}).get("status") == "ok")
         url = f"ws://127.0.0.1:{port}/ws"
         with pytest.raises(InvalidStatus, match="401"):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Iterator
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.cli.conftest import Runner
-from tests.commands import Command
+from tests.commands import Command, free_port
 from tests.project import Owner, SupabaseProject
 from tests.relay.protocol import check_frame
 from tests.relay.rows import START, conversation, message, project
@@ -67,8 +69,15 @@ class Hopper:
             self.rows[id] = row
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where a second relay takes the place of the first."""
+    with free_port() as port:
+        yield port
+
+
 async def test_a_client_hops_between_relays_while_others_write(
-    conv_realtime: Runner, home: Path, supabase: SupabaseProject, member: Owner
+    conv_realtime: Runner, home: Path, port: int, supabase: SupabaseProject, member: Owner
 ) -> None:
     """Each takes the cursors of the other, also after a kill; the end is what the database says."""
     me = UUID(member.id)
@@ -79,11 +88,11 @@ async def test_a_client_hops_between_relays_while_others_write(
         "CONV_REALTIME_OWNER_ID": member.id,
     }
 
-    def start(number: int, port: int = 0) -> Command:
+    def start(number: int, port: int) -> Command:
         state = ("--state-dir", home / f"state-{number}")
         return conv_realtime("serve", "--json", "--port", str(port), *state, **variables)
 
-    relays = [start(0), start(1)]
+    relays = [start(0, port), start(1, 0)]
     addresses = [(await asyncio.to_thread(relay.json))["ws"] for relay in relays]
     hopper = Hopper(talk.id)
     async with client_of(supabase, supabase.secret_key) as client:
@@ -104,7 +113,6 @@ async def test_a_client_hops_between_relays_while_others_write(
             await hopper.stay(addresses[hopper.hops % 2], 1 + hopper.hops % 5)
             if hopper.hops == 10:
                 assert await asyncio.to_thread(relays[0].end, signal.SIGKILL) == -signal.SIGKILL
-                port = int(addresses[0].rpartition(":")[2].removesuffix("/ws"))
                 relays[0] = start(0, port)
                 assert (await asyncio.to_thread(relays[0].json))["ws"] == addresses[0]
         writer.cancel()

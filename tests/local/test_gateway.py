@@ -173,8 +173,9 @@ async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
     """A response with a body comes without the 40 ms of Nagle's delay against delayed ACKs."""
     headers = {"apikey": local_supabase.secret_key}
     async with httpx.AsyncClient(base_url=local_supabase.url, headers=headers) as client:
-        seconds = []
-        for _ in range(20):
+        seconds: list[float] = []
+        # A busy machine is late by itself, but not each time.
+        while len(seconds) < 500 and min(seconds, default=1.0) >= 0.03:
             began = time.perf_counter()
             await client.get("/rest/v1/messages?limit=1")
             seconds.append(time.perf_counter() - began)

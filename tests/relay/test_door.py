@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from conv_realtime.edges.door import Admitted, Caller, Door, Refused
 from conv_realtime.errors import ConfigError
+from conv_realtime.relay import connections
 from tests.relay.rows import OTHER, OWNER, conversation, created
 from tests.relay.serving import Served, settings
 
@@ -211,11 +213,13 @@ async def test_refusal_is_an_http_answer_before_the_upgrade(
     assert "sesame" not in caplog.text
 
 
-async def test_a_user_sees_their_own_rows_until_the_token_expires() -> None:
+async def test_a_user_sees_their_own_rows_until_the_token_expires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The owner limit holds whatever is subscribed to; then comes 4401."""
-    text = token(exp=time.time() + 2.5)
+    expiry = time.time() + 3600
     async with Served.run(supabase_jwt_secret=SecretStr(SECRET)) as served:
-        offered: Any = ["conv_realtime", f"bearer.{text}"]
+        offered: Any = ["conv_realtime", f"bearer.{token(exp=expiry)}"]
         async with served.client(subprotocols=offered) as client:
             assert client.connection.subprotocol == "conv_realtime"
             await client.next()
@@ -227,4 +231,6 @@ async def test_a_user_sees_their_own_rows_until_the_token_expires() -> None:
             served.feed.publish(created(theirs))
             served.feed.file_changed("/secret", "created", 1)
             assert await client.sync() == []
+        monkeypatch.setattr(connections, "time", SimpleNamespace(time=lambda: expiry - 0.1))
+        async with served.client(subprotocols=offered) as client:
             assert await client.closed() == 4401

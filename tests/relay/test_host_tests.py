@@ -35,7 +35,7 @@ async def test_one_that_takes_nothing_is_not_waited_for() -> None:
     """It is connected all the same, and reads later."""
     manager, websocket = ConnectionManager(), FakeWebSocket()
     websocket.reading.clear()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         id = await manager.connect(websocket)
     assert list(manager.active_connections) == [id] and websocket.sent == []
     manager.disconnect(id)
@@ -102,7 +102,7 @@ async def test_what_came_between_two_lives_of_a_relay_is_not_skipped() -> None:
         feed.publish(created(message("told")))
         cursor = relay.manager.hub.log.cursor
     feed.publish(created(message("missed", 2)))
-    async with relay, asyncio.timeout(5):
+    async with relay, asyncio.timeout(20):
         async for found in relay.events(cursor):
             assert isinstance(found, NewMessage) and found.data.text == "missed"
             break

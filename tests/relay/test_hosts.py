@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.commands import free_port
 from tests.relay.host import TOKEN
 from tests.relay.protocol import check_frame
 from tests.relay.raw import TEXT, Raw, masked, request
@@ -67,12 +67,13 @@ class Host:
 @asynccontextmanager
 async def hosted(name: str, app: str) -> AsyncIterator[Host]:
     """Run a server until left."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = [part.format(port=port, app=f"tests.relay.host:{app}") for part in _HOSTS[name]]
     root = Path(__file__).parents[2]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with AsyncExitStack() as stack:
+        port = stack.enter_context(free_port())
+        arguments = [part.format(port=port, app=f"tests.relay.host:{app}") for part in _HOSTS[name]]
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE)
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *arguments, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,

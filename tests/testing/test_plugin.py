@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from conv_realtime.testing.folders import roomy
@@ -199,9 +198,10 @@ def test_two_hundred_tests_in_parallel_leave_nothing(tmp_path: Path, place: Path
         assert told[f"{worker}.sockets.json"] == []
     assert list(place.iterdir()) == []
     assert [pid for pid in _processes() if str(place) in _command(pid)] == []
-    urls = (proof / "urls").read_text().split()
-    assert len(urls) == 200
-    assert [url for url in urls if _answers(url)] == []
+    projects = [line.split() for line in (proof / "projects").read_text().splitlines()]
+    assert len(projects) == 200
+    with httpx.Client(timeout=10) as client:
+        assert [url for url, key in projects if _answers(client, url, key)] == []
 
 
 def _processes() -> list[str]:
@@ -215,12 +215,11 @@ def _command(pid: str) -> str:
         return ""
 
 
-def _answers(url: str) -> bool:
-    """Whether a Supabase listens there; ports are given anew, so somebody else may."""
-    parts = urlsplit(url)
+def _answers(client: httpx.Client, url: str, key: str) -> bool:
+    """Whether a project takes its key there; ports are given anew, so another one may listen."""
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 0), 1) as connection:
-            connection.sendall(b"GET /auth/v1/health HTTP/1.0\r\n\r\n")
-            return b'"conv_realtime"' in connection.recv(4096)
-    except OSError:
+        name = client.get(f"{url}/auth/v1/health").text
+        status = client.get(f"{url}/rest/v1/", headers={"apikey": key}).status_code
+    except httpx.TransportError:
         return False
+    return '"conv_realtime"' in name and status != 401

@@ -78,11 +78,14 @@ async def test_messages_come_late_and_are_overtaken(supabase_local: SupabaseLoca
     """Late ones keep their order; what is sent after the fault passes them by."""
     async with socket(supabase_local) as listener:
         await listener.join("room")
-        with supabase_local.faults.delay_messages(1.5):
-            await say(supabase_local, "room", "a", "b", "end")
-        await say(supabase_local, "room", "first")
+        with supabase_local.faults.delay_messages(0.3):
+            await say(supabase_local, "room", "a", "b", "c")
+        await listener.wait(lambda _: heard(listener) == ["a", "b", "c"])
+        with supabase_local.faults.delay_messages(3600):
+            await say(supabase_local, "room", "overtaken")
+        await say(supabase_local, "room", "end")
         await listener.wait(is_end)
-        assert heard(listener) == ["first", "a", "b", "end"]
+        assert heard(listener) == ["a", "b", "c", "end"]
 
 
 async def test_losses_and_doubles_add_up(supabase_local: SupabaseLocal) -> None:
@@ -325,8 +328,11 @@ async def test_changes_of_tables_are_messages_too(
         with supabase_local.faults.duplicate_messages():
             await db.execute("insert into seen values (4)")
             await eventually(lambda: ids() == [1, 3, 4, 4], "the fourth came twice")
-        with supabase_local.faults.delay_messages(1.5) as late:
+        with supabase_local.faults.delay_messages(0.3):
             await db.execute("insert into seen values (5)")
-            await eventually(lambda: late.hits, "the fifth is on its way")
-        await db.execute("insert into seen values (6)")
-        await eventually(lambda: ids() == [1, 3, 4, 4, 6, 5], "the sixth overtook the fifth")
+            await eventually(lambda: ids() == [1, 3, 4, 4, 5], "the fifth came late")
+        with supabase_local.faults.delay_messages(3600) as late:
+            await db.execute("insert into seen values (6)")
+            await eventually(lambda: late.hits, "the sixth is on its way")
+        await db.execute("insert into seen values (7)")
+        await eventually(lambda: ids() == [1, 3, 4, 4, 5, 7], "the seventh overtook the sixth")

@@ -29,8 +29,8 @@ def supabase(supabase_local: SupabaseLocal) -> SupabaseLocal:
     """A project with a table; the same name in every test."""
     with psycopg.connect(supabase_local.db_url) as connection:
         connection.execute("create table rows (id int primary key)")
-    with (_PROOF / "urls").open("a") as urls:
-        urls.write(f"{supabase_local.url}\n")
+    with (_PROOF / "projects").open("a") as projects:
+        projects.write(f"{supabase_local.url} {supabase_local.secret_key}\n")
     return supabase_local
 
 
