@@ -1,6 +1,16 @@
-"""`python -m conv_realtime` is `conv-realtime`."""
+"""`conv-realtime`, and `python -m conv_realtime`."""
 
-from conv_realtime.cli import main
+import sys
+
+
+def main() -> None:
+    """Run a command."""
+    try:
+        from conv_realtime.cli import main as commands
+    except KeyboardInterrupt:  # nobody is there yet who would end in order
+        sys.exit(130)
+    commands()
+
 
 if __name__ == "__main__":
     main()

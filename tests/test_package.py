@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         (metadata,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         told = Parser().parsestr(archive.read(metadata).decode())
         (scripts,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
-        assert "conv-realtime = conv_realtime.cli:main" in archive.read(scripts).decode()
+        assert "conv-realtime = conv_realtime.__main__:main" in archive.read(scripts).decode()
     assert names == _kept()
     for needed in ("py.typed", "relay/asyncapi.json", "viewer/index.html", "viewer/database.d.ts"):
         assert f"conv_realtime/{needed}" in names

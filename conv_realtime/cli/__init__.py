@@ -13,7 +13,7 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -54,6 +54,17 @@ class _Refusal(_Failure):
 
 
 class _Commands(click.Group):
+    def main(self, *args: Any, **attributes: Any) -> Any:
+        _open_closed_streams()
+        _print_anything()
+        try:
+            return super().main(*args, **attributes)
+        except OSError as error:  # of --help and --version, which come before any command
+            _Failure(error).show()
+            sys.exit(_Failure.exit_code)
+        finally:
+            _drop_what_cannot_be_written()
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_HOMES)
 
@@ -85,7 +96,6 @@ class _Commands(click.Group):
             ctx.exit(130)
         except BrokenPipeError:
             # Whoever read our output has gone, as `| head` does; the rest has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(0)
         except OSError as error:  # a full disk, a folder that is not ours: the message names it
             logger.debug("failed", exc_info=True)
@@ -112,6 +122,12 @@ def _read_dotenv(path: Path) -> None:
             os.environ.setdefault(name, value)
 
 
+def _have_a_home() -> None:
+    """Take the root for the home of who has none: a user without a name, where HOME is not set."""
+    if not os.path.isabs(os.path.expanduser("~")):
+        os.environ["HOME"] = "/"
+
+
 def _open_closed_streams() -> None:
     """Read nothing from, and write nothing to, those of the three that the caller has closed.
 
@@ -123,6 +139,15 @@ def _open_closed_streams() -> None:
         except OSError:
             opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
             setattr(sys, name, os.fdopen(opened, "w" if number else "r", closefd=False))
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Leave nothing for Python to write at the end: it would fail again, and say so."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _print_anything() -> None:
@@ -146,6 +171,5 @@ def main() -> None:
 
     Begin with `conv-realtime up`; when something is wrong, `conv-realtime doctor`.
     """
-    _open_closed_streams()
+    _have_a_home()
     _read_dotenv(Path(".env"))
-    _print_anything()

@@ -40,6 +40,18 @@ def asking(conv_realtime: Runner, tmp_path: Path) -> Iterator[Callable[[], Comma
         yield start
 
 
+def test_an_interrupt_before_there_is_a_command_shows_no_traceback(tmp_path: Path) -> None:
+    """Python imports for a tenth of a second, or longer on a slow disk."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "conv_realtime", "sources"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @contextmanager
 def _hangups(handler: signal.Handlers) -> Iterator[None]:
     """What a process that is started meanwhile makes of SIGHUP."""

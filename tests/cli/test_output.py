@@ -83,3 +83,30 @@ def test_a_command_whose_caller_has_closed_its_streams_does_its_work(
     headers = {"apikey": supabase_local.secret_key}
     rows = httpx.get(f"{supabase_local.url}/rest/v1/messages?select=text", headers=headers).json()
     assert rows == [{"text": "prompt q"}]
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["--help", "--version", "up --help", "sources", "token"])
+def test_a_full_disk_is_told_in_one_line(command: str, tmp_path: Path) -> None:
+    """Python told it a second time at the end, and ended with 120; of --help with a traceback."""
+    with FULL.open("w") as full:
+        done = _run(command, tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert done.stderr == "Error: [Errno 28] No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_errors_that_cannot_be_told_are_in_the_exit_code(tmp_path: Path) -> None:
+    """What is printed on stdout is done all the same."""
+    with FULL.open("w") as full:
+        assert _run("--version", tmp_path, stdout=subprocess.PIPE, stderr=full).returncode == 0
+        assert _run("verify nowhere", tmp_path, stdout=full, stderr=full).returncode == 1
+
+
+def _run(command: str, home: Path, **streams: Any) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "conv_realtime", *command.split()]
+    variables = {**os.environ, "CONV_REALTIME_STATE_DIR": str(home), "PYTHONUNBUFFERED": ""}
+    return subprocess.run(program, env=variables, text=True, timeout=60, **streams)

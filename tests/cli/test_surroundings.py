@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,24 @@ def test_proxies_and_certificates_that_cannot_be_used_are_named(
     assert command.process.wait(30) == 2
     told = command.stderr().splitlines()
     assert len(told) == 1 and variable in told[0] and "cannot be used" in told[0], told
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="is about users of Unix")
+@pytest.mark.parametrize("command", ["sources", "status"])
+def test_a_user_without_a_name_needs_no_home(command: str) -> None:
+    """As in a container that is run under some number: what is to be said is said."""
+    code = (
+        "import pwd\n"
+        "def nobody(_): raise KeyError\n"
+        "pwd.getpwuid = nobody\n"
+        "from conv_realtime.cli import main\n"
+        f"main([{command!r}])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
