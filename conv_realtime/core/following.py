@@ -124,10 +124,11 @@ class Follower:
                 self._advance(data.cursor)
             case ServerShutdown(data=data):
                 self.reconnect_after = data.reconnect_after_ms / 1000
-            case ErrorEvent(data=data):
-                if self._unanswered:
+            case ErrorEvent(data=data) if self._unanswered:
+                if data.code != "unavailable":  # that is of a snapshot, which nobody wants by now
                     self.refusal = f"{data.code}: {data.message}"
-                elif self.cursor is None and self._wants_snapshot:
+            case ErrorEvent():
+                if self.cursor is None and self._wants_snapshot:
                     self._restart()  # the source of the snapshot does not answer
             case _ if not self._unanswered:
                 self._take(event)

@@ -365,6 +365,7 @@ export class Live extends Emitter {
 
   /** @param {{ code: string, message: string }} refusal */
   #refused({ code, message }) {
+    if (this.#unanswered && code === "unavailable") return; // a snapshot, which nobody wants by now
     const error = new Error(`${code}: ${message}`);
     if (this.#unanswered) return this.#end(error); // what follows would be of a filter nobody asked for
     this.emit("error", error);

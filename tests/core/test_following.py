@@ -150,6 +150,18 @@ def test_a_snapshot_that_fails_is_asked_for_again() -> None:
     assert server.follower.due and server.follower.refusal is None
 
 
+def test_a_snapshot_that_fails_is_no_refusal_of_what_was_asked_for_since() -> None:
+    """The answers come in order: this one is of the subscription before."""
+    server = Server(snapshot=True)
+    server.welcomes()
+    server.subscribes()
+    server.follower.change(SubscribeRequest(snapshot=3))
+    server.says("error", code="unavailable", message="the source does not answer")
+    server.subscribes()
+    assert server.follower.subscribed
+    assert server.follower.refusal is None and not server.follower.due
+
+
 def test_a_refusal_is_one_of_what_was_asked() -> None:
     """An error before the answer means that the filter was not taken."""
     server = Server()

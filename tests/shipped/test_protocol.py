@@ -162,6 +162,23 @@ async def test_a_snapshot_that_fails_is_asked_for_again() -> None:
         ]
 
 
+async def test_a_snapshot_that_fails_is_no_refusal_of_what_was_asked_for_since() -> None:
+    """The answers come in order: this one is of the subscription before."""
+    async with scripted() as (server, live):
+        await live.begin()
+        line = await server.line()
+        await line.welcomes()
+        await line.confirms()
+        await live.node.do("subscribe", name="live", to={"snapshot": 3})
+        assert (await line.hears())["data"] == {"snapshot": 3}
+        await line.says("error", code="unavailable", message="the source does not answer")
+        await line.says("subscribed", subscriptions=[], filter={})
+        await line.says(
+            "snapshot", conversations=[talk("s.5")], messages=[], more=False, cursor="s.5"
+        )
+        assert (await live.becomes("live"))["errors"] == []
+
+
 async def test_a_server_that_says_nothing_is_asked_and_then_given_up() -> None:
     """Without an answer there is another line."""
     async with scripted() as (server, live):
