@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conv_realtime.core.formats import BUILT_IN
+from conv_realtime.core.formats.copilot_cli import CopilotCli
 from conv_realtime.models import Conversation, Message, conversation_id
 from conv_realtime.testing.formats.examples import Example, built_in
 from conv_realtime.testing.formats.reading import MACHINE, OWNER, Reading, Stated, folder
@@ -183,6 +184,21 @@ def test_what_copilot_rewinds_is_taken_back() -> None:
     stated = _read("copilot_cli", example)
     gone = sorted(row.text for row in stated.messages.values() if row.deleted_at is not None)
     assert gone == ["No, tulips", "Tulips."]
+
+
+@pytest.mark.parametrize(
+    ("data", "role"),
+    [
+        ({"source": "user"}, "user"),
+        ({"source": "skill-pdf"}, "system"),
+        ({"isAutopilotContinuation": True}, "system"),
+        ({"source": ["odd"]}, "user"),
+    ],
+)
+def test_what_copilot_says_in_a_users_name_is_the_systems(data: dict[str, Any], role: str) -> None:
+    """Skills, and the loop that goes on by itself, speak as users to the model."""
+    said = CopilotCli().said({"type": "user.message", "data": {"content": "Go on", **data}})
+    assert said is not None and said.role == role
 
 
 def test_a_response_of_iflow_is_one_message_however_many_windows_show_it() -> None:

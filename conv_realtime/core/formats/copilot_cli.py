@@ -26,6 +26,7 @@ from conv_realtime.core.formats.openai_messages import items
 from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.models import Role
 
 _USAGE = {
     "inputTokens": "input_tokens",
@@ -102,7 +103,8 @@ class CopilotCli(JsonLines):
 def _said(kind: Any, data: Mapping[str, Any]) -> Said | None:
     match kind:
         case "user.message":
-            return Said("user", text(data.get("content")) or "")
+            role: Role = "user" if _is_typed(data) else "system"
+            return Said(role, text(data.get("content")) or "")
         case "system.message":
             return Said("system", text(data.get("content")) or "")
         case "assistant.message":
@@ -124,6 +126,12 @@ def _said(kind: Any, data: Mapping[str, Any]) -> Said | None:
             return Said("other", [], usage=_read(data))
         case _:
             return None
+
+
+def _is_typed(data: Mapping[str, Any]) -> bool:
+    """Return whether a person typed it, and no skill or the loop that goes on by itself."""
+    skill = (text(data.get("source")) or "").startswith("skill-")
+    return not skill and data.get("isAutopilotContinuation") is not True
 
 
 def _blocks(data: Mapping[str, Any]) -> list[Block]:
