@@ -181,6 +181,7 @@ def test_what_the_client_typed_is_no_title(tmp_path: Path) -> None:
     """Commands, reminders and compaction summaries say nothing about the conversation."""
     lines = [
         user("a", "<command-name>/clear</command-name>"),
+        user("e", "<bash-input>ls</bash-input>"),
         user("b", "<system-reminder>be kind</system-reminder>"),
         user("c", "the story so far", isCompactSummary=True),
         user("d", "x" * 300),

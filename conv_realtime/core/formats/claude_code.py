@@ -37,6 +37,7 @@ _TITLE_TYPES = {
 }
 _FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
 _QUESTIONS = frozenset({"AskUserQuestion", "ExitPlanMode"})  # calls that a person answers
+_COMMANDS = ("<command-", "<bash-input>")
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
 _OF_OTHERS = frozenset({"payload", "resourceSpans", "systemPayload"})
 _PENDING_SUMMARIES = 1_000
@@ -248,7 +249,7 @@ class ClaudeTranscript(LogTranscript):
             self._summaries[hash(leaf)] = self.shortened(summary)
 
     def _note_prompt(self, fold: ConversationFold, prompt: str) -> None:
-        if prompt.strip() and not prompt.lstrip().startswith("<command-"):
+        if prompt.strip() and not prompt.lstrip().startswith(_COMMANDS):
             fold.titles["prompt"] = self.shortened(prompt)
 
     # Messages and state --------------------------------------------------------------------
