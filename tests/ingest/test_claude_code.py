@@ -309,6 +309,14 @@ def test_a_log_of_grok_is_not_taken_for_claude_codes(tmp_path: Path) -> None:
     assert CLAUDE.claim(path, head) is None
 
 
+def test_the_audit_of_the_desktop_app_is_no_transcript(tmp_path: Path) -> None:
+    """It says what the transcript beside it says, in a file of the same name for each session."""
+    said = {"type": "user", "uuid": uuid("q"), "session_id": SESSION, "message": {"content": "hi"}}
+    signed = {**said, "_audit_timestamp": "2026-01-02T03:04:05Z", "_audit_hmac": "ab12"}
+    path = _write(tmp_path, json.dumps(signed).encode() + b"\n", name="audit.jsonl")
+    assert CLAUDE.claim(path, Head(path.read_bytes(), whole=True, resting=True)) is None
+
+
 def test_a_foreign_session_id_does_not_split_a_file(tmp_path: Path) -> None:
     """One file is one conversation; some records carry another session's id."""
     conversation, messages = _read(tmp_path, user("q"), user("r", session=uuid("other")))

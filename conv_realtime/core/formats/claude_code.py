@@ -39,7 +39,11 @@ _FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
 _QUESTIONS = frozenset({"AskUserQuestion", "ExitPlanMode"})  # calls that a person answers
 _COMMANDS = ("<command-", "<bash-input>")
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
-_OF_OTHERS = frozenset({"payload", "resourceSpans", "systemPayload"})
+# The desktop app keeps an audit beside each transcript, with the same messages once more: see
+# `docs/formats/cowork.md` of skillsynchq/txcript at 6ba18b13.
+_OF_OTHERS = frozenset(
+    {"payload", "resourceSpans", "systemPayload", "_audit_timestamp", "_audit_hmac"}
+)
 _PENDING_SUMMARIES = 1_000
 _NOT_SESSIONS = ("/journal.jsonl", "/history.jsonl", "\\journal.jsonl", "\\history.jsonl")
 
