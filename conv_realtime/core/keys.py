@@ -1,4 +1,4 @@
-"""What kind of key somebody has set, and what an URL says, by their form alone; nothing is asked.
+"""What kind of key somebody has set, and what a URL says, by their form alone; nothing is asked.
 
 Supabase has two generations: `sb_publishable_…` and `sb_secret_…`, and before them JWTs of the
 roles `anon` and `service_role`, which also name their project (`ref`). Locally, keys are JWTs.
@@ -82,6 +82,6 @@ def read_key(key: str) -> Key:
 
 
 def project_of(url: str) -> str | None:
-    """Return the hosted project that an URL names, None for any other server."""
+    """Return the hosted project that a URL names, None for any other server."""
     found = _HOSTED.fullmatch(urlsplit(url).hostname or "")
     return found[1] if found else None

@@ -59,7 +59,7 @@ async def first_answer(gateway: Gateway) -> Answer | Check:
 
 
 def _form_of(url: str) -> Check | None:
-    """Return what is wrong with an URL by its looks, None if nothing."""
+    """Return what is wrong with a URL by its looks, None if nothing."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         what = "the address of a database" if parts.scheme.startswith("postgres") else "no URL"

@@ -63,7 +63,7 @@ async def rows(
 
 
 def chunks(ids: Collection[UUID]) -> Iterator[list[str]]:
-    """Yield the ids in groups that fit into an URL."""
+    """Yield the ids in groups that fit into a URL."""
     ordered = sorted(str(id) for id in ids)
     for start in range(0, len(ordered), _IDS_A_REQUEST):
         yield ordered[start : start + _IDS_A_REQUEST]
