@@ -64,7 +64,7 @@ def test_the_two_first_commands_install_what_there_is() -> None:
         assert command.startswith("python3 -m venv .venv && ")
         assert f"'.[{extra}]'" in command
         assert extra in project["optional-dependencies"]
-    assert project["scripts"]["conv-realtime"] == "conv_realtime.cli:main"
+    assert project["scripts"]["conv-realtime"] == "conv_realtime.__main__:main"
 
 
 def test_the_first_lines_of_python_run(tmp_path: Path, local_supabase: LocalSupabase) -> None:
