@@ -44,8 +44,16 @@ def key_variable() -> str:
 
 
 def as_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return paths as a list, a single one too."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    """Return paths as a list, a single one too, with `~` as the user's home."""
+    return [at_home(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path with `~` as the user's home, which no shell has put in its place.
+
+    That of an unknown user stays as it is.
+    """
+    return Path(os.path.expanduser(path))
 
 
 def _alias(*names: str) -> AliasChoices:
@@ -208,8 +216,12 @@ class Settings(BaseSettings):
     @field_validator("state_dir")
     @classmethod
     def _at_home(cls, value: Path) -> Path:
-        """Take `~` for the user's home, which no shell has put in its place."""
-        return Path(os.path.expanduser(value))  # one of an unknown user stays as it is
+        return at_home(value)
+
+    @field_validator("paths")
+    @classmethod
+    def _all_at_home(cls, value: list[Path] | None) -> list[Path] | None:
+        return None if value is None else as_paths(value)
 
     @field_validator("redaction_patterns", mode="before")
     @classmethod

@@ -103,8 +103,20 @@ local_port_option = option(
     default=54321,
     help="Port of the local Supabase; 0 takes a free one.",
 )
+
+
+def _at_home(_: click.Context, __: click.Parameter, paths: Sequence[Path]) -> tuple[Path, ...]:
+    from conv_realtime.settings import as_paths
+
+    return tuple(as_paths(paths))
+
+
 paths_argument = click.argument(
-    "paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path)
+    "paths",
+    metavar="[PATH]...",
+    nargs=-1,
+    type=click.Path(path_type=Path),
+    callback=_at_home,
 )
 
 
@@ -188,7 +200,15 @@ def load_settings(**values: Any) -> Settings:
 
     _tell_of_unknown_variables()
     settings = Settings.load(**{name: value for name, value in values.items() if value != ()})
-    return settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
+    paths = settings.paths
+    try:
+        places = {
+            "state_dir": settings.state_dir.absolute(),
+            "paths": paths and [path.absolute() for path in paths],
+        }
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder", "is not there any more") from error
+    return settings.model_copy(update=places)
 
 
 def _tell_of_unknown_variables() -> None:
@@ -207,7 +227,7 @@ def require_paths(paths: Sequence[Path]) -> None:
         click.BadParameter: one of them does not exist.
     """
     for path in paths:
-        if not path.expanduser().exists():
+        if not path.exists():
             raise click.BadParameter(f"{path} does not exist", param_hint="PATH")
 
 

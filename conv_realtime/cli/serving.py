@@ -62,7 +62,7 @@ def up(
     """
     settings = load_settings(paths=paths, state_dir=state_dir, owner_id=owner_id, machine=machine)
     for path in settings.paths or ():
-        if not path.expanduser().exists():
+        if not path.exists():
             click.echo(f"{path} does not exist yet; it is watched as soon as it does", err=True)
     from conv_realtime.cli.serve import Serving
 

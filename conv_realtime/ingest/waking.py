@@ -50,7 +50,7 @@ class Waker:
         self._tender = tender
         self._watcher = watcher
         self._paths = paths
-        self._places = {os.path.abspath(path.expanduser()) for path in paths}
+        self._places = {os.path.abspath(path) for path in paths}
         self._beside = {os.path.dirname(place) for place in self._places}
         self._below = tuple(os.path.join(place, "") for place in self._places)
         self._misses = Misses()
@@ -207,4 +207,4 @@ class Misses:
 def existing(paths: Iterable[Path]) -> set[Path]:
     """Return those of `paths` that are there now."""
     # Not Path.exists, which raises where a folder above is closed to us.
-    return {path for path in paths if os.path.exists(path.expanduser())}
+    return {path for path in paths if os.path.exists(path)}

@@ -63,3 +63,29 @@ def test_a_user_without_a_name_needs_no_home(command: str) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["sources", "verify"])
+def test_the_home_of_an_unknown_user_is_a_path_like_others(
+    conv_realtime: Runner, command: str
+) -> None:
+    """No shell puts anything in its place, and neither do we."""
+    started = conv_realtime(command, "~nobody-of-this-name/transcripts")
+    assert started.process.wait(30) == 2
+    assert "~nobody-of-this-name/transcripts does not exist" in started.stderr()
+
+
+def test_a_folder_that_was_removed_under_a_command_is_told(home: Path) -> None:
+    """`up` began again and again."""
+    gone = home / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$0" -m conv_realtime up .', sys.executable],
+        cwd=gone,
+        env={**os.environ, "CONV_REALTIME_STATE_DIR": str(home / "state")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = "Error: the current folder: is not there any more\n"
+    assert (done.returncode, done.stderr) == (2, told)

@@ -71,8 +71,8 @@ class Transcripts:
     def find(self) -> Check:
         """Look for them."""
         name = "transcripts"
-        missing = [str(path) for path in self.paths if not path.expanduser().exists()]
-        there = [path for path in self.paths if path.expanduser().exists()]
+        missing = [str(path) for path in self.paths if not path.exists()]
+        there = [path for path in self.paths if path.exists()]
         where = ", ".join(map(str, there or self.paths))
         if self.usual and not there:
             where = "the usual place of any assistant"
@@ -98,7 +98,7 @@ class Transcripts:
 async def watching(paths: Sequence[Path]) -> Check:
     """Watch the folders for a moment, as `up` does."""
     name = "watching"
-    there = [path for path in paths if path.expanduser().exists()]
+    there = [path for path in paths if path.exists()]
     if not there:
         return ok(name, "nothing to watch yet")
     limit = _limit("max_user_watches")
@@ -128,7 +128,7 @@ async def watching(paths: Sequence[Path]) -> Check:
 
 def _enter_all(watcher: Watcher, paths: Sequence[Path]) -> int:
     """Watch every folder below `paths`; return how many there are."""
-    folders = [folder for path in paths for folder, _, _ in os.walk(path.expanduser())]
+    folders = [folder for path in paths for folder, _, _ in os.walk(path)]
     for folder in folders:
         watcher.enter(folder)
     return len(folders)

@@ -53,7 +53,7 @@ def walk(
     walked: set[str] = set()
     linked: list[str] = []
     for path in paths:
-        place = os.path.abspath(path.expanduser())
+        place = os.path.abspath(path)
         try:
             top = os.stat(place)
         except OSError as error:

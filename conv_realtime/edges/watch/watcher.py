@@ -34,7 +34,7 @@ class Watcher(abc.ABC):
     """Watches files and folders with all that is in them."""
 
     def __init__(self, paths: Sequence[Path], *, optional: bool = False) -> None:
-        self._paths = [os.path.abspath(path.expanduser()) for path in paths]
+        self._paths = [os.path.abspath(path) for path in paths]
         self._optional = optional
         self._complained = False
         self._pending = Wakeup()
