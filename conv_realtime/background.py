@@ -30,9 +30,13 @@ async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[No
     try:
         yield
     finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=AGAIN_SECONDS)
+        task.cancel()
+        await whole(_ended(task))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    while not (await asyncio.wait({task}, timeout=AGAIN_SECONDS))[0]:
+        task.cancel()
 
 
 async def whole(work: Awaitable[_Result]) -> _Result:

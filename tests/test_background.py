@@ -32,6 +32,31 @@ async def test_work_that_loses_a_cancellation_is_cancelled_again(
     assert lost
 
 
+async def test_who_is_cancelled_while_work_ends_waits_for_it() -> None:
+    """Else it goes on with what is being left; it is not cancelled once more for that."""
+    told: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            told.append("ended")
+
+    async def leave() -> None:
+        async with background.beside(work(), "work"):
+            await asyncio.sleep(0)
+
+    leaving = asyncio.create_task(leave(), name="test.leaving")
+    for _ in range(4):
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait({leaving}, timeout=10)
+    assert told == ["ended"]
+    assert leaving.cancelled()
+
+
 async def test_what_fails_once_it_is_cancelled_is_no_error() -> None:
     """Ctrl-C also ends programs that were started: asyncio told of that with a traceback."""
     told: list[dict[str, Any]] = []

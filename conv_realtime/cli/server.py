@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import uvicorn
 
+from conv_realtime.background import whole
 from conv_realtime.edges.doorstep import Doorstep, protocol
 from conv_realtime.errors import ConfigError
 
@@ -87,7 +88,7 @@ class Server:
         try:
             if server is not None and task is not None:
                 server.should_exit = True
-                await task
+                await whole(task)
         finally:
             self._doorstep.close()
 

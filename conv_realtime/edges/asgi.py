@@ -170,7 +170,17 @@ def cut_later(websocket: object, patience: float) -> None:
     """
     transport = getattr(_protocol_below(websocket, ("",)), "transport", None)
     if transport is not None:
-        asyncio.get_running_loop().call_later(patience, transport.abort)
+        asyncio.get_running_loop().call_later(patience, cut, transport)
+
+
+def cut(transport: asyncio.WriteTransport) -> None:
+    """Cut a line, unless it has gone by itself.
+
+    A transport of asyncio fails then, if it was closed while something was left to write.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() >= 0:
+        transport.abort()
 
 
 def send_at_once(websocket: object) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 
+from conv_realtime.background import whole
 from conv_realtime.core.keys import read_key
 from conv_realtime.core.redaction import PatternError, redactor
 from conv_realtime.core.sanitize import Sanitizer
@@ -49,7 +50,8 @@ async def own_store(
     settings: Settings, session: SignedIn | None, stack: AsyncExitStack
 ) -> SupabaseStore:
     """Return a store by the settings, whose connections are closed with `stack`."""
-    http = await stack.enter_async_context(http_client(settings.request_timeout, session))
+    http = http_client(settings.request_timeout, session)
+    stack.push_async_callback(lambda: whole(http.aclose()))
     return SupabaseStore(await connect(settings, http))
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from conv_realtime.background import whole
 from conv_realtime.edges.doorstep import Doorstep, protocol
 
 _MAX_HEADER_BYTES = 1 << 18
@@ -52,7 +53,7 @@ async def serving(
     finally:
         server.stop()
         try:
-            await task
+            await whole(task)
         finally:
             doorstep.close()
 

@@ -205,10 +205,15 @@ class ConnectionManager:
         for client in list(self.hub.clients.values()):
             self._say_goodbye(client)
         clients = list(self.hub.clients.values())
-        async with asyncio.timeout(_CLOSE_SECONDS), asyncio.TaskGroup() as group:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS), asyncio.TaskGroup() as group:
+                for client in clients:
+                    group.create_task(self._dismiss(client), name=f"ws close {client.id}")
+        finally:
             for client in clients:
-                group.create_task(self._dismiss(client), name=f"ws close {client.id}")
-        self._heartbeat.stop()
+                if client.id in self.hub.clients:  # cancelled: nobody is waited for
+                    self._close(client)
+            self._heartbeat.stop()
 
     def _expire_later(self, client: Client, at: float | None) -> asyncio.TimerHandle | None:
         delay = max(0.0, at - time.time()) if at is not None else math.inf
@@ -235,6 +240,9 @@ class ConnectionManager:
                 await self.hub.drained(client)
         except TimeoutError:
             pass
+        self._close(client)
+
+    def _close(self, client: Client) -> None:
         self.hub.evict(client, 1012, _SHUTDOWN)
 
     def _welcome(self, client: Client) -> ConnectionEstablished:

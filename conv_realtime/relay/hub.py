@@ -23,7 +23,7 @@ from dataclasses import replace
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.selection import Selection
 from conv_realtime.core.wire import text_frames
-from conv_realtime.edges.asgi import cut_later, step
+from conv_realtime.edges.asgi import cut, cut_later, step
 from conv_realtime.events import Event, Resync, ResyncData
 from conv_realtime.ports import Page
 from conv_realtime.relay.client import Client
@@ -256,7 +256,7 @@ class Hub:
         self.remove(client)
         self.evicted += 1
         if client.wire is not None:
-            client.wire.transport.abort()
+            cut(client.wire.transport)
         else:
             client.closing = (1011, "no answer to ping")
             client.end_reading()

@@ -352,3 +352,19 @@ async def test_a_start_that_is_cancelled_gives_the_folder_up_when_nobody_works_i
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert held and not is_locked(folder / "lock")
+
+
+async def test_an_end_that_is_cancelled_waits_for_postgres(folder: Path) -> None:
+    """Its pipe and its process would be left to the garbage collector."""
+    running = Postgres(folder)
+    await running.__aenter__()
+    child = running._child
+    assert child is not None and child.pid is not None and child._process.stdin is not None
+    leaving = asyncio.create_task(running.__aexit__(None, None, None), name="test.leaving")
+    while not child._process.stdin.closed:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    assert not alive(child.pid)
+    assert not alive(child.guard_pid)
+    assert not is_locked(folder / "lock")

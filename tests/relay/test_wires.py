@@ -50,7 +50,7 @@ async def connected() -> AsyncIterator[tuple[Connection, socket.socket]]:
         client.setblocking(False)
         transport, connection = await loop.connect_accepted_socket(Connection, accepted)
         yield connection, client
-        transport.abort()
+        asgi.cut(transport)
         await asyncio.wait([connection.lost])
 
 
@@ -155,3 +155,34 @@ def test_under_tls_everything_goes_through_the_transport(monkeypatch: pytest.Mon
     assert wire.descriptor == -1
     assert write_to_all([wire], b"frame", MOST) == []
     assert written == [b"frame"]
+
+
+@LOOPS
+def test_a_line_that_has_gone_is_not_cut(new_loop: NewLoop) -> None:
+    """asyncio closes it itself when the rest is written; the timer for who reads nothing comes."""
+
+    async def test() -> None:
+        async with connected() as (connection, client):
+            connection.wire.transport.write(b"x" * (4 << 20))
+            connection.wire.transport.close()
+            await read(client, 4 << 20)
+            await asyncio.wait([connection.lost], timeout=10)
+            asgi.cut(connection.wire.transport)
+            assert connection.lost.result() is None
+
+    run(new_loop, test)
+
+
+@LOOPS
+def test_a_line_of_which_something_is_unread_is_cut(new_loop: NewLoop) -> None:
+    """Also when it is closed by then."""
+
+    async def test() -> None:
+        async with connected() as (connection, _):
+            connection.wire.transport.write(b"x" * (4 << 20))
+            connection.wire.transport.close()
+            asgi.cut(connection.wire.transport)
+            await asyncio.wait([connection.lost], timeout=10)
+            assert connection.lost.done()
+
+    run(new_loop, test)

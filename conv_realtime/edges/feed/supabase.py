@@ -18,6 +18,7 @@ from uuid import UUID
 
 import httpx
 
+from conv_realtime.background import whole
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.pauses import asked_to_wait, pauses_between_attempts
 from conv_realtime.edges.feed.access import mapped, new_client, no_json, user_of
@@ -280,12 +281,13 @@ class SupabaseFeed:
         hooks = {"response": [self._note_wait]}
         timeout = self._settings.request_timeout
         made = httpx.AsyncClient if self._session is None else self._session.client
-        async with made(timeout=timeout, event_hooks=hooks) as http:
+        http = made(timeout=timeout, event_hooks=hooks)
+        try:
             self._client = await new_client(self._settings, http)
-            try:
-                yield self._client
-            finally:
-                self._client = None
+            yield self._client
+        finally:
+            self._client = None
+            await whole(http.aclose())
 
     async def _note_wait(self, response: httpx.Response) -> None:
         """Note until when a server wants to be left alone; supabase-py does not pass that on."""

@@ -95,7 +95,11 @@ class Live:
         """Close what is open."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close()
+            try:
+                await connection.close()
+            except BaseException:  # cancelled, above all: nobody waits for the goodbye any more
+                connection.transport.abort()
+                raise
 
     # One step -------------------------------------------------------------------------------
 

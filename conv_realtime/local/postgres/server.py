@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
-from conv_realtime.background import beside, on_thread
+from conv_realtime.background import beside, on_thread, whole
 from conv_realtime.errors import ConfigError
 from conv_realtime.local.postgres import guard
 from conv_realtime.local.postgres.cluster import (
@@ -146,7 +146,7 @@ class Postgres:
                 await on_thread(prepare, self._placement, lock.fileno(), sync=sync)
                 self._child = await self._start_on_a_free_port(lock)
             self._wanted.set()
-            stack.push_async_callback(self._stop)
+            stack.push_async_callback(lambda: whole(self._stop()))
             supervision = beside(self._supervise(lock), "conv_realtime.local.postgres")
             await stack.enter_async_context(supervision)
             self._stack = stack.pop_all()
@@ -248,7 +248,7 @@ class _Child:
         try:
             await child._until_ready()
         except BaseException:
-            await child.stop()
+            await whole(child.stop())
             raise
         return child
 
