@@ -17,6 +17,8 @@ from conv_realtime.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+_WIDTH = 100
+
 
 @click.command()
 @common_options
@@ -85,8 +87,8 @@ def _line(frame: dict[str, Any]) -> str:
     return f"{kind:<20} {_one_line(str(named))}"
 
 
-def _one_line(text: str, width: int = 100) -> str:
+def _one_line(text: str) -> str:
     """Return the beginning of a transcript's text without what could control a terminal."""
-    line = "".join(character if character.isprintable() else " " for character in text[: width + 1])
+    line = "".join(one if one.isprintable() else " " for one in text[: _WIDTH + 1])
     line = " ".join(line.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -24,11 +24,8 @@ class Announcer:
         rows: every conversation announced or remembered, by id.
     """
 
-    def __init__(
-        self, sink: Sink | None, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
-        self._clock = clock
         self.rows = AllShown()
         self._counts: Counter[UUID | None] = Counter()
         self._projects: set[UUID] = set()
@@ -131,7 +128,7 @@ class Announcer:
         self.rows[id] = shown
 
     def _counted(self, row: Project) -> Project:
-        recent = row.updated_at is not None and self._clock() - row.updated_at < _ACTIVE
+        recent = row.updated_at is not None and datetime.now(UTC) - row.updated_at < _ACTIVE
         return row.model_copy(
             update={
                 "conversation_count": self._counts[row.id],

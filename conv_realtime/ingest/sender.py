@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -87,18 +87,11 @@ class Sender(Asker):
         refused: projects and conversations that are dead letters: nothing below them is sent.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         super().__init__()
         self._store = store
         self._live_window = settings.live_window
         self._pace = Pace(settings.realtime_messages_per_second)
-        self._clock = clock
         self._projects: set[UUID] = set()
         self._taken: Counter[Table] = Counter()
         self._control: dict[Table, Row] = {}  # one that the table took
@@ -252,7 +245,7 @@ class Sender(Asker):
     def _is_history(self, batch: Batch) -> bool:
         """Return whether rows are no news, or more of them than Realtime would carry."""
         if batch.newest is not None:
-            if (self._clock() - batch.newest).total_seconds() > self._live_window:
+            if (datetime.now(UTC) - batch.newest).total_seconds() > self._live_window:
                 return True
         rows = len(batch.messages) + len(batch.gone) + len(batch.totals) + len(batch.stubs)
         return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())

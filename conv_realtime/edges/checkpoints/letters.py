@@ -17,7 +17,7 @@ from conv_realtime.edges.checkpoints.file import StateFile
 from conv_realtime.models import StoredFault
 
 
-def read_letters(db: Connection, which: str = "", values: Sequence[str] = ()) -> list[StoredFault]:
+def read_letters(db: Connection, which: str, values: Sequence[str]) -> list[StoredFault]:
     """Return the letters of a state file that a `where` chooses, the oldest first."""
     rows = db.execute(
         "select table_name, id, path, code, reason, revision, parent, since"

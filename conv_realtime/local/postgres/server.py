@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
@@ -88,29 +88,19 @@ class Postgres:
     Args:
         folder: where its data, lock and socket live; under root the data may have to live
             elsewhere, see `placement`.
-        port: the TCP port on 127.0.0.1 that is tried first, by default that of the last run; a
-            taken one is replaced by a free one.
-        on_restart: called, in the event loop, each time PostgreSQL was found dead and runs again.
         throwaway: its data need not outlive the machine; nothing waits for the disk.
 
     Attributes:
-        port: the TCP port in use, stable between restarts within one entering.
+        port: the TCP port in use on 127.0.0.1, that of the last run if it is free; stable between
+            restarts within one entering.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        port: int = 0,
-        on_restart: Callable[[], None] | None = None,
-        throwaway: bool = False,
-    ) -> None:
-        self.port = port
+    def __init__(self, folder: Path, *, throwaway: bool = False) -> None:
+        self.port = 0
         self._throwaway = throwaway
         self._wanted = asyncio.Event()
         self._up = asyncio.Event()
         self._folder = folder
-        self._on_restart = on_restart
         self._stack = contextlib.AsyncExitStack()
         self._placement: Placement | None = None
         self._child: _Child | None = None
@@ -216,8 +206,6 @@ class Postgres:
                     await asyncio.sleep(wait)
                     wait = min(wait * 2, _RESTART_MAX_SECONDS)
             self._up.set()
-            if self._on_restart is not None:
-                self._on_restart()
 
 
 class _Child:

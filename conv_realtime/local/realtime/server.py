@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Self
 from urllib.parse import parse_qs
@@ -55,7 +54,6 @@ class RealtimeServer:
             policies, and becomes any role that a token names.
         verify: checks a JWT; see `keys.Verify`.
         rules: limits and delays.
-        now: the clock by which tokens expire, in seconds since 1970.
         policy: what a test lets happen; see `Policy`.
     """
 
@@ -65,12 +63,10 @@ class RealtimeServer:
         *,
         verify: Verify,
         rules: Rules | None = None,
-        now: Callable[[], float] = time.time,
         policy: Policy | None = None,
     ) -> None:
         self._rules = rules or Rules()
         self._verify = verify
-        self._now = now
         self._dsn = dsn
         self._policy = policy
         self._topics = Topics(policy)
@@ -104,7 +100,7 @@ class RealtimeServer:
                 History(connections),
                 self._verify,
                 self._rules,
-                self._now,
+                time.time,
                 self._replicating.is_set,
                 self._policy,
             )

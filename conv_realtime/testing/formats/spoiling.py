@@ -14,6 +14,7 @@ NOISE = b"\x00not a record: \xff\xfe }{ \xed\xa0\x80\n"
 SECRET_LETTERS = b"a1B2c3D4"
 """What no secret in a transcript may leave in a row: it is part of every one."""
 
+_NOISY_LINES = 6
 _SECRET = b"gh" + b"p_" + SECRET_LETTERS * 5
 _ENDS = re.compile(rb'(?<=[^\\\[{:,\s])"|(?<=[a-z])[ \n]')  # of a string, or of a word
 
@@ -41,10 +42,10 @@ def spoiled(data: bytes, random: Random, count: int) -> Iterator[tuple[str, byte
         yield ways[number % len(ways)](data, random)
 
 
-def with_noise(data: bytes, random: Random, most: int = 6) -> Iterator[tuple[int, bytes]]:
+def with_noise(data: bytes, random: Random) -> Iterator[tuple[int, bytes]]:
     """Yield `data` with a line in it that is nobody's, and where that line begins."""
     lines = [0] + [place + 1 for place, byte in enumerate(data) if byte == 10]
-    for place in sorted(random.sample(lines, min(len(lines), most))):
+    for place in sorted(random.sample(lines, min(len(lines), _NOISY_LINES))):
         yield place, data[:place] + NOISE + data[place:]
 
 
