@@ -34,7 +34,7 @@ def unusable(place: object, error: Exception) -> ConfigError:
     """
     reason = getattr(error, "strerror", None) or str(error)
     return ConfigError(
-        "--state-dir",
+        "state_dir",
         f"{place} cannot be used: {reason}; make room in it, make it yours (chown), or choose"
         " another",
     )

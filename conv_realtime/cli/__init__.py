@@ -48,9 +48,13 @@ class _Failure(click.ClickException):
 
 
 class _Refusal(_Failure):
-    """A setting of the user's that does not do."""
+    """A setting of the user's that does not do; here one sets them by options."""
 
     exit_code = click.UsageError.exit_code
+
+    def __init__(self, error: ConfigError) -> None:
+        name = "--state-dir" if error.name == "state_dir" else error.name
+        super().__init__(ConfigError(name, error.advice))
 
 
 class _Commands(click.Group):
@@ -89,9 +93,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> NoReturn:
         try:
             code = super().invoke(ctx)
+        except ConfigError as error:
+            raise _Refusal(error) from error
         except ConvRealtimeError as error:
-            kind = _Refusal if isinstance(error, ConfigError) else _Failure
-            raise kind(error) from error
+            raise _Failure(error) from error
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(130)
         except BrokenPipeError:

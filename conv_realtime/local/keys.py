@@ -119,7 +119,7 @@ def load_keys(path: Path, owner_id: UUID | str | None = None) -> Keys:
         kept = None
     except (ValueError, TypeError):
         raise ConfigError(
-            "--state-dir", f"{path} is damaged; restore or remove it (new keys are made then)"
+            "state_dir", f"{path} is damaged; restore or remove it (new keys are made then)"
         ) from None
     if asdict(keys) != kept:
         _save(path, keys)

@@ -127,7 +127,7 @@ def test_a_state_directory_that_cannot_be_is_a_setting_to_correct(tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as refused, Checkpoints(tmp_path / "file" / "state", "here"):
         pass
-    assert refused.value.name == "--state-dir"
+    assert refused.value.name == "state_dir"
     assert "choose another" in refused.value.advice
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from conv_realtime.errors import ConfigError
 from conv_realtime.local import LocalSupabase
+from conv_realtime.local.postgres import cluster
 from conv_realtime.local.postgres.binaries import find_binaries, major_version
 from conv_realtime.local.postgres.cluster import failure
 from conv_realtime.local.postgres.server import Postgres
@@ -100,6 +101,17 @@ async def test_somebody_elses_data_is_left_alone(
     owner = (folder / "pgdata").stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     assert f"belongs to user {owner}, and this is user {owner + 1}" in await refusal(folder)
+
+
+async def test_a_path_that_is_too_long_for_postgres_is_told(folder: Path) -> None:
+    """It tells so in no words; one of as many bytes as it may have does."""
+    room = cluster._MAX_DATA_BYTES - len(os.fsencode(folder / "pgdata"))
+    folder /= "d" * (room % 100 + 99)
+    for _ in range(room // 100 - 1):
+        folder /= "d" * 99
+    async with Postgres(folder) as postgres:
+        assert await asyncio.to_thread(execute, postgres.dsn(), "select 1") == [(1,)]
+    assert "too long" in await refusal(folder.with_name(f"{folder.name}d"))
 
 
 async def test_data_of_an_older_version_runs_on_that_version(

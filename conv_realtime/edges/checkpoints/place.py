@@ -66,7 +66,7 @@ def _text_of(path: Path) -> str:
     if text.isprintable():
         return text
     advice = "restore it, or remove it: this machine is then named as at the first run"
-    raise ConfigError("--state-dir", f"{path} is damaged; {advice}")
+    raise ConfigError("state_dir", f"{path} is damaged; {advice}")
 
 
 def _os_machine_id() -> str | None:

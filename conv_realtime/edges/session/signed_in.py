@@ -45,7 +45,7 @@ def signed_in(settings: Settings) -> SignedIn | None:
         raise ConfigError(
             "SUPABASE_URL",
             f"is not the project that this state directory is signed in to ({kept.url}); "
-            f"{AGAIN}, or choose another --state-dir",
+            f"{AGAIN}, or choose another state directory",
         )
     return SignedIn(settings, kept)
 

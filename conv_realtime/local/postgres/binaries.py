@@ -58,7 +58,7 @@ def _fitting(found: list[Path], made_by: int | None) -> Path:
     if made_by not in versions:
         here = " and ".join(str(version) for version in sorted(versions))
         raise ConfigError(
-            "--state-dir",
+            "state_dir",
             f"its data was made by PostgreSQL {made_by}, and here is {here}: set "
             f"CONV_REALTIME_PG_BIN to the bin folder of a PostgreSQL {made_by}, or choose another "
             "state directory",

@@ -27,6 +27,9 @@ host all all 127.0.0.1/32 scram-sha-256
 
 _MAX_LOG_BYTES = 1 << 20
 
+_MAX_DATA_BYTES = 900
+"""Of the path of a data directory: PostgreSQL takes those below 1,024 bytes, with what is in it."""
+
 _PORTS = range(1024, 1 << 16)
 """Those that any account may take: PostgreSQL does not run as root."""
 
@@ -63,6 +66,9 @@ def clear(placement: Placement) -> None:
 
 
 def _initialise(placement: Placement, lock: int, options: list[str]) -> None:
+    if len(os.fsencode(placement.data)) > _MAX_DATA_BYTES:
+        advice = f"its path is too long for PostgreSQL: choose one below {_MAX_DATA_BYTES} bytes"
+        raise ConfigError("state_dir", advice)
     fresh = placement.data.with_name(f"{placement.data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)

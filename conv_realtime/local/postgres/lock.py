@@ -39,7 +39,7 @@ class FolderLock:
         """
         if not self._is_in_place():
             raise ConfigError(
-                "--state-dir",
+                "state_dir",
                 f"{self._path.parent} was removed or replaced while it was used; stop this process",
             )
 
@@ -79,7 +79,7 @@ class FolderLock:
             late = asyncio.get_running_loop().time() > deadline
             if late or (holder.isdigit() and exists(int(holder))):
                 raise ConfigError(
-                    "--state-dir",
+                    "state_dir",
                     f"{self._path.parent} is in use by process {holder or 'unknown'}; "
                     "stop it or choose another state directory",
                 )

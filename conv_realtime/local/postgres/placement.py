@@ -105,7 +105,7 @@ def made_by(data: Path) -> int | None:
 def _check_owner(data: Path) -> None:
     if data.exists() and (owner := data.stat().st_uid) != os.geteuid():
         raise ConfigError(
-            "--state-dir",
+            "state_dir",
             f"{data} belongs to user {owner}, and this is user {os.geteuid()}: run it as that one, "
             "or choose another state directory",
         )
