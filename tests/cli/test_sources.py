@@ -26,10 +26,10 @@ def home(tmp_path: Path) -> Path:
     (claude / "empty.jsonl").touch()
     (claude / "torn.jsonl").write_bytes(claude_line("hi")[:50])
     (claude / "strange.jsonl").write_text('{"level": "info"}\n')
-    (example,) = built_in("pi")
-    pi = tmp_path / ".pi/agent/sessions" / example.name
-    pi.parent.mkdir(parents=True)
-    pi.write_bytes(example.whole)
+    for example in built_in("pi"):
+        pi = tmp_path / ".pi/agent/sessions" / example.name
+        pi.parent.mkdir(parents=True, exist_ok=True)
+        pi.write_bytes(example.whole)
     return tmp_path
 
 
@@ -68,7 +68,7 @@ def test_every_assistant_is_told_with_its_files_and_what_is_skipped(home: Path) 
         "torn.jsonl": "no record in it",
         "strange.jsonl": "not a transcript of a known assistant",
     }
-    assert found["pi"]["files"] == 1
+    assert found["pi"]["files"] == 2
     gone = found["codex"]
     assert (gone["files"], gone["bytes"], gone["newest"], gone["skipped"]) == (0, 0, None, [])
     assert [place["exists"] for place in gone["places"]] == [False, False]

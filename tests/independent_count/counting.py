@@ -220,7 +220,7 @@ def _pi(records: list[Fields], path: Path) -> Count:
         for block in message["content"]
         if isinstance(block, dict) and block["type"] == "toolCall"
     }
-    usage = [message["usage"] for message in spoken if "usage" in message]
+    usage = [one["usage"] for one in (*said, *spoken) if "usage" in one]
     names = ("input", "output", "cacheRead", "cacheWrite")
     tokens = sum(one.get(name, 0) for one in usage for name in names)
     naive = tokens + sum(one.get("totalTokens", 0) for one in usage)
@@ -243,7 +243,14 @@ _FORMATS: tuple[
     tuple[str, Callable[[list[Fields]], bool], Callable[[list[Fields], Path], Count]], ...
 ] = (
     ("codex", _has("type", "payload"), _codex),
-    ("pi", lambda records: records[0].get("type") == "session", _pi),
+    (
+        "pi",
+        lambda records: (
+            [one.get("type") for one in records[:2] if one.get("type") != "title"][:1]
+            == ["session"]
+        ),
+        _pi,
+    ),
     ("vibe", _has("role", "message_id"), _roles),
     ("gptme", _has("role", "timestamp"), _roles),
     ("iflow", lambda records: str(records[0].get("sessionId")).startswith("session-"), _iflow),
