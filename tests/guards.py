@@ -529,6 +529,13 @@ GUARDS = (
         f"{_DATABASE}a_database_replaced_while_running_gets_everything",
     ),
     Guard(
+        "edges/checkpoints/kept.py",
+        "        known, before, here = self.database, self._destination, self._of(stream)\n",
+        "        before, here = self._destination, self._of(stream)\n"
+        "        (known,) = self._db.execute('select stream from databases').fetchone()\n",
+        f"{_DATABASE}one_that_another_process_met_first_gets_everything",
+    ),
+    Guard(
         "ingest/sender.py",
         "                if refusal is Refusal.PARENT:\n",
         "                if refusal is Refusal.PARENT and not rows:\n",
@@ -673,6 +680,9 @@ def main(wanted: list[str]) -> int:
         for guard in GUARDS
         if not wanted or any(one in f"{guard.file} {guard.test}" for one in wanted)
     ]
+    if not chosen:
+        print("no guard is at such a place")  # noqa: T201
+        return 2
     with TemporaryDirectory() as made:
         folder = Path(made)
         folder.chmod(0o755)  # as another account, PostgreSQL reads what is below

@@ -117,11 +117,10 @@ class Database:
                 self.fault = str(error)
             else:
                 self.fault = None
-                known = desk.checkpoints.known_database()
-                if known is None:
+                if desk.checkpoints.database is None:
                     desk.checkpoints.met_database(stream)
                     self._know_letters()
-                elif known != stream:
+                elif desk.checkpoints.database != stream:
                     self._replaced_by = stream
                     raise DatabaseReplacedError
                 await stated.forget(desk, tender, erased)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.errors import MigrationError
+from conv_realtime.ingest import database
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
+from tests.ingest.folding import IDENTITY
 from tests.ingest.lines import user
 from tests.ingest.running import Heard, backfill, ingest, running, texts, until, write
 from tests.ingest.stores import Strict
@@ -33,6 +37,56 @@ async def test_a_database_replaced_while_running_gets_everything(tmp_path: Path)
         await until(lambda: texts(store) == ["prompt q"])
         store.__init__()  # type: ignore[misc]
         await until(lambda: texts(store) == ["prompt q"])
+
+
+class Asked(MemoryStore):
+    """A store that says which database it is while `answers` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+
+    async def database(self) -> str:
+        """Say it."""
+        await self.answers.wait()
+        return await super().database()
+
+    async def met_by_another(self, folder: Path) -> None:
+        """Have another process on the same state directory note it, as `retry` does."""
+        whose = f"{IDENTITY.owner_id} {IDENTITY.machine}"
+        with Checkpoints(folder / "state", type(self).__name__, whose) as theirs:
+            theirs.met_database(await super().database())
+
+
+async def test_one_that_another_process_met_first_gets_everything(tmp_path: Path) -> None:
+    """A running ingest asks what it knew itself, not what the state directory has meanwhile."""
+    store = Asked()
+    store.answers.set()
+    write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store, sweep_seconds=0.05)):
+        await until(lambda: texts(store) == ["prompt q"])
+        store.__init__()  # type: ignore[misc]
+        await store.met_by_another(tmp_path)
+        store.answers.set()
+        await until(lambda: texts(store) == ["prompt q"])
+
+
+async def test_what_was_noted_before_another_process_met_it_is_known_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first start while the database is away: what is sent later is not read once more."""
+    monkeypatch.setattr(database, "_ASK_SECONDS", 0)
+    store = Asked()
+    path = write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store, sweep_seconds=0.05)) as river:
+        await store.met_by_another(tmp_path)
+        await until(lambda: texts(store) == ["prompt q"])
+        assert river._desk is not None
+        kept = river._desk.checkpoints
+        await until(lambda: (of := kept.load_one(str(path))) and of.stat)
+        store.answers.set()
+        await until(lambda: kept.database)
+    assert (await backfill(tmp_path, store)).unchanged == 1
 
 
 async def test_rows_that_the_database_lost_are_sent_again(tmp_path: Path) -> None:

@@ -58,6 +58,18 @@ def test_each_database_has_its_own(tmp_path: Path) -> None:
         assert kept.load() == {"/a": _CHECKPOINT}
 
 
+def test_a_database_that_another_process_has_met_is_met_all_the_same(tmp_path: Path) -> None:
+    """What was noted before it answered is its own; what the one before acknowledged is not."""
+    with Checkpoints(tmp_path, "here") as kept, Checkpoints(tmp_path, "here") as beside:
+        beside.met_database("one")
+        kept.save("/a", _CHECKPOINT)
+        assert kept.met_database("one") is False
+        assert kept.load() == beside.load() == {"/a": _CHECKPOINT}
+        assert beside.met_database("two") is True
+        assert kept.met_database("two") is True
+        assert kept.load() == {}
+
+
 def test_a_database_keeps_them_at_another_address(tmp_path: Path) -> None:
     """A local Supabase on another port is the same; another owner's rows are not."""
     with Checkpoints(tmp_path, "http://here:1", "me") as kept:

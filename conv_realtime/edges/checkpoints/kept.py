@@ -54,10 +54,12 @@ class Checkpoints:
     A context manager; every method is synchronous and takes well under a millisecond.
 
     Attributes:
+        database: the one that they speak of, None before any has answered.
         letters: what the destination refused for good.
         documents: what was sent of the conversations that documents state.
     """
 
+    database: str | None
     letters: DeadLetters
     documents: Documents
 
@@ -65,7 +67,7 @@ class Checkpoints:
         self._state_dir = state_dir
         self._address = f"{address} {whose}"
         self._whose = whose
-        self._destination = self._of(None)
+        self._destination = ""
         self._file: StateFile | None = None
         self._unread = False  # what another process has written
 
@@ -76,7 +78,10 @@ class Checkpoints:
             ConfigError: the state directory cannot be written.
         """
         self._file = StateFile(self._state_dir)
-        self._go_to(self._of(self.known_database()))
+        row = self._db.execute(
+            "select stream from databases where address = ?", (self._address,)
+        ).fetchone()
+        self._go_to(row[0] if row else None)
         return self
 
     def __exit__(
@@ -273,23 +278,16 @@ class Checkpoints:
         for path, id, counts in rows:
             yield os.fsdecode(path), UUID(id), json.loads(counts)
 
-    def known_database(self) -> str | None:
-        """Return which database stood behind the address when it was last asked."""
-        row = self._db.execute(
-            "select stream from databases where address = ?", (self._address,)
-        ).fetchone()
-        return row[0] if row else None
-
     def met_database(self, stream: str) -> bool:
         """Note which database stands behind the address, by the stream of its cursors.
 
         Returns whether other checkpoints hold now: those of that database. What another one
-        acknowledged says nothing of it; behind another address it is still the same.
+        acknowledged says nothing of it; behind another address it is still the same. Another
+        process may have noted it before: what is asked is whether this one knew.
         """
-        known = self.known_database()
+        known, before, here = self.database, self._destination, self._of(stream)
         if known == stream:
             return False
-        before, here = self._destination, self._of(stream)
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("insert or replace into databases values (?,?)", (self._address, stream))
@@ -300,14 +298,14 @@ class Checkpoints:
                         (here, before),
                     )
 
-        self._opened.write(work)
-        self._go_to(here)
+        if self._opened.write(work) or known is not None:  # else it is met again
+            self._go_to(stream)
         return known is not None
 
-    def _go_to(self, destination: str) -> None:
-        self._destination = destination
-        self.letters = DeadLetters(self._opened, destination)
-        self.documents = Documents(self._opened, destination)
+    def _go_to(self, database: str | None) -> None:
+        self.database, self._destination = database, self._of(database)
+        self.letters = DeadLetters(self._opened, self._destination)
+        self.documents = Documents(self._opened, self._destination)
 
     def _of(self, stream: str | None) -> str:
         return f"{stream or self._address} {self._whose}"
