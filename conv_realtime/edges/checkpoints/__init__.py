@@ -5,7 +5,7 @@
 * `documents`: what was sent of documents, which say everything anew each time
 * `letters`: dead letters, and the conversations that were erased for good
 * `survey`: all of it, for somebody who only looks
-* `file`: the SQLite file that both lie in
+* `file`: the SQLite file that all of this lies in
 * `lock`: whose turn it is
 * `place`: the directory, and the name of this machine in it
 """

@@ -1,6 +1,6 @@
 """What supabase-py and httpx raise, as one kind of error; and what supabase-py does not pass on.
 
-Every foreign error is mapped here and nowhere else.
+Every foreign error of the store is mapped here and nowhere else; the feed has a mapping of its own.
 """
 
 from __future__ import annotations
