@@ -27,7 +27,7 @@ from conv_realtime.events import Event
 from conv_realtime.models import Change, Conversation
 
 MAX_BYTES = 64 * 2**20
-"""Bytes of changes that are kept in memory for who comes back, about; see `weight_of`."""
+"""About how many bytes are kept in memory for who comes back; see `weight_of`."""
 
 _NEW = ("new_conversation", "new_message")
 _SUPERSEDING = frozenset({"conversation_update", "conversation_deleted"})
@@ -64,10 +64,11 @@ class Entry:
     ) -> None:
         self.subject = subject
         self.cursor = cursor
-        said = change.row if change is not None else event and event.data
-        self.revision: int = getattr(said, "revision", 0)
+        about = change.row if change is not None else event and event.data
+        self.revision: int = getattr(about, "revision", 0)
         self.superseded = self.erased = self.late = False
-        self.weight = weight_of(change) if change is not None else 1024
+        said = change or event
+        self.weight = weight_of(said) if said is not None else 0
         self.index = 0
         self.newer: Entry | None = None
         self.appeared: int | None = None

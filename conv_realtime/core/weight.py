@@ -1,27 +1,27 @@
-"""About how much memory a change takes, for who bounds what is kept of them."""
+"""About how much memory changes and events take, for who bounds what is kept of them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from conv_realtime.events import Event
 from conv_realtime.models import Change, Message
 
 _ROW_BYTES = 1024
 _ITEM_BYTES = 16  # of a list or an object, beside the characters of texts
 
 
-def weight_of(change: Change) -> int:
-    """Return about how many bytes a change takes in memory.
+def weight_of(said: Change | Event) -> int:
+    """Return about how many bytes a change, or an event that a host has made, takes in memory.
 
     Its texts count three times: a message's content is mostly its text again, and there is what
     is sent of both.
     """
-    row = change.row
+    row = said.row if isinstance(said, Change) else said.data
     if isinstance(row, Message):
         texts = max(len(row.text), _size_of([row.content, row.metadata]))
     else:
-        names = [len(value) for value in row.__dict__.values() if type(value) is str]
-        texts = sum(names) + _size_of([row.metadata])
+        texts = _size_of(list(row.__dict__.values()))
     return _ROW_BYTES + 3 * texts
 
 

@@ -14,6 +14,7 @@ from conv_realtime.core.envelope import subject_of
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.selection import Selection
 from conv_realtime.models import Change, Conversation, Message, Project
+from tests.relay import hosted
 from tests.relay.rows import changed, conversation, created, message, project
 
 actions = st.lists(st.one_of(st.integers(0, 6), st.just("other"), st.just("gap")), max_size=80)
@@ -176,6 +177,14 @@ def test_all_that_a_row_holds_counts(row: Conversation | Message | Project) -> N
     for number in range(50):
         (change,) = changed(row)
         log.append(Entry(subject_of(change), f"s.{number}", 0, change=change))
+    assert log.head - log.first == 1
+
+
+def test_what_a_host_broadcasts_counts_too() -> None:
+    """An event that was made ready, and not of a row."""
+    log = Log(100, 20_000)
+    for _ in range(50):
+        log.append(Entry(None, "s.1", 0, event=hosted.event("x" * 4000)))
     assert log.head - log.first == 1
 
 
