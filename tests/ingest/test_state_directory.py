@@ -137,6 +137,23 @@ def test_a_letter_is_not_lost_on_a_full_disk(disk: Disk) -> None:
         assert kept.letters.faults[FAULT.id].revision == 5
 
 
+def test_where_a_letters_transcript_went_is_not_lost_on_a_full_disk(disk: Disk) -> None:
+    """A retry would look for its row where it is no more."""
+    with Checkpoints(disk.folder, "here") as kept:
+        kept.letters.bury([FAULT])
+        disk.fill(kept._db)
+        place, number = FAULT.path, 0
+        while kept.fault is None:
+            number += 1
+            kept.save(f"/{number}", Checkpoint(position=number))
+            former, place = place, f"/moved {number}"
+            kept.letters.moved(former, place)
+        disk.free(kept._db)
+        assert kept.letters.bury([])
+    with Checkpoints(disk.folder, "here") as kept:
+        assert kept.letters.faults[FAULT.id].path == place
+
+
 def test_the_state_file_is_closed_to_others_from_its_first_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

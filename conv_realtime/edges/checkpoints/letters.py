@@ -125,7 +125,8 @@ class DeadLetters:
             self.faults |= {fault.id: fault for fault in theirs}
             statement = "update dead_letters set path = ? where destination = ? and path = ?"
             values = (os.fsencode(path), self._destination, os.fsencode(former))
-            self._file.write(lambda db: db.execute(statement, values))
+            if not self._file.write(lambda db: db.execute(statement, values)):
+                self._unkept.update(fault.id for fault in theirs)  # `bury` tries again
 
     def forget(self, conversations: Collection[UUID]) -> None:
         """Note conversations that were erased for good."""
