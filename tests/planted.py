@@ -155,6 +155,10 @@ _FORMS = {
         "-----END PGP |PRIVATE KEY BLOCK-----",
         "-----BEGIN RSA |PRIVATE KEY-----|\n-{b:64}\n-{b:64}\n-{b:22}==\n"
         "------END RSA |PRIVATE KEY-----",
+        "<PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\nComment: x\nPublic-Lines: 1\n{b:60}\n"
+        "Private-Lines: 3\n>{b:64}\n{b:64}\n{b:20}<\nPrivate-MAC: {x:64}>",
+        '<"Private-Lines: 1\\r\\n>{b:48}<\\r\\nPrivate-MAC: {x:64}">',
+        "<Private-Lines: 2\n    7→>{b:64}\n    8→{b:32}<\n    9→Private-MAC: {x:64}>",
         "LS0tLS1C|RUdJTiBSU0EgUFJJVkFURSBL|{b:300}=",
         "LS0tLS1C|RUdJTiBQUklWQVRFIEtF|{b:300}",
         '<"d": ">{w:43}<">',
@@ -169,6 +173,8 @@ _FORMS = {
         "<https://user:>{w:12}<@registry.example.com>",
         "<mysql://root:>{a:6}@{a:6}<@db.example.com/app>",
         "<mysql:\\/\\/root:>{a:12}<@db.example.com\\/app>",
+        "<postgres://app:>{a:5}/{a:5}#{a:5}<@db.example.com/app>",
+        "<redis://:>{a:4}?{a:9}<@[::1]:6379/0>",
         "<Authorization: Basic >{b:32}",
     ],
     "bearer-token": ["<Authorization: Bearer >{a:40}", '<"authorization": "bearer >{w:64}<">'],

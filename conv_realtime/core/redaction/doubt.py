@@ -19,6 +19,8 @@ _NO_VALUES = frozenset(
 _MADE_UP = re.compile(r"(?i)your|example|xxxx|\*\*\*|\.\.\.|dummy|placeholder|test[-_]|develop")
 _CODE = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+")  # process.env.NAME
 
+_PORT = re.compile(r"[0-9]{1,5}(?:,[^/?#]*)?[/?#]")  # of the first host, and a path
+
 # What assistants and tools call their own things.
 _IDS = re.compile(
     r"(?:.*[_-])?"
@@ -45,8 +47,13 @@ def word(groups: list[str]) -> bool:
 
 
 def password(groups: list[str]) -> bool:
-    """Whether what stands in a URL is a placeholder, or the user's name once more."""
+    """Whether what stands in a URL is a placeholder, the user's name once more, or no password.
+
+    What is behind a host is a port, and a path that may hold an `@`.
+    """
     user, found = groups
+    if user.startswith("[") or _PORT.match(found):
+        return True
     return user == found or found[0] in _PLACEHOLDERS or (found.isupper() and found.isalpha())
 
 

@@ -277,6 +277,12 @@ _KEYS = (
         # Without a group, which would be looked for in a slower way.
         f"{_PEM_BEGIN}{_PEM_FIRST}{_PEM_MORE}*(?:{_PEM_END}|{_PEM_LAST})",
     ),
+    Kind(  # PuTTY's
+        "private-key",
+        "Private-Lines: ",
+        r"Private-Lines: [0-9]{1,3}(?:\\[nr]|[^-\\]){1,24}?"
+        f"([A-Za-z0-9+/=]{{32,}}{_PEM_MORE}*{_PEM_LAST})",
+    ),
     Kind("private-key", "LS0tLS1CRUdJTi", f"{_PEM_ENCODED}[A-Za-z0-9+/]{{32,}}={{0,2}}"),
     # The private half of a JSON Web Key.
     _named("private-key", r'\\?"d\\?"\s*:\s*\\?"', f"{_WORD}{{40,}}", r'\\?"'),
@@ -285,11 +291,15 @@ _KEYS = (
 
 # Secrets without a form of their own are known by what stands before them.
 _VALUE = "[A-Za-z0-9._~+/=-]"
+_IN_URL = r"""\s"'`<>\\\x00"""  # what ends one
+_USER = rf":\\?/\\?/(?P<user>[^/?#:@{_IN_URL}]{{0,100}}):"
+# One that nobody has encoded may hold what ends the host.
+_RAW = f"[^/?#@{_IN_URL}][^@{_IN_URL}]{{0,100}}[/?#][^@{_IN_URL}]{{0,100}}"
 _NAMED = (
     Kind(
         "password",
-        r""":\\?/\\?/[^\s/?#:@"'`<>\\\x00]{0,100}:[^\s/?#"'`<>\\\x00]{3}""",
-        r""":\\?/\\?/(?P<user>[^\s/?#:@"'`<>\\\x00]{0,100}):([^\s/?#"'`<>\\\x00]{3,})@[A-Za-z0-9\[]""",
+        f"{_USER}[^/?#{_IN_URL}][^{_IN_URL}]{{2}}",
+        rf"{_USER}([^/?#{_IN_URL}]{{3,}}|{_RAW})@[A-Za-z0-9\[]",
         doubt.password,
     ),
     _named("bearer-token", "(?i:bearer) ", f"{_VALUE}{{20,}}", doubtful=doubt.word),
