@@ -41,7 +41,8 @@ async def connect(
     Args:
         url: `ws://` or `wss://`, with the path.
         token: a bearer token, or a function (a coroutine, too) that gives a fresh one; it is
-            called before each attempt to connect.
+            called before each attempt to connect. What it raises is passed on, but for `OSError`
+            and `TimeoutError`: then it is asked again, as a server that is away is.
         subscribe: what `subscribe` says in the protocol: `types`, `conversations`, `projects`,
             `since`, `snapshot`. Default: every event from now on.
 

@@ -33,7 +33,8 @@ class Live:
     """Iterates over events; made by `connect`.
 
     One task iterates at a time. Cancelling it, as `asyncio.timeout` does, loses nothing: iterate
-    again, and the next event comes.
+    again, and the next event comes. An attempt to connect begins anew then, so a time limit has to
+    be longer than one takes.
     """
 
     def __init__(self, address: Address, request: SubscribeRequest) -> None:
