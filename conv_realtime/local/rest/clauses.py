@@ -193,7 +193,7 @@ def _ordered(made: Statement, source: Source, one: Order) -> str:
     return _reference(made, Source(joined.sql, one.relation), one.field)
 
 
-def window(made: Statement, query: Query) -> str:
+def window(query: Query) -> str:
     """`limit` and `offset` with their leading space, or nothing."""
     limit = "" if query.limit is None else f" limit {int(query.limit)}"
     return limit + (f" offset {int(query.offset)}" if query.offset else "")

@@ -153,5 +153,5 @@ def _rows(
     return (
         f"select {', '.join(shown)} from {origin}{inner.joins}"
         f"{where(made, inner.source, query.filters, *belonging)}"
-        f"{order(made, inner.source, query.order)}{window(made, query)}"
+        f"{order(made, inner.source, query.order)}{window(query)}"
     )

@@ -41,7 +41,7 @@ def read(
     shown = ", ".join([*projection(made, source, query.select), *related.columns])
     page = (
         f"select {shown} from {source.sql}{related.joins}{filtered}"
-        f"{order(made, source, query.order)}{window(made, query)}"
+        f"{order(made, source, query.order)}{window(query)}"
     )
     total = f"(select count(*) from {source.sql}{related.counting}{filtered})"
     rows = _body(media) if body else "null::text"
@@ -142,7 +142,7 @@ def call(
     shown = ", ".join([*projection(made, origin, query.select), *related.columns])
     page = (
         f"page as (select {shown} from called{related.joins}{filtered}"
-        f"{order(made, related.source, query.order)}{window(made, query)})"
+        f"{order(made, related.source, query.order)}{window(query)})"
     )
     total = f"(select count(*) from called{related.counting}{filtered})"
     if not function.returns_rows and not media.csv:
