@@ -54,6 +54,7 @@ class Waker:
         self._beside = {os.path.dirname(place) for place in self._places}
         self._below = tuple(os.path.join(place, "") for place in self._places)
         self._misses = Misses()
+        self._odd: dict[str, str] = {}
         self._sweep_took = 0.0
 
     @property
@@ -73,12 +74,18 @@ class Waker:
         found = await self._walk(existing(self._paths))
         if await self._watcher.follow_links(found.links):
             found = await self._walk(existing(self._paths))
-        stats = found.stats
         self._sweep_took = time.monotonic() - begun
-        states = await on_thread(by_hash, stats)
+        self._tell_odd(found.odd)
+        states = await on_thread(by_hash, found.stats)
         if self._misses.compare(states, time.time_ns()):
             logger.warning("files change and no event tells of it; sweeping instead")
-        return stats
+        return found.stats
+
+    def _tell_odd(self, odd: dict[str, str]) -> None:
+        """Tell once what is passed over, and why: each sweep comes by."""
+        for path, reason in odd.items() - self._odd.items():
+            logger.warning("%s: %s", path, reason)
+        self._odd = odd
 
     async def follow(self) -> None:
         """Look at what the watcher reports, until cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,21 @@ async def test_of_a_single_file_nothing_beside_it_is_read(tmp_path: Path) -> Non
         await grows(river, path, store, 2)
         assert len(store.conversations) == 1
         assert river.health()["files"] == 1
+
+
+async def test_a_folder_that_cannot_be_listed_is_told_once(
+    tmp_path: Path, close: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever looks for its transcripts learns why they are missing; each sweep comes by."""
+    write(tmp_path, user("q"))
+    closed = tmp_path / "projects" / "-closed"
+    closed.mkdir()
+    close(closed)
+    async with running(ingest(tmp_path, MemoryStore(), sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        assert river._waker is not None
+        await river._waker.files()
+    assert caplog.messages.count(f"{closed}: Permission denied") == 1
 
 
 @linux
