@@ -36,7 +36,6 @@ def read_letters(db: Connection, which: str, values: Sequence[str]) -> list[Stor
 DISCARDED = "discarded"
 """The code of a letter that was given up: its row is neither shown nor sent again nor told of."""
 
-
 REOPENED = "reopened"
 """The code of such a letter that is to be tried again, until the database has said something."""
 
