@@ -493,6 +493,25 @@ GUARDS = (
         "tests/ingest/test_copies.py::test_who_was_taken_over_from_says_nothing_any_more",
     ),
     Guard(
+        "core/following.py",
+        '                if data.code != "unavailable":',
+        "                if True:",
+        "tests/core/test_following.py::"
+        "test_a_snapshot_that_fails_is_no_refusal_of_what_was_asked_for_since",
+    ),
+    Guard(
+        "core/log.py",
+        "weight_of(said) if said is not None else 0",
+        "weight_of(change) if change is not None else 0",
+        "tests/core/test_log.py::test_what_a_host_broadcasts_counts_too",
+    ),
+    Guard(
+        "edges/feed/snapshots.py",
+        ".retry(False)",
+        "",
+        f"{_TROUBLE}a_snapshot_asks_once",
+    ),
+    Guard(
         "core/log.py",
         "        self._rows.clear()\n",
         "",
