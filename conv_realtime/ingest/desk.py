@@ -40,9 +40,6 @@ logger = logging.getLogger("conv_realtime.ingest")
 INLINE_BYTES = 256 * 2**10
 """What is read on the loop in one go."""
 
-STRIDE = 2 * 2**20
-"""What is read on a thread in one go: caches hold too little of 8 MiB (`bench parse`)."""
-
 INLINE_ROWS = 20
 """How many rows are made on the loop in one go."""
 

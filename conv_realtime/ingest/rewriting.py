@@ -22,7 +22,7 @@ from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.book import Book, Unmarked
-from conv_realtime.ingest.desk import STRIDE, Desk
+from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ports import KnownConversation
 
@@ -38,7 +38,7 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
     highest = before.base + max(follower.buffer.end, before.end, before.position)
     fresh = desk.follower(book.path, None)
     fresh.checkpoint = Checkpoint(part=before.part)
-    while await on_thread(fresh.read, file, STRIDE):
+    while await on_thread(fresh.read, file):
         pass
     now = fresh.rows.all_told()
     if not now:

@@ -12,7 +12,7 @@ from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
-from conv_realtime.ingest.desk import STRIDE, Desk
+from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.tender import Tender
@@ -136,14 +136,9 @@ async def _folded(
     path = book.path
     follower = book.follower or desk.follower(path, desk.shelf.checkpoints.get(path))
     if not follower.folded:
-        await on_thread(_read_all, follower, file)
+        await on_thread(follower.read_all, file)
         book.follower = follower
         tender.keep_fold(book)
     if follower.want(conversation):
-        await on_thread(_read_all, follower, file)
+        await on_thread(follower.read_all, file)
     return follower, dict(follower.rows.conversations()).get(conversation)
-
-
-def _read_all(follower: Following, file: disk.OpenFile) -> None:
-    while follower.read(file, STRIDE):
-        pass

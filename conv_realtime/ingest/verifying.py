@@ -25,7 +25,7 @@ from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.catching_up import Progress
-from conv_realtime.ingest.desk import STRIDE, Desk
+from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.following import Following
@@ -136,11 +136,11 @@ async def _compare(desk: Desk, path: str) -> list[Verified]:
     follower.want()
     with disk.open_file(path) as file:
         try:
-            await on_thread(_read_all, follower, file)
+            await on_thread(_read_whole, follower, file)
         except RewrittenError:
             follower = desk.follower(path, None)
             follower.want()
-            await on_thread(_read_all, follower, file)
+            await on_thread(_read_whole, follower, file)
             return [
                 Verified(id, path, "different", len(fold.standing), [_REWRITTEN])
                 for id, fold in follower.rows.conversations()
@@ -173,9 +173,8 @@ def _is_forgotten(row: Conversation, stored: Mapping[UUID, Digest]) -> bool:
     return any(one is not None and one.forgotten for one in found)
 
 
-def _read_all(follower: Following, file: disk.OpenFile) -> None:
-    while follower.read(file, STRIDE):
-        pass
+def _read_whole(follower: Following, file: disk.OpenFile) -> None:
+    follower.read_all(file)
     follower.take_rest()
 
 
