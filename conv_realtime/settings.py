@@ -181,11 +181,19 @@ class Settings(BaseSettings):
         "supabase_url", "supabase_key", "supabase_jwt_secret", "owner_id", "ws_token", mode="before"
     )
     @classmethod
-    def _bare(cls, value: Any) -> Any:
-        """Leave out what stands around a value that was read from a file, such as its newline."""
+    def _bare(cls, value: Any, info: ValidationInfo) -> Any:
+        """Leave out what stands around a value that was read from a file.
+
+        Its newline, and the quotes that Docker takes for a part of it.
+        """
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
-        return (value.strip() or None) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        value = value.strip()
+        if info.field_name in ("supabase_url", "supabase_key"):  # which hold none themselves
+            value = value.strip("\"'")
+        return value or None
 
     @field_validator("supabase_key")
     @classmethod

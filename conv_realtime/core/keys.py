@@ -83,5 +83,8 @@ def read_key(key: str) -> Key:
 
 def project_of(url: str) -> str | None:
     """Return the hosted project that a URL names, None for any other server."""
-    found = _HOSTED.fullmatch(urlsplit(url).hostname or "")
+    try:
+        found = _HOSTED.fullmatch(urlsplit(url).hostname or "")
+    except ValueError:  # half an IPv6 address
+        return None
     return found[1] if found else None

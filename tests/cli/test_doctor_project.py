@@ -24,6 +24,9 @@ from tests.cli.examined import Doctor, rows, run
         ("http://no-such-host.invalid", "cannot be reached"),
         ("postgresql://postgres:secret@db/postgres", "the address of a database"),
         ("my-project", "no URL"),
+        ("http://[::1:80", "no URL"),
+        ("https://supabase.com/dashboard/org/mine", "the dashboard's"),
+        ("https://abcdefghijklmnopqrst.supabase.co/functions/v1", "has a path"),
         ("https://supabase.com/dashboard/project/abcdefghijklmnopqrst/api", "the dashboard's"),
         ("https://abcdefghijklmnopqrst.supabase.co/rest/v1/", "has a path"),
     ],
@@ -43,6 +46,22 @@ def test_the_dashboards_address_is_answered_with_the_right_one(doctor: Doctor) -
     """It holds the project's name."""
     failed = doctor.failing(SUPABASE_URL="https://supabase.com/dashboard/project/abcd")
     assert failed["url"]["remedy"] == "set it to https://abcd.supabase.co"
+
+
+def test_https_where_there_is_none(doctor: Doctor, supabase_local: SupabaseLocal) -> None:
+    """A clock or a certificate is not what is wrong."""
+    failed = doctor.failing(SUPABASE_URL=supabase_local.url.replace("http:", "https:"))
+    assert "http://" in failed["url"]["remedy"]
+
+
+def test_a_proxy_that_is_not_there_is_named(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be reached is the proxy, and nothing is known of the project."""
+    monkeypatch.setenv("no_proxy", "")  # which a command adds to
+    proxy = "http://no-such-host.invalid:3128"
+    failed = doctor.failing(SUPABASE_URL="https://a.supabase.co", HTTPS_PROXY=proxy)
+    assert "the proxy is right that HTTPS_PROXY names" in failed["url"]["remedy"]
 
 
 def test_what_answers_is_no_supabase(doctor: Doctor, supabase_local: SupabaseLocal) -> None:
@@ -98,6 +117,14 @@ def test_a_clock_that_is_wrong(doctor: Doctor, hours: int, state: str) -> None:
         clock = doctor(SUPABASE_URL=url)["clock"]
     assert clock["state"] == state
     assert abs(clock["facts"]["ahead_seconds"] + hours * 3600) < 30
+
+
+def test_a_wrong_clock_makes_no_key_expire(doctor: Doctor, supabase_local: SupabaseLocal) -> None:
+    """Whether it has is a matter of the server's time; the clock is what has to be put right."""
+    key = mint(supabase_local.jwt_secret, "service_role", -3600)
+    with _clock_of(timedelta(hours=-2)) as url:
+        found = doctor(SUPABASE_URL=url, SUPABASE_SECRET_KEY=key)
+    assert (found["clock"]["state"], found["key"]["state"]) == ("failed", "ok")
 
 
 def test_keys_that_do_not_do(

@@ -97,6 +97,7 @@ def test_what_is_piped_in_is_read(auth: AuthServer, variables: dict[str, str]) -
         ({"SUPABASE_PUBLISHABLE_KEY": ""}, (), 2, "SUPABASE_PUBLISHABLE_KEY"),
         ({"SUPABASE_URL": ""}, (), 2, "SUPABASE_URL"),
         ({"SUPABASE_URL": "http://127.0.0.1:1"}, (), 1, "does not answer"),
+        ({"SUPABASE_URL": "http://[::1:80"}, (), 1, "see SUPABASE_URL"),
     ],
 )
 def test_what_is_refused_says_why(

@@ -129,11 +129,14 @@ def test_a_path_without_its_slash_is_a_wrong_setting(name: str) -> None:
 
 
 def test_what_stands_around_a_value_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that a secret is read from ends in a newline, one of Windows in two characters."""
+    """A file that a secret is read from ends in a newline, one of Windows in two characters.
+
+    To Docker the quotes of an environment file are a part of the value.
+    """
     owner = "5e551011-0000-4000-8000-000000000001"
     given = {
-        "SUPABASE_URL": " https://project.supabase.co\r",
-        "SUPABASE_SECRET_KEY": "sb_secret_key\n",
+        "SUPABASE_URL": ' "https://project.supabase.co"\r',
+        "SUPABASE_SECRET_KEY": "'sb_secret_key'\n",
         "CONV_REALTIME_OWNER_ID": f"{owner}\r\n",
         "CONV_REALTIME_WS_TOKEN": " \n",
         "CONV_REALTIME_HEALTH_PATH": "none",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import httpx
 
@@ -13,6 +15,7 @@ from conv_realtime.cli.checkup.gateway import Answer, Gateway
 from conv_realtime.core.keys import without_secrets
 
 DATA_API = "dashboard, Project Settings, Data API"
+_APIS = ("rest", "auth", "realtime", "storage", "functions", "graphql")
 FORGIVEN = timedelta(seconds=30)
 """By PostgREST, of clocks that differ."""
 
@@ -60,17 +63,20 @@ async def first_answer(gateway: Gateway) -> Answer | Check:
 
 def _form_of(url: str) -> Check | None:
     """Return what is wrong with a URL by its looks, None if nothing."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https"):
         what = "the address of a database" if parts.scheme.startswith("postgres") else "no URL"
         advice = f"set it to the project's, https://….supabase.co ({DATA_API})"
         return failed("url", f"SUPABASE_URL is {what}", advice)
     words = parts.path.strip("/").split("/")
-    if parts.hostname in ("supabase.com", "app.supabase.com") and "project" in words:
-        ref = words[words.index("project") + 1 :][:1]
-        right = f"https://{ref[0]}.supabase.co" if ref else "https://….supabase.co"
+    if parts.hostname in ("supabase.com", "app.supabase.com"):
+        ref = words[words.index("project") + 1 :][:1] if "project" in words else []
+        right = f"https://{ref[0]}.supabase.co" if ref else f"the project's URL ({DATA_API})"
         return failed("url", "SUPABASE_URL is the dashboard's address", f"set it to {right}")
-    if words[0] in ("rest", "auth", "realtime", "storage"):
+    if words[0] in _APIS:
         right = f"{parts.scheme}://{parts.netloc}"
         return failed("url", f"SUPABASE_URL has a path, {parts.path}", f"set it to {right}")
     return None
@@ -82,15 +88,21 @@ def _unreached(url: str, error: Exception) -> Check:
     host = urlsplit(url).hostname
     if isinstance(error, httpx.TimeoutException):
         advice = "see whether this machine has a network, and whether a firewall is in between"
-    elif any(sign in told for sign in ("Name or service", "nodename", "No address", "getaddrinfo")):
+    elif "WRONG_VERSION" in told:
         advice = (
-            f"there is no host {host}: copy the project's URL ({DATA_API}); a project that was"
-            " deleted has none, and without a network no name is found"
+            "what listens there speaks no TLS: set SUPABASE_URL to http://…, or to another port"
         )
     elif "CERTIFICATE" in told.upper() or "SSL" in told.upper():
         advice = (
             "set the clock, or give the certificate of the proxy in between:"
             " SSL_CERT_FILE=/path/to/ca.pem"
+        )
+    elif proxies := _proxies_for(url):
+        advice = f"see whether the proxy is right that {proxies} names, and whether it is there"
+    elif any(sign in told for sign in ("Name or service", "nodename", "No address", "getaddrinfo")):
+        advice = (
+            f"there is no host {host}: copy the project's URL ({DATA_API}); a project that was"
+            " deleted has none, and without a network no name is found"
         )
     else:
         advice = (
@@ -98,6 +110,15 @@ def _unreached(url: str, error: Exception) -> Check:
             " a local one is started by `conv-realtime local`"
         )
     return failed("url", f"{url} cannot be reached: {told[:200]}", advice)
+
+
+def _proxies_for(url: str) -> str:
+    """Return the variables that name a proxy on the way; to this machine itself there is none."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return ""
+    wanted = ("all_proxy", f"{parts.scheme}_proxy")
+    return ", ".join(sorted(name for name in os.environ if name.lower() in wanted))
 
 
 def clock(answer: Answer, began: datetime, ended: datetime) -> Check:

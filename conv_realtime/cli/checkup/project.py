@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -32,17 +32,18 @@ class Project:
         """Yield a check of everything that HTTP tells."""
         began = datetime.now(UTC)
         first = await first_answer(self._gateway)
-        wrong_key = self._key_by_form()
         if isinstance(first, Check):
             yield first
             yield skipped("clock", "no project was reached")
-            yield wrong_key or skipped("key", "no project was reached")
+            yield self._key_by_form(began) or skipped("key", "no project was reached")
             for name in ("owner", "schema", "rights"):
                 yield skipped(name, "no project was reached")
             return
         yield ok("url", f"{without_secrets(self._access.url)} is a Supabase")
-        yield clock(first, began, datetime.now(UTC))
-        key = wrong_key or self._key(first)
+        time = clock(first, began, datetime.now(UTC))
+        yield time
+        ahead = timedelta(seconds=time.facts.get("ahead_seconds", 0))
+        key = self._key_by_form(began - ahead) or self._key(first)
         yield key
         if key.state == "failed":
             for name in ("owner", "schema", "rights"):
@@ -56,8 +57,11 @@ class Project:
         else:
             yield await self._rights()
 
-    def _key_by_form(self) -> Check | None:
-        """Return what is wrong with the key by its looks, None if nothing."""
+    def _key_by_form(self, now: datetime) -> Check | None:
+        """Return what is wrong with the key by its looks, None if nothing.
+
+        `now` is best the server's: a clock that is wrong here makes no key expire.
+        """
         access = self._access
         read, named = access.read, access.variable
         project = project_of(access.url)
@@ -69,7 +73,7 @@ class Project:
             )
         if read.kind == "unknown":
             return failed("key", f"{named} holds {read.words}", _TAKE_SECRET)
-        if read.expires is not None and read.expires < datetime.now(UTC) - FORGIVEN:
+        if read.expires is not None and read.expires < now - FORGIVEN:
             again = "sign in again" if read.kind == "user" else _TAKE_SECRET
             return failed("key", f"{named} expired on {read.expires:%Y-%m-%d %H:%M} UTC", again)
         return None

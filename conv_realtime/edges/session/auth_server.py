@@ -163,7 +163,7 @@ def _mapped() -> Iterator[None]:
         passing = error.status == 429 or error.status >= 500
         advice = _ADVICE.get(code) or f"{error.message.splitlines()[0][:200]}; {AGAIN}"
         raise SessionError(code, advice, retryable=passing) from error
-    except (AuthUnknownError, ValidationError, ValueError) as error:
+    except (AuthUnknownError, ValidationError, ValueError, httpx.InvalidURL) as error:
         reason = (
             "what answers is no auth server, which a local Supabase has not; "
             "see SUPABASE_URL and the network"
