@@ -3,8 +3,10 @@
 Appended, also by a session that is resumed. A response is one `assistant.message`; what its tools
 gave back comes as `tool.execution_complete`. Subagents' events stand among the others, marked with
 an `agentId`: each is a conversation of its own. A message states the tokens that it cost to say;
-those that were read are told when the program ends, for all of its responses, and are counted to
-the last one. `session.snapshot_rewind` takes everything from an event on back.
+those that were read are told when the program ends, and are counted to the last response. They are
+the whole session's, also when it was resumed (getagentseal/codeburn#946); in older versions, and
+after a compaction, they begin anew (PanAchy/copilot-arewecooked#45). `session.snapshot_rewind`
+takes everything from an event on back.
 
 Undocumented (github/copilot-cli#3551). Evidence: the types in `python/copilot/generated/
 session_events.py` of github/copilot-sdk, and real sessions of version 1.0.78 in
@@ -30,6 +32,7 @@ from conv_realtime.models import Role
 
 _USAGE = {
     "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
     "cacheReadTokens": "cache_read_tokens",
     "cacheWriteTokens": "cache_write_tokens",
     "reasoningTokens": "reasoning_tokens",
@@ -123,7 +126,7 @@ def _said(kind: Any, data: Mapping[str, Any]) -> Said | None:
             return Said("tool", [tool_result(text(data.get("toolCallId")), content, failed=failed)])
         case "session.shutdown":
             # What it says is said of another message: see `CopilotTranscript`.
-            return Said("other", [], usage=_read(data))
+            return Said("other", [], usage=_spent(data))
         case _:
             return None
 
@@ -146,8 +149,8 @@ def _blocks(data: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _read(data: Mapping[str, Any]) -> dict[str, int]:
-    """Return what all responses since the program began have read, of all models."""
+def _spent(data: Mapping[str, Any]) -> dict[str, int]:
+    """Return the total that an end of the program states, of all models."""
     total = dict.fromkeys(_USAGE.values(), 0)
     for metrics in mapping(data.get("modelMetrics")).values():
         usage = mapping(mapping(metrics).get("usage"))
@@ -155,7 +158,7 @@ def _read(data: Mapping[str, Any]) -> dict[str, int]:
             total[ours] += count(usage.get(theirs)) or 0
     cached = total["cache_read_tokens"] + total["cache_write_tokens"]
     total["input_tokens"] = max(total["input_tokens"] - cached, 0)
-    return {name: value for name, value in total.items() if value}
+    return total if any(total.values()) else {}
 
 
 class CopilotTranscript(JsonLinesTranscript):
@@ -165,6 +168,8 @@ class CopilotTranscript(JsonLinesTranscript):
         super().__init__(form, path, sanitizer)
         self._answers: dict[str | None, list[str]] = {}  # that stand, by thread
         self._events: list[tuple[str, str | None, str]] = []  # event, thread and message
+        self._total: Mapping[str, int] = {}  # that was stated last
+        self._output = 0  # that messages stated since
 
     def add(self, record: Record) -> None:
         """Take the next event."""
@@ -182,7 +187,8 @@ class CopilotTranscript(JsonLinesTranscript):
         if fields.get("type") == "session.snapshot_rewind":
             self._rewind(record, text(mapping(fields.get("data")).get("upToEventId")))
         elif said is not None and (native := self._native(fold, said)):
-            entry = self.take(fold, record, replace(said, native=native))
+            said = replace(said, native=native, usage=self._added(said))
+            entry = self.take(fold, record, said)
             self._events.append((text(fields.get("id")) or "", agent, entry.native))
         if noted.state is not None:
             fold.is_at(*noted.state)
@@ -195,6 +201,21 @@ class CopilotTranscript(JsonLinesTranscript):
         if said.role == "assistant" and said.native:
             answers.append(said.native)
         return said.native
+
+    def _added(self, said: Said) -> Mapping[str, int]:
+        """Return what is spent anew: of a total what is more than in the one before.
+
+        Unless what messages stated is nearer to all of it: then it began anew.
+        """
+        if said.role != "other":
+            self._output += said.usage.get("output_tokens", 0)
+            return said.usage
+        before, total = self._total, said.usage
+        more = {name: value - before.get(name, 0) for name, value in total.items()}
+        off = [abs(one.get("output_tokens", 0) - self._output) for one in (more, total)]
+        self._total, self._output = total, 0
+        added = more if min(more.values()) >= 0 and off[0] <= off[1] else total
+        return {name: n for name, n in added.items() if n and name != "output_tokens"}
 
     def _rewind(self, record: Record, event: str | None) -> None:
         """Take back every message from an event on."""
