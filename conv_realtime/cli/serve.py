@@ -115,7 +115,8 @@ class Serving:
                 self._say_ready(facts)
                 if meanwhile is not None:
                     await stack.enter_async_context(beside(meanwhile(), "hint"))
-                await asyncio.Event().wait()
+                await server.ended()
+                raise FeedError(facts["ws"], "the HTTP server has ended by itself")
 
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[Server]:

@@ -82,6 +82,11 @@ class Server:
                 raise RuntimeError("the HTTP server ended before it began")
             await asyncio.sleep(0.005)
 
+    async def ended(self) -> None:
+        """Return when it serves no more, though nobody has stopped it."""
+        assert self._task is not None
+        await asyncio.wait({self._task})
+
     async def stop(self) -> None:
         """Close what is open, within _CLOSE_SECONDS. Does nothing if it does not run."""
         server, task = self._server, self._task

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+import uvicorn
 from websockets.asyncio.server import ServerConnection, serve
 
 from conv_realtime.bridge import Bridge
@@ -40,6 +42,17 @@ async def test_a_busy_stream_does_not_hold_up_ready() -> None:
             await _welcomed(f"ws://127.0.0.1:{port}/ws")
 
 
+def settings_for(supabase: LocalSupabase, folder: Path) -> Settings:
+    """Return settings of a user, a state and transcripts that nobody else has."""
+    return Settings(
+        supabase_url=supabase.url,
+        supabase_key=supabase.secret_key,
+        owner_id=uuid4(),
+        paths=(folder / "transcripts",),
+        state_dir=folder / "state",
+    )
+
+
 async def test_what_is_said_of_no_transcript_ends_with_what_is_served(
     local_supabase: LocalSupabase,
     tmp_path: Path,
@@ -49,14 +62,7 @@ async def test_what_is_said_of_no_transcript_ends_with_what_is_served(
     """While it stops, a bridge that has not looked at everything is no longer asked."""
     monkeypatch.setattr("conv_realtime.cli.serve._LOOK_SECONDS", 0)
     monkeypatch.setattr(Bridge, "caught_up", False)
-    settings = Settings(
-        supabase_url=local_supabase.url,
-        supabase_key=local_supabase.secret_key,
-        owner_id=uuid4(),
-        paths=(tmp_path / "transcripts",),
-        state_dir=tmp_path / "state",
-    )
-    serving = Serving(settings, "127.0.0.1", 0, 0, as_json=True)
+    serving = Serving(settings_for(local_supabase, tmp_path), "127.0.0.1", 0, 0, as_json=True)
     up = asyncio.create_task(serving.up())
     async with asyncio.timeout(WITHIN):
         await serving.ready.wait()
@@ -64,3 +70,25 @@ async def test_what_is_said_of_no_transcript_ends_with_what_is_served(
         await asyncio.wait({up})
     assert up.cancelled()
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+async def test_up_ends_when_its_server_does(
+    local_supabase: LocalSupabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on without a port, and a supervisor would take it for well."""
+    servers: list[uvicorn.Server] = []
+    startup = uvicorn.Server.startup
+
+    async def noted(server: uvicorn.Server, *args: Any, **options: Any) -> None:
+        servers.append(server)
+        await startup(server, *args, **options)
+
+    monkeypatch.setattr(uvicorn.Server, "startup", noted)
+    serving = Serving(settings_for(local_supabase, tmp_path), "127.0.0.1", 0, 0, as_json=True)
+    up = asyncio.create_task(serving.up())
+    async with asyncio.timeout(WITHIN):
+        await serving.ready.wait()
+        servers[0].should_exit = True  # as if it had ended by itself
+        await asyncio.wait({up})
+    with pytest.raises(FeedError, match="ended by itself"):
+        up.result()
