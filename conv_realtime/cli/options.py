@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -271,12 +271,6 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
         0, 130 after SIGINT, `terminated` after SIGTERM: a supervisor's way to end what serves,
         and for what had an end of its own to reach, a failure.
     """
-    collect_rarely()
-    try:
-        prepare_for_http()
-    except ConfigError:
-        command.close()  # or Python complains that nobody awaited it
-        raise
     received: list[int] = []
 
     async def supervised() -> None:
@@ -298,8 +292,11 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
                 if not received:
                     raise
 
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(supervised())
+    with closing(command):  # or Python complains that nobody awaited it
+        collect_rarely()
+        prepare_for_http()
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(supervised())
     if not received:
         return 0
     return INTERRUPTED if received[0] == signal.SIGINT else terminated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -10,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from conv_realtime.cli import options
 from tests.cli.conftest import Runner
 from tests.commands import Command, eventually
 from tests.ingest.lines import SESSION, user
@@ -73,6 +76,25 @@ def test_a_backfill_that_was_ended_has_not_succeeded(
         command = asking()
     assert command.end(number) == code
     assert command.rest() == []
+
+
+@pytest.mark.parametrize("where", ["prepare_for_http", "_new_loop"])
+def test_a_signal_before_the_loop_runs_is_no_warning(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python told of a coroutine that nobody awaited: warnings are errors here."""
+
+    def interrupted() -> NoReturn:
+        raise KeyboardInterrupt
+
+    async def command() -> None:
+        raise AssertionError("it began")
+
+    monkeypatch.setattr(options, "collect_rarely", lambda: None)  # it is for good
+    monkeypatch.setattr(options, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        options.run(command())
+    gc.collect()
 
 
 def test_what_nohup_runs_does_not_end_with_the_terminal(asking: Callable[[], Command]) -> None:
