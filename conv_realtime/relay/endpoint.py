@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -10,11 +10,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from conv_realtime.edges.asgi import hide_token
-from conv_realtime.edges.door import Caller, Refused
-
-if TYPE_CHECKING:
-    from conv_realtime.relay.service import Relay
-    from conv_realtime.settings import Settings
+from conv_realtime.edges.door import Caller, Door, Refused
+from conv_realtime.edges.metrics import Metrics
+from conv_realtime.relay.connections import ConnectionManager
+from conv_realtime.settings import Settings
 
 _TRUE = frozenset({"1", "true", "yes"})
 _NO_UPGRADE = """This is a WebSocket endpoint, and the request asks for no upgrade.
@@ -22,7 +21,19 @@ Behind a proxy, let that forward the headers Upgrade and Connection.
 """
 
 
-def routes_of(relay: Relay, settings: Settings) -> list[BaseRoute]:
+class Served(Protocol):
+    """What the routes ask a relay for; it has no door, and no metrics, while it does not run."""
+
+    manager: ConnectionManager
+    door: Door | None
+    metrics: Metrics | None
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Return status and body of `/healthz`."""
+        ...
+
+
+def routes_of(relay: Served, settings: Settings) -> list[BaseRoute]:
     """Return the routes that serve `relay`: `/ws`, and what has a path beside it."""
     ws_path, health_path = settings.ws_path, settings.health_path
 
@@ -62,7 +73,7 @@ def routes_of(relay: Relay, settings: Settings) -> list[BaseRoute]:
     return routes
 
 
-async def _serve(relay: Relay, websocket: WebSocket) -> None:
+async def _serve(relay: Served, websocket: WebSocket) -> None:
     caller = _caller_of(websocket)
     stamped = websocket.query_params.get("timestamp", "").lower() in _TRUE or None
     hide_token(websocket)
