@@ -91,6 +91,7 @@ async def test_thousands_that_never_ask_keep_nobody_out(monkeypatch: pytest.Monk
 async def test_a_crowd_that_comes_at_once_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart everybody is back in the same instant: nobody of them is the oldest."""
     monkeypatch.setattr(doorstep, "MAX_WAITING", 10)
+    monkeypatch.setattr(doorstep, "GRACE_SECONDS", 60.0)
     async with served() as server, AsyncExitStack() as stack:
         crowd = [await stack.enter_async_context(Raw.open(port_of(server))) for _ in range(50)]
         for raw in crowd:

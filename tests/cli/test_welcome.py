@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import uvicorn
+import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
 from conv_realtime.bridge import Bridge
@@ -28,7 +30,7 @@ async def test_what_does_not_come_to_life_is_told_in_words(monkeypatch: pytest.M
         await _live(lambda: (503, health), "ws://127.0.0.1:1/ws")
 
 
-async def test_a_busy_stream_does_not_hold_up_ready() -> None:
+async def test_a_busy_stream_does_not_hold_up_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events that pour in behind the welcome are not read, and leaving waits for none of them."""
 
     async def pour(client: ServerConnection) -> None:
@@ -36,9 +38,11 @@ async def test_a_busy_stream_does_not_hold_up_ready() -> None:
             await client.send(f'{{"type":"new_message","data":{{"seq":{number}}}}}')
         await client.wait_closed()
 
+    patient = partial(websockets.connect, close_timeout=2 * WITHIN)
+    monkeypatch.setattr(websockets, "connect", patient)
     async with serve(pour, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with asyncio.timeout(5):  # a goodbye that is not heard is waited for 10 s
+        async with asyncio.timeout(WITHIN):
             await _welcomed(f"ws://127.0.0.1:{port}/ws")
 
 

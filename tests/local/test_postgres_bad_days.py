@@ -37,7 +37,7 @@ def folder() -> Iterator[Path]:
 
 def execute(dsn: str, query: str) -> list[tuple[object, ...]]:
     """Runs one statement in a transaction that is committed."""
-    with psycopg.connect(dsn, connect_timeout=5) as connection:
+    with psycopg.connect(dsn, connect_timeout=30) as connection:
         cursor = connection.execute(query.encode())
         return cursor.fetchall() if cursor.description else []
 
