@@ -234,15 +234,17 @@ class Shelf:
             book.owner = None
             return None if book.path in self.checkpoints else self._left_behind(key)
         present = {path: stat for path in group if (stat := disk.stat(path)) and stat.size}
-        if not present or self._judged.get(key) == present:
+        if not present:
             return None
-        self._judged[key] = present
         current = next((path for path in sorted(group) if path in self.checkpoints), None)
         current = current or self._left_behind(key)
-        owner = choose_owner(self._candidates(present), current, _continues).path
-        for path in group:
-            self.book(path).owner = None if path == owner else owner
-        return current if current not in (None, owner) else None
+        if self._judged.get(key) != present:
+            self._judged[key] = present
+            owner = choose_owner(self._candidates(present), current, _continues).path
+            for path in group:
+                self.book(path).owner = None if path == owner else owner
+        # Whichever of them was looked at first: who states it now goes on where that one was.
+        return current if book.owner is None and current != book.path else None
 
     def may_overlap(self, book: Book) -> bool:
         """Return whether other documents may state conversations of this one."""

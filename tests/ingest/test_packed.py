@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -254,6 +255,26 @@ async def test_a_rollout_that_moves_while_it_is_watched_stays_one(tmp_path: Path
     told = [c.row.text for c in heard.changes if isinstance(c.row, Message) and c.created]
     assert told == ["one", "two", "three"]
     assert len(store.conversations) == 1
+
+
+async def test_a_move_that_is_noticed_by_the_former_file_is_one(tmp_path: Path) -> None:
+    """A look that had to wait finds the other file in its place, before that is looked at."""
+    path, store, heard = _plain(tmp_path, *TALK), MemoryStore(), Heard()
+    async with running(ingest(tmp_path, store, heard, sweep_seconds=3600)) as river:
+        desk, tender = river._opened
+        await until(lambda: texts(store) == ["one", "two"] and str(path) in desk.shelf.checkpoints)
+        packed = pack(path)
+        book = desk.shelf.book(str(packed))
+        await until(lambda: book.path in desk.shelf.checkpoints and not book.looking)
+        async with book.lock:
+            tender.look_soon(str(packed))
+            await asyncio.sleep(0)  # it has seen the file, and waits for the lock
+            path = unpack(packed)
+        with path.open("ab") as file:
+            file.write(says("user", "three"))
+        await until(lambda: texts(store)[-1] == "three")
+    told = [c.row.text for c in heard.changes if isinstance(c.row, Message) and c.created]
+    assert told == ["one", "two", "three"]
 
 
 async def test_of_both_the_plain_one_is_read(tmp_path: Path) -> None:
