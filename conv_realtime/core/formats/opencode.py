@@ -1,7 +1,8 @@
 """OpenCode since 1.2: sessions in an SQLite database, `opencode.db`.
 
-OpenCode 1 and OpenCode 2 have different tables in it, in one file: what 1 wrote stays where it is,
-and 2 does not take it over (anomalyco/opencode#41217).
+OpenCode 1 and OpenCode 2 have different tables in it, in one file. What 1 wrote stays where it is;
+2 copies it once, and nothing that 1 writes later (anomalyco/opencode#49641). What 2 has of a
+session counts.
 """
 
 from __future__ import annotations
