@@ -128,7 +128,8 @@ class Relay:
 
         With the supabase feed nothing is missed, across restarts too: store `data.cursor` and
         go on from there. Some events may come twice; ids and revisions tell. A gap that cannot
-        be closed is a `Resync` event. Cancelling the iteration loses nothing.
+        be closed is a `Resync` event. Cancelling, as `asyncio.timeout` around `anext` does, ends
+        the iterator; another one goes on from the last cursor.
 
         Raises:
             RuntimeError: the relay is not entered.
