@@ -24,9 +24,11 @@ from conv_realtime import (
 )
 from conv_realtime import bridge as bridge_module
 from conv_realtime.cli.server import Server
+from conv_realtime.core.envelope import event_of
 from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.testing import SESSION, claude_line
 from tests.project import Owner, SupabaseProject
+from tests.relay.rows import changed, conversation, created, message
 
 WITHIN = 20.0
 
@@ -110,6 +112,18 @@ async def test_a_users_test_appends_and_hears() -> None:
     async with testing.bridge() as b:
         b.append(testing.claude_line("hi"))
         assert (await b.next("new_message")).data.text == "hi"
+
+
+async def test_a_users_test_hears_in_order() -> None:
+    """What it waits for passes over what came before, of whatever type."""
+    async with testing.bridge() as b:
+        talk = conversation()
+        one, two = message("one", 1, of=talk), message("two", 2, of=talk)
+        for change in (*created(one), *changed(talk), *created(two)):
+            b.bridge.manager.hub.append(event_of(change, "s.1"))
+        await b.next("new_message", text="one")
+        await b.next("conversation_update")
+        await b.next("new_message", text="two")
 
 
 async def test_what_runs_is_not_entered_again(tmp_path: Path) -> None:

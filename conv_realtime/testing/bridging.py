@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid5
 
+from conv_realtime.background import beside
 from conv_realtime.bridge import Bridge
-from conv_realtime.events import DATA_TYPES, DataEvent
+from conv_realtime.events import DATA_TYPES, Event
 from conv_realtime.events.matching import matches, values_of
 from conv_realtime.models import NAMESPACE
 from conv_realtime.testing.lines import session_of
@@ -30,7 +31,7 @@ class TestBridge:
         self.bridge = running
         self.store = store
         self.transcripts = transcripts
-        self._events: asyncio.Queue[DataEvent] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     def append(self, line: str | bytes, *, session: str | None = None) -> Path:
         """Append `line` to the transcript of its session; return the file."""
@@ -56,9 +57,12 @@ class TestBridge:
                 if event.type == type and matches(event.data, values):
                     return event
 
-    async def heard(self, event: DataEvent) -> None:
-        """Take an event from the bridge."""
-        self._events.put_nowait(event)
+    async def hear(self) -> None:
+        """Take the bridge's events as they come, until cancelled."""
+        async with aclosing(self.bridge.events()) as events:
+            async for event in events:
+                if event.type in DATA_TYPES:
+                    self._events.put_nowait(event)
 
 
 @asynccontextmanager
@@ -70,9 +74,8 @@ async def bridge(**settings: Any) -> AsyncIterator[TestBridge]:
         values = {"state_dir": root / "state", "owner_id": OWNER, "machine": "testing", **settings}
         running = Bridge([transcripts], store=store, **values)
         tested = TestBridge(running, store, transcripts)
-        for kind in DATA_TYPES:
-            running.on(kind)(tested.heard)
-        async with running:
+        async with running, beside(tested.hear(), "testing events"):
+            await asyncio.sleep(0)  # it listens from here on
             yield tested
 
 
