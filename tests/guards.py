@@ -542,6 +542,12 @@ GUARDS = (
         f"{_REWRITING}a_rewritten_file_takes_its_messages_back",
     ),
     Guard(
+        "ingest/rewriting.py",
+        "        if late or _is_behind(follower, known):\n",
+        "        if late and not late:\n",
+        f"{_REWRITING}rows_that_arrive_after_their_process_has_ended_count_for_nothing",
+    ),
+    Guard(
         "ingest/database.py",
         "                    raise DatabaseReplacedError\n",
         "                    pass\n",

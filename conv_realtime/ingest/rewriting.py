@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,9 +21,11 @@ from uuid import UUID
 from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges.disk import OpenFile
+from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book, Unmarked
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
+from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ports import KnownConversation
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -63,20 +65,35 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
     await desk.read_on(follower, file, large=True)
 
 
-async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> None:
-    """Mark what a rewritten file no longer states, now that it rests."""
+async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> bool:
+    """Mark what a rewritten file no longer states, now that it rests.
+
+    Return False where it is begun again instead: rows of an earlier process, whose last request
+    the database had not done yet when it was asked, are above the new base.
+    """
     while book.unmarked:
-        await _mark(desk, follower, book.unmarked[0])
+        what = book.unmarked[0]
+        await _mark(desk, follower, what, await _known(desk, what))
         book.unmarked.pop(0)
     if not follower.checkpoint.rewritten:
-        return
-    generation = book.generation
-    # Asked again when it comes to rest, if it is begun again meanwhile.
-    if await _mark(
-        desk, follower, _unmarked(book, follower), lambda: book.generation == generation
-    ):
+        return True
+    generation, what = book.generation, _unmarked(book, follower)
+    known = await _known(desk, what)
+    async with book.lock:
+        if book.generation != generation or book.follower is not follower:
+            return True  # asked again when it comes to rest
+        late = _unstated(known, what.stated, above=what.base)
+        if late or _is_behind(follower, known):
+            try:
+                await _begin_above(desk, book, follower, known, late)
+            except (SourceError, RewrittenError):
+                return True  # the next look finds out what happened
+            return False
+    await _mark(desk, follower, what, known)
+    if book.generation == generation:
         book.told_earlier.clear()
         follower.checkpoint = replace(follower.checkpoint, rewritten=False)
+    return True
 
 
 def _leave_unmarked(book: Book, follower: Follower) -> None:
@@ -97,31 +114,23 @@ def _unmarked(book: Book, follower: Follower) -> Unmarked:
     )
 
 
-async def _mark(
-    desk: Desk,
-    follower: Follower,
-    what: Unmarked,
-    holds: Callable[[], bool] = lambda: True,
-) -> bool:
-    """Mark what was taken back, for the database and for listeners; return whether `what` still
-    holds then."""
+async def _known(desk: Desk, what: Unmarked) -> Known:
+    return await desk.ask(lambda: desk.store.known(what.conversations))
 
-    def of_those_gone(told: Mapping[UUID, UUID]) -> dict[UUID, UUID]:
-        """Return those that are not stated, neither then nor since: the file may have grown."""
-        stated = what.stated | follower.rows.all_told().keys()
-        return {id: of for id, of in told.items() if id not in stated}
 
-    known = await desk.ask(lambda: desk.store.known(what.conversations))
-    if not holds():
-        return False
-    live = {id: of for of, row in known.items() for id in row.live}
-    if missing := of_those_gone(live):
-        ids, base, at = list(missing), what.base, what.at
+async def _mark(desk: Desk, follower: Follower, what: Unmarked, known: Known) -> None:
+    """Mark what was taken back and is not stated since, for the database and for listeners."""
+    stated = what.stated | follower.rows.all_told().keys()
+    missing = _unstated(known, stated)
+    base = max([what.base, *(known[of].live[id] for id, of in missing.items())])
+    if missing:
+        ids, at = list(missing), what.at
         desk.sender.changed += await desk.ask(lambda: desk.store.mark_deleted(ids, base, at))
     # Also what the database never had: it was told as soon as it was read.
-    if gone := of_those_gone({**missing, **what.told}):
-        desk.announcer.announce_deleted(follower, gone, what.base, what.at)
-    return holds()
+    stated = what.stated | follower.rows.all_told().keys()
+    gone = {id: of for id, of in {**missing, **what.told}.items() if id not in stated}
+    if gone:
+        desk.announcer.announce_deleted(follower, gone, base, what.at)
 
 
 async def settle(desk: Desk, book: Book, follower: Follower) -> None:
@@ -158,16 +167,30 @@ async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> N
     if not follower.settled:
         await _adopt(desk, book, follower, known)
         return
-    orphans = _orphans(follower, known)
+    checkpoint = follower.checkpoint
+    # Live messages that only this file can have stated, and states no longer.
+    ahead = max(checkpoint.base + checkpoint.position, checkpoint.foreign)
+    orphans = _unstated(known, follower.rows.all_told(), above=ahead)
     if orphans or _is_behind(follower, known):
         # An acknowledgement was lost, and then the file shrank, or the checkpoint is an old one
         # from before the file was rewritten: the database decides.
-        highest = max(row.highest for row in known.values())
-        checkpoint = Checkpoint(base=highest, part=follower.checkpoint.part, rewritten=True)
-        earlier = orphans | follower.rows.all_told()
-        desk.begin_again(book, follower, checkpoint, earlier)
-        with desk.holder.open(book.path) as file:
-            await desk.read_on(follower, file, large=True)
+        await _begin_above(desk, book, follower, known, orphans)
+
+
+async def _begin_above(
+    desk: Desk, book: Book, follower: Follower, known: Known, gone: Mapping[UUID, UUID]
+) -> None:
+    """Begin a file again above all rows that the database has; `gone` are messages of it, too.
+
+    Raises:
+        RewrittenError: the file was rewritten meanwhile.
+        SourceError: it cannot be read any more.
+    """
+    highest = max(row.highest for row in known.values())
+    checkpoint = Checkpoint(base=highest, part=follower.checkpoint.part, rewritten=True)
+    desk.begin_again(book, follower, checkpoint, {**gone, **follower.rows.all_told()})
+    with desk.holder.open(book.path) as file:
+        await desk.read_on(follower, file, large=True)
 
 
 def _is_another(follower: Follower, known: Known) -> bool:
@@ -181,15 +204,13 @@ def _is_another(follower: Follower, known: Known) -> bool:
     return bool(there) and there.isdisjoint(follower.rows.all_told())
 
 
-def _orphans(follower: Follower, known: Known) -> dict[UUID, UUID]:
-    """Return live messages that only this file can have stated, and states no longer."""
-    checkpoint, stated = follower.checkpoint, follower.rows.all_told()
-    ahead = max(checkpoint.base + checkpoint.position, checkpoint.foreign)
+def _unstated(known: Known, stated: Collection[UUID], above: int = 0) -> dict[UUID, UUID]:
+    """Return live messages that are not `stated`, of revisions above one, with conversations."""
     return {
         id: of
         for of, row in known.items()
         for id, revision in row.live.items()
-        if revision > ahead and id not in stated
+        if revision > above and id not in stated
     }
 
 

@@ -180,17 +180,21 @@ async def _next(desk: Desk, book: Book, follower: Following) -> tuple[Batch | No
         return batch, book.generation
 
 
-async def finish(desk: Desk, book: Book) -> None:
-    """Note that a file at rest is judged and acknowledged, and mark what it took back."""
+async def finish(desk: Desk, book: Book) -> bool:
+    """Note that a file at rest is judged and acknowledged, and mark what it took back.
+
+    Return False where it has to be sent from its start before.
+    """
     follower = book.follower
     stat = disk.stat(book.path)
     if follower is None or stat is None or follower.has_news(follower.sent):
-        return
-    if isinstance(follower, Follower):
-        await mark_deleted(desk, book, follower)
+        return True
+    if isinstance(follower, Follower) and not await mark_deleted(desk, book, follower):
+        return False
     async with book.lock:
         if book.follower is not follower or not follower.stands_at(stat):
-            return
+            return True
         racy = time.time_ns() - stat.mtime_ns < _RACY_NS
         follower.finish(None if racy else stat)
         desk.save(book.path, follower.checkpoint, follower.unkept_rows())
+    return True

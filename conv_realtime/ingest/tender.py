@@ -214,10 +214,13 @@ class Tender:
 
     async def _settle_down(self, book: Book) -> None:
         """Wait until everything is sent, then judge the file as done."""
-        while book.sending is not None and not book.sending.done():
-            await asyncio.wait({book.sending})
+        while True:
+            while book.sending is not None and not book.sending.done():
+                await asyncio.wait({book.sending})
+                self._send_soon(book)
+            if await finish(self._desk, book):
+                break
             self._send_soon(book)
-        await finish(self._desk, book)
         self.keep_fold(book)
 
 

@@ -77,6 +77,44 @@ async def test_rows_whose_acknowledgement_was_lost_are_taken_back(tmp_path: Path
     assert texts(store) == ["prompt q", "prompt s"]
 
 
+class Late(MemoryStore):
+    """A store that does a request for messages only when the next one comes.
+
+    Attributes:
+        holds: it holds the next one back, and its process ends.
+    """
+
+    holds = False
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Write, behind what is held back."""
+        if table == "messages" and self.holds:
+            self.holds, self._held = False, rows
+            raise KilledError
+        if table == "messages" and (held := vars(self).pop("_held", None)):
+            await super().write(table, held)
+        return await super().write(table, rows, **hints)
+
+
+async def test_rows_that_arrive_after_their_process_has_ended_count_for_nothing(
+    tmp_path: Path,
+) -> None:
+    """They were not there when the next process asked, and are above what it writes."""
+    store = Late()
+    path = write(tmp_path, user("q"), user("e"))
+    await backfill(tmp_path, store)
+    with path.open("ab") as file:
+        file.write(user("s", "x" * 1000) + user("r", "before"))
+    store.holds = True
+    with pytest.raises(BaseExceptionGroup):
+        await backfill(tmp_path, store)
+    write(tmp_path, user("q"), user("r", "after"))
+    await backfill(tmp_path, store)
+    assert texts(store) == ["prompt q", "after"]
+    for state in ("state", "lost"):
+        assert (await backfill(tmp_path, store, state_dir=tmp_path / state)).changed == 0
+
+
 class Witness(MemoryStore):
     """A store that looks at the checkpoints on disk whenever messages arrive."""
 
