@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from conv_realtime.edges import disk
+from conv_realtime.errors import SourceError
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user
 from tests.ingest.running import Heard, ingest, running, texts, until, write
@@ -75,6 +77,24 @@ async def test_where_no_more_files_may_be_open_what_can_be_read_is_sent(
         monkeypatch.setattr(os, "dup", refused)
         write(tmp_path, user("q"))
         await until(lambda: texts(store) == ["prompt q"])
+
+
+def test_a_file_of_which_nothing_can_be_told_is_an_error_of_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network drive that has lost it; it does not stay open."""
+    path = write(tmp_path, user("q"))
+    opened: list[int] = []
+
+    def stale(descriptor: int) -> os.stat_result:
+        opened.append(descriptor)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as meanwhile, pytest.raises(SourceError, match="Stale file handle"):
+        meanwhile.setattr(os, "fstat", stale)
+        disk.open_file(str(path))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 async def test_a_file_rewritten_while_it_is_read_ends_in_what_it_says(tmp_path: Path) -> None:

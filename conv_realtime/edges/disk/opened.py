@@ -86,9 +86,14 @@ class OpenFile:
         self.path = path
         with telling(path):
             self._fd = _open(path)
-        if not modes.S_ISREG(os.fstat(self._fd).st_mode):
+        try:
+            with telling(path):
+                found = os.fstat(self._fd)
+            if not modes.S_ISREG(found.st_mode):
+                raise SourceError(path, IRREGULAR)
+        except SourceError:
             os.close(self._fd)
-            raise SourceError(path, IRREGULAR)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +115,8 @@ class OpenFile:
 
     def is_same(self, other: OpenFile) -> bool:
         """Return whether both are the same file, whatever it holds."""
-        return os.path.sameopenfile(self._fd, other._fd)
+        with telling(self.path):
+            return os.path.sameopenfile(self._fd, other._fd)
 
     def stat(self) -> FileStat:
         """Return the state of the file that is open, whatever its path holds by now."""
@@ -121,13 +127,13 @@ class OpenFile:
     def read(self, start: int, length: int) -> bytes:
         """Return the bytes at `start`, fewer than `length` only at the end of the file."""
         parts: list[bytes] = []
-        try:  # in one piece, nearly always: pieces that are joined are there twice
+        with telling(
+            self.path
+        ):  # in one piece, nearly always: those that are joined are there twice
             while length > 0 and (part := _read_at(self._fd, min(length, _MOST), start)):
                 parts.append(part)
                 start += len(part)
                 length -= len(part)
-        except OSError as error:
-            raise SourceError(self.path, error.strerror or str(error)) from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def check(self) -> None:
