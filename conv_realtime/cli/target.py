@@ -112,35 +112,31 @@ async def lasting_target(
 async def succeeding(
     settings: Settings, instance: Instance, found: Target, facts: Mapping[str, Any]
 ) -> AsyncIterator[None]:
-    """Be the instance in the other one's place, once that has gone, and announce `facts`."""
+    """Be the instance in the other one's place, once that has gone, and announce `facts`.
+
+    If the local Supabase went with it, it is started again here.
+    """
 
     async def succeed() -> None:
-        async with succession(settings, instance, found):
+        async with AsyncExitStack() as stack:
+            await until(instance.claim, _LOOK_SECONDS)
+            if found.borrowed:
+                # At the same address with the same keys: all that used it goes on.
+                port = urlsplit(found.url).port or 0
+                await stack.enter_async_context(local_supabase(settings, port=port))
             instance.announce(facts)
             await asyncio.Event().wait()
 
-    async with beside(succeed(), "succession"):
-        yield
-
-
-@asynccontextmanager
-async def succession(settings: Settings, instance: Instance, found: Target) -> AsyncIterator[None]:
-    """Wait until the other instance has gone, then be the instance in its place.
-
-    If the local Supabase went with it, it is started again here, at the same address with the
-    same keys: all that used it goes on.
-    """
-    await until(instance.claim, _LOOK_SECONDS)
-    async with AsyncExitStack() as stack:
-        while found.borrowed:
-            port = urlsplit(found.url).port or 0
+    async def keep_trying() -> None:
+        while True:
             try:
-                await stack.enter_async_context(local_supabase(settings, port=port))
-                break
+                await succeed()
             except ConvRealtimeError as error:
                 # What the other one has left may take a moment to end.
-                logger.warning("cannot take over the local Supabase yet: %s", error)
+                logger.warning("cannot take over yet: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async with beside(keep_trying(), "succession"):
         yield
 
 

@@ -20,7 +20,7 @@ from conv_realtime import shared_files
 from conv_realtime.cli import main
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import load_settings
-from conv_realtime.cli.target import _announced, lasting_target
+from conv_realtime.cli.target import Target, _announced, lasting_target, succeeding
 from conv_realtime.errors import ConfigError
 from tests.cli.conftest import Runner
 
@@ -184,6 +184,28 @@ async def test_a_command_goes_on_when_the_local_supabase_that_it_uses_ends(
                         await asyncio.sleep(0.05)
                     assert await _answers(http, found.url)
         assert not await _answers(http, found.url)
+
+
+async def test_who_stands_by_takes_over_where_the_state_directory_was_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one on a network drive may be for a moment: it was not tried once more."""
+    state, away = tmp_path / "state", tmp_path / "away"
+    holder = _holder(state)
+    found = Target(load_settings(state_dir=state), "http://127.0.0.1:1")
+    with Instance(state) as instance:
+        async with succeeding(found.settings, instance, found, {"ws": "ours"}):
+            state.rename(away)
+            state.write_text("what is no folder")
+            async with asyncio.timeout(60):
+                while not caplog.records:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                state.unlink()
+                away.rename(state)
+                await asyncio.to_thread(_end, holder)
+                while (running(state) or {}).get("ws") != "ours":  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []
 
 
 async def _answers(http: httpx.AsyncClient, url: str) -> bool:
