@@ -15,9 +15,11 @@ from starlette.applications import Starlette
 
 from conv_realtime import testing, viewer
 from conv_realtime.cli.server import Server
+from conv_realtime.core.envelope import event_of
 from tests.browser import Page, browser, needs_chromium, open_page
 from tests.ingest.running import until
 from tests.node import JS, node
+from tests.relay.rows import changed
 
 pytestmark = needs_chromium
 
@@ -176,6 +178,20 @@ async def test_the_markdown_of_an_answer_is_shown_and_its_markup_is_not() -> Non
             ["CODE", "code <i>"],
             ["PRE", "<i>*\n"],
         ]
+        assert page.complaints == []
+
+
+async def test_what_changes_under_the_same_revision_is_shown() -> None:
+    """As after `redaction` was turned on: what had to go must not stay on the page."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        bridge.append(testing.claude_line("my key is sesame"))
+        await page.until(f"{TEXTS} === 'my key is sesame'")
+        await until(lambda: len(bridge.store.messages) == 1)
+        (row,) = bridge.store.messages.values()
+        (change,) = changed(row.model_copy(update={"text": "my key is [redacted]"}))
+        await bridge.bridge.manager.broadcast(event_of(change, "s.1"))
+        await page.until(f"{TEXTS} === 'my key is [redacted]'")
         assert page.complaints == []
 
 

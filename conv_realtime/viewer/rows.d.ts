@@ -1,3 +1,10 @@
+/**
+ * Whether two states of a row say the same.
+ *
+ * @param {Conversation | Message} row
+ * @param {Conversation | Message | undefined} known
+ */
+export function same(row: Conversation | Message, known: Conversation | Message | undefined): boolean;
 export class Rows {
     /** @type {Map<string, Conversation>} */
     conversations: Map<string, Conversation>;

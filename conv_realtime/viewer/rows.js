@@ -177,8 +177,13 @@ function replaces(row, known) {
   return !cut && !same(row, known);
 }
 
-/** @param {Conversation | Message} row @param {Conversation | Message | undefined} known */
-function same(row, known) {
+/**
+ * Whether two states of a row say the same.
+ *
+ * @param {Conversation | Message} row
+ * @param {Conversation | Message | undefined} known
+ */
+export function same(row, known) {
   return row === known || (known?.revision === row.revision && told(row) === told(known));
 }
 

@@ -5,6 +5,7 @@
 import { arrange, counted, element, folded, joined, set, when } from "./dom.js";
 import { sourceOf, titleOf } from "./list.js";
 import { marked } from "./markdown.js";
+import { same } from "./rows.js";
 import { call, result } from "./tools.js";
 
 const LONG = 600; // characters of what the client or a system says, above which it is folded
@@ -14,7 +15,7 @@ const SHEET = 100; // messages
 const page = Object.fromEntries(
   ["title", "facts", "family", "scroll", "messages", "found"].map((id) => [id, document.getElementById(id)]),
 );
-const items = new Map(); // message id -> { made, revision }: its element, and of which state it is
+const items = new Map(); // message id -> { made, row }: its element, and of which state it is
 let shown = null;
 let sifted = false; // whether messages may be hidden
 
@@ -99,9 +100,9 @@ function filter(messages, sought) {
 
 function item(message) {
   const known = items.get(message.id);
-  if (known?.revision === message.revision) return known.made;
   const made = known?.made ?? element("li");
-  items.set(message.id, { made, revision: message.revision });
+  items.set(message.id, { made, row: message });
+  if (known && same(message, known.row)) return made;
   const open = new Set([...made.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
   const blocks = Array.isArray(message.content) ? message.content.filter((block) => block?.type) : [];
   const failed = blocks.some((block) => block.type === "tool_result" && block.is_error);
