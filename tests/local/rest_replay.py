@@ -128,7 +128,7 @@ class Stage:
     def __init__(self, folder: Path, client: httpx.AsyncClient, keys: Keys) -> None:
         self._client = client
         self._keys = keys
-        self._postgres = Postgres(folder)
+        self._postgres = Postgres(folder, throwaway=True)
         self._running: AsyncExitStack | None = None
 
     async def start(self) -> None:
