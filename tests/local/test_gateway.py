@@ -13,7 +13,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -25,8 +24,10 @@ from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from conv_realtime.edges import doorstep
 from conv_realtime.errors import ConfigError, MigrationError
 from conv_realtime.local import LocalSupabase, provision
+from conv_realtime.local.address import listening
 from conv_realtime.local.keys import load_keys
 from conv_realtime.local.rest.service import DataApi
+from conv_realtime.local.serving import serving
 from conv_realtime.sql import Migration
 from tests.conftest import Owner
 from tests.local.own_postgres import open_folder
@@ -182,25 +183,31 @@ async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
     assert min(seconds) < 0.03
 
 
+@contextlib.asynccontextmanager
+async def empty_gateway() -> AsyncIterator[int]:
+    """The port of a server as the gateway's is, with nothing behind it."""
+    with listening("127.0.0.1", 0) as listener:
+        async with serving(Starlette(), listener, grace_seconds=1.0):
+            yield listener.getsockname()[1]
+
+
 @pytest.mark.parametrize("asked", UNREADABLE)
 async def test_an_upgrade_that_cannot_be_read_is_refused(
-    asked: str, local_supabase: LocalSupabase, caplog: pytest.LogCaptureFixture
+    asked: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on the port of `/ws`; nobody would answer it, nor close it."""
     head, status = UNREADABLE[asked]
-    async with Raw.open(urlsplit(local_supabase.url).port or 0) as raw:
+    async with empty_gateway() as port, Raw.open(port) as raw:
         await raw.send(head)
         assert await raw.status() == status
         assert await raw.rest() != b""
     assert caplog.records == []
 
 
-async def test_a_head_that_does_not_come_is_not_waited_for(
-    local_supabase: LocalSupabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here, too."""
     monkeypatch.setattr(doorstep, "HEAD_SECONDS", 0.3)
-    async with Raw.open(urlsplit(local_supabase.url).port or 0) as raw:
+    async with empty_gateway() as port, Raw.open(port) as raw:
         await raw.send(b"GET /rest/v1/")
         assert await raw.rest() == b""
 
