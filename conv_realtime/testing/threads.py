@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar
 
+from conv_realtime.background import whole
+
 T = TypeVar("T")
 
 
@@ -82,7 +84,7 @@ class InThread(Generic[T]):
     """An async context manager that lives in a `LoopThread`, for `with` and for `async with`.
 
     It is entered and left in one task, as managers need that hold a task group. Cancelling an
-    entering or a leaving lets it end what it has begun, in its thread.
+    entering or a leaving waits until what was begun has ended, in its thread.
 
     Args:
         thread: where it lives; running by the time that this is entered.
@@ -94,13 +96,14 @@ class InThread(Generic[T]):
         self._manager = manager
         self._leave = asyncio.Event()
         self._hosted: Future[None] | None = None
+        self._hosting: asyncio.Task[None] | None = None
 
     def __enter__(self) -> T:
         entered = self._begin()
         try:
             return entered.result()
         except BaseException:
-            self._give_up()
+            self._give_up().result()
             raise
 
     def __exit__(self, *exception: object) -> None:
@@ -111,14 +114,15 @@ class InThread(Generic[T]):
         try:
             return await asyncio.wrap_future(entered)
         except BaseException:
-            self._give_up()
+            await whole(asyncio.wrap_future(self._give_up()))
             raise
 
     async def __aexit__(self, *exception: object) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._end()))
+        await whole(asyncio.wrap_future(self._end()))
 
     def _begin(self) -> Future[T]:
         entered: Future[T] = Future()
+        entered.set_running_or_notify_cancel()  # its result is told, whoever waits no more
         self._hosted = self._thread.submit(self._host(entered))
         return entered
 
@@ -127,11 +131,18 @@ class InThread(Generic[T]):
         self._thread.call(self._leave.set)
         return self._hosted
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> Future[None]:
+        """Has what was begun end; gives what is done when it has."""
         assert self._hosted is not None
         self._hosted.cancel()
+        return self._thread.submit(self._over())
+
+    async def _over(self) -> None:
+        if self._hosting is not None:
+            await asyncio.wait({self._hosting})
 
     async def _host(self, entered: Future[T]) -> None:
+        self._hosting = asyncio.current_task()
         try:
             async with self._manager as value:
                 entered.set_result(value)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import threading
 import unittest
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +26,7 @@ from conv_realtime.local.hosting import ProjectHost
 from conv_realtime.local.postgres.placement import place
 from conv_realtime.testing import SupabaseLocal, SupabaseServer
 from conv_realtime.testing.folders import roomy, server_folder
-from conv_realtime.testing.threads import LoopThread
+from conv_realtime.testing.threads import InThread, LoopThread
 
 NOTES = """
 create table notes (
@@ -281,6 +284,38 @@ async def test_giving_up_while_it_starts_leaves_nothing(
     async with asyncio.timeout(60):
         while await databases(supabase_local_server) - before:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_who_is_given_up_is_waited_for(leaving: bool) -> None:
+    """A server that is left next would end PostgreSQL under it."""
+    began, given_up, told = threading.Event(), threading.Event(), list[str]()
+
+    @contextlib.asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        try:
+            if not leaving:
+                began.set()
+                await asyncio.Event().wait()
+            yield
+        finally:
+            began.set()
+            await asyncio.to_thread(given_up.wait, 30)
+            await asyncio.sleep(0.05)
+            told.append("ended")
+
+    async def use(thread: LoopThread) -> None:
+        async with InThread(thread, slow()):
+            pass
+
+    with LoopThread("given up") as thread:
+        using = asyncio.create_task(use(thread), name="test.using")
+        assert await asyncio.to_thread(began.wait, 10)
+        using.cancel()
+        given_up.set()
+        await asyncio.wait({using}, timeout=30)
+        assert using.cancelled()
+        assert told == ["ended"]
 
 
 async def test_giving_up_while_it_ends_leaves_nothing(
