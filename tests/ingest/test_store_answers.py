@@ -189,8 +189,6 @@ async def test_a_login_page_acknowledges_nothing(body: str) -> None:
             lambda: store.write("projects", [project]),
             lambda: store.mark_deleted([uuid4()], 1, AT),
             lambda: store.known([uuid4()]),
-            lambda: store.forgotten(uuid4(), "machine"),
-            lambda: store.digests([uuid4()]),
             store.database,
         ):
             with pytest.raises(StoreError, match="no Supabase project") as caught:

@@ -54,8 +54,8 @@ def advised(error: StoreError) -> ConvRealtimeError:
 class _Answer:
     """What supabase-py does not pass on of an answer, where the client is one of `http_client`.
 
-    `status` is 0 while there is none; `ranged` says whether it tells how many rows it is about, as
-    all of PostgREST's do.
+    `status` is 0 while there is none; `ranged` says whether it tells which rows it has, as all of
+    PostgREST's do where some of a table were asked for.
     """
 
     status: int = 0
@@ -106,7 +106,8 @@ async def _keep_answer(seconds: float, response: httpx.Response) -> None:
     if (answer := _answer.get()) is not None:
         answer.status = response.status_code
         answer.retry_after = asked_to_wait(response.headers, datetime.now(UTC))
-        answer.ranged = "content-range" in response.headers
+        asked = response.request.method
+        answer.ranged = asked != "GET" or "content-range" in response.headers
 
 
 @contextmanager
