@@ -8,12 +8,15 @@ however that ends, and cannot be confused by a process id that was given out aga
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from conv_realtime import shared_files
+
+logger = logging.getLogger("conv_realtime.cli")
 
 _JSON = "instance.json"
 _LOCK = "instance.lock"
@@ -63,6 +66,8 @@ class Instance:
         if self._lock is not None:
             try:
                 shared_files.remove(self._state_dir / _JSON)
+            except OSError as error:  # nobody believes it without the lock
+                logger.warning("%s is left: %s", self._state_dir / _JSON, error.strerror)
             finally:
                 os.close(self._lock)
                 self._lock = None

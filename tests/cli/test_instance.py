@@ -141,6 +141,21 @@ def test_an_instance_that_was_killed_is_not_found(tmp_path: Path) -> None:
     assert running(tmp_path) is None
 
 
+def test_an_instance_ends_well_where_nothing_may_be_written_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it announced is left, and of nobody: a supervisor is not told of a failure."""
+
+    def read_only(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(shared_files, "remove", read_only)
+    with Instance(tmp_path) as instance:
+        instance.announce({"ws": "ws://127.0.0.1:1/ws"})
+    assert (tmp_path / "instance.json").exists()
+    assert running(tmp_path) is None
+
+
 async def test_who_only_looks_keeps_nobody_from_being_the_instance(tmp_path: Path) -> None:
     """A `status` at the moment of the start holds the lock for an instant, and no longer."""
     settings = load_settings(state_dir=tmp_path)
