@@ -84,7 +84,7 @@ def _gone(desk: Desk, path: str) -> None:
 
 async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> None:
     """Go on where another copy of the same conversation has got, if this one contains it."""
-    checkpoint = desk.shelf.checkpoints.pop(former, None)
+    checkpoint = desk.shelf.checkpoints.get(former)
     before = desk.shelf.book(former)
     before.generation += 1  # what is under way for it says nothing any more
     before.follower = None
@@ -94,6 +94,7 @@ async def _take_over(desk: Desk, book: Book, former: str, *, large: bool) -> Non
         with disk.open_file(book.path) as file:
             crc = await apart(large or file.packed, lambda: file.crc(end))
         goes_on = crc == checkpoint.crc and book.follower is None
+    desk.shelf.checkpoints.pop(former, None)  # not before: the file may be away for a moment
     desk.checkpoints.forget(former, heir=book.path if goes_on else None)
     desk.checkpoints.letters.moved(former, book.path)
     if checkpoint is not None and goes_on:

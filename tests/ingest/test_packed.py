@@ -277,6 +277,33 @@ async def test_a_move_that_is_noticed_by_the_former_file_is_one(tmp_path: Path) 
     assert told == ["one", "two", "three"]
 
 
+async def test_a_move_to_where_nothing_can_be_read_for_a_moment_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noticed, the file cannot be read, and the next look goes on where that one was."""
+    path, store, heard = _plain(tmp_path, *TALK), MemoryStore(), Heard()
+    crc, refused = disk.OpenFile.crc, list[str]()
+
+    def fail_once(file: disk.OpenFile, end: int) -> int | None:
+        if file.packed and not refused:
+            refused.append(file.path)
+            raise SourceError(file.path, "away")
+        return crc(file, end)
+
+    async with running(ingest(tmp_path, store, heard, sweep_seconds=0.05)) as river:
+        checkpoints = river._opened[0].shelf.checkpoints
+        await until(lambda: texts(store) == ["one", "two"] and str(path) in checkpoints)
+        monkeypatch.setattr(disk.OpenFile, "crc", fail_once)
+        packed = pack(path)
+        await until(lambda: refused)
+        await until(lambda: str(packed) in checkpoints)
+        with unpack(packed).open("ab") as file:
+            file.write(says("user", "three"))
+        await until(lambda: texts(store)[-1] == "three")
+    told = [c.row.text for c in heard.changes if isinstance(c.row, Message) and c.created]
+    assert told == ["one", "two", "three"]
+
+
 async def test_of_both_the_plain_one_is_read(tmp_path: Path) -> None:
     """Whatever their sizes: a few bytes become more when they are packed."""
     path = _plain(tmp_path, *TALK[:2])
