@@ -186,6 +186,9 @@ class _Query:
     def select(self, columns: str) -> Self:
         return self
 
+    def retry(self, enabled: bool) -> Self:
+        return self
+
     def eq(self, column: str, value: str) -> Self:
         self._filters.append(lambda row: str(row[column]) == value)
         return self
