@@ -476,14 +476,14 @@ GUARDS = (
     ),
     Guard(
         "ingest/rewriting.py",
-        "        desk.announcer.take_back(told)\n",
-        "        pass\n",
+        "            desk.announcer.take_back(follower.rows)\n",
+        "            pass\n",
         f"{_REWRITING}a_later_part_that_was_told_as_the_first_is_taken_back",
     ),
     Guard(
         "ingest/rewriting.py",
-        "    if gone := of_those_gone({**missing, **what.told}):",
-        "    if gone := of_those_gone(missing):",
+        "{**missing, **what.told}.items()",
+        "missing.items()",
         f"{_REWRITING}what_only_listeners_had_is_taken_back_too",
     ),
     Guard(
@@ -549,8 +549,8 @@ GUARDS = (
     ),
     Guard(
         "ingest/rewriting.py",
-        "    if missing := of_those_gone(live):\n",
-        "    if (missing := of_those_gone(live)) and not missing:\n",
+        "    missing = _unstated(known, stated)\n",
+        "    missing = _unstated({}, stated)\n",
         f"{_REWRITING}a_rewritten_file_takes_its_messages_back",
     ),
     Guard(

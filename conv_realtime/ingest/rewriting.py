@@ -240,11 +240,8 @@ async def fit(desk: Desk, follower: Follower, known: Known) -> None:
 
 
 async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
-    """Fit base and part to what the database has, keep them, and tell what was told otherwise."""
-    told = follower.rows if follower.published.position else None
+    """Fit base and part to what the database has, keep them, and tell what is to be told so."""
     await fit(desk, follower, known)
-    if told is not None and told.part != follower.checkpoint.part:
-        desk.announcer.take_back(told)
     # Kept before the first row leaves: should its acknowledgement be lost and the file
     # be rewritten, the next start knows that the rows are this file's own.
     desk.save(book.path, follower.checkpoint)
