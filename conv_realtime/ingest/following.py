@@ -20,8 +20,8 @@ from conv_realtime.ingest.blame import blaming
 from conv_realtime.ingest.rows import Identity, Rows
 from conv_realtime.models import Conversation, Message, Skipped
 
-READ_BYTES = 2 * 2**20
-"""What is read in one go on a thread: caches hold too little of 8 MiB (`bench parse`)."""
+READ_BYTES = 2**20
+"""What is read in one go on a thread: caches hold too little of more (`bench parse`)."""
 
 
 class Following(abc.ABC):

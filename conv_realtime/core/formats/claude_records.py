@@ -43,7 +43,7 @@ _CLIENT_MADE = (
     "[Request interrupted",
 )
 # What an editor or the client puts before a prompt, in a text of its own or in the prompt's.
-_BEFORE_PROMPTS = ("ide_opened_file", "ide_selection", "ide_diagnostics", "system-reminder")
+_NOTES = ("<ide_opened_file>", "<ide_selection>", "<ide_diagnostics>", "<system-reminder>")
 _MOST_NOTES = 16
 _NOT_TYPED = ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "turnCompanion")
 _USAGE_KEYS = tuple(
@@ -101,8 +101,9 @@ def role(record: Mapping[str, Any], found: Sequence[Block]) -> Role:
     if kind not in ("user", "attachment"):
         return "other"
     said = record if kind == "user" else mapping(record.get("attachment"))
-    if any(said.get(name) is True for name in _NOT_TYPED):
-        return "system"
+    for name in _NOT_TYPED:
+        if said.get(name) is True:
+            return "system"
     if found and all(block.get("type") == "tool_result" for block in found):
         return "tool"
     return "user" if _is_typed(said, found) else "system"
@@ -153,20 +154,23 @@ def _api_error(record: Mapping[str, Any]) -> str:
 
 def prompt(found: Sequence[Block]) -> str:
     """Return the first text of some blocks, without what is put before prompts; or nothing."""
-    texts = (str(block.get("text") or "") for block in found if block.get("type") == "text")
-    return next((typed for said in texts if (typed := _typed(said))), "")
+    for block in found:
+        if block.get("type") == "text" and (typed := _typed(str(block.get("text") or ""))):
+            return typed
+    return ""
 
 
 def _typed(said: str) -> str:
     """Return what stands behind the notes that a text begins with."""
     for _ in range(_MOST_NOTES):
         rest = said.lstrip()
-        tag = next((tag for tag in _BEFORE_PROMPTS if rest.startswith(f"<{tag}>")), None)
-        _, ended, behind = rest.partition(f"</{tag}>") if tag else ("", "", "")
+        if not rest.startswith(_NOTES):
+            break
+        _, ended, behind = rest.partition(f"</{rest[1 : rest.index('>')]}>")
         if not ended:
             break
         said = behind
-    return said if said.strip() else ""
+    return "" if said.isspace() else said
 
 
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
@@ -179,8 +183,10 @@ def usage(record: Mapping[str, Any]) -> dict[str, int]:
         for theirs, ours in _USAGE_KEYS
         if (value := count(stated.get(theirs))) is not None
     }
-    thought = count(mapping(stated.get("output_tokens_details")).get("thinking_tokens"))
-    return found if thought is None else {**found, "reasoning_tokens": thought}
+    if details := mapping(stated.get("output_tokens_details")):
+        thought = count(details.get("thinking_tokens"))
+        return found if thought is None else {**found, "reasoning_tokens": thought}
+    return found
 
 
 def metadata(record: Mapping[str, Any]) -> dict[str, Any]:
