@@ -126,7 +126,7 @@ async def _mark(desk: Desk, follower: Follower, what: Unmarked, known: Known) ->
     if missing:
         ids, at = list(missing), what.at
         desk.sender.changed += await desk.ask(lambda: desk.store.mark_deleted(ids, base, at))
-    # Also what the database never had: it was told as soon as it was read.
+    # Also what the database never had: it was told as soon as it was read. The file may have grown.
     stated = what.stated | follower.rows.all_told().keys()
     gone = {id: of for id, of in {**missing, **what.told}.items() if id not in stated}
     if gone:

@@ -126,10 +126,8 @@ class OpenFile:
 
     def read(self, start: int, length: int) -> bytes:
         """Return the bytes at `start`, fewer than `length` only at the end of the file."""
-        parts: list[bytes] = []
-        with telling(
-            self.path
-        ):  # in one piece, nearly always: those that are joined are there twice
+        parts: list[bytes] = []  # one, nearly always: those that are joined are there twice
+        with telling(self.path):
             while length > 0 and (part := _read_at(self._fd, min(length, _MOST), start)):
                 parts.append(part)
                 start += len(part)
