@@ -23,7 +23,7 @@ from conv_realtime.core.document import Layout, Rows, StatedConversation
 from conv_realtime.core.fields import mapping, text
 from conv_realtime.core.formats import opencode_rows as rows_of
 from conv_realtime.core.said import Said
-from conv_realtime.models import Activity, Role, Status
+from conv_realtime.models import Role
 
 # Parts are many and large: while it is watched, those of sessions that were at work lately.
 _CHANGES = f"""
@@ -52,6 +52,8 @@ _QUERIES = {
     " order by time_created, id",
     "part": "select message_id, data from part where session_id = ? order by id",
 }
+
+_ABORTED = ("name", "MessageAbortedError")  # of an error: a person has ended the turn
 
 
 def _conversation(rows: Rows) -> StatedConversation | None:
@@ -93,7 +95,7 @@ def _said(
         usage=rows_of.usage(mapping(data.get("tokens")), apart=False)
         if role == "assistant"
         else {},
-        state=_state(data, role),
+        state=rows_of.turn(data, role, aborted=_ABORTED),
         metadata=rows_of.metadata(data),
     )
 
@@ -107,17 +109,6 @@ def _role(data: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Role:
     texts = [part for part in parts if part.get("type") == "text"]
     injected = bool(texts) and all(part.get("synthetic") is True for part in texts)
     return "system" if injected else "user"
-
-
-def _state(data: Mapping[str, Any], role: Role) -> tuple[Status, Activity] | None:
-    """Return whose turn it is behind a message: an answer that is not completed goes on."""
-    if role != "assistant":
-        return ("active", "working") if role == "user" else None
-    if error := mapping(data.get("error")):
-        aborted = error.get("name") == "MessageAbortedError"
-        return ("active" if aborted else "error"), "waiting"
-    done = "completed" in mapping(data.get("time"))
-    return "active", "waiting" if done and data.get("finish") != "tool-calls" else "working"
 
 
 def _blocks(part: Mapping[str, Any]) -> list[Block]:

@@ -30,7 +30,6 @@ _ROLES: Mapping[Any, Role] = {
     "skill": "system", "shell": "system", "compaction": "system",
 }  # fmt: skip
 _SWITCHES = frozenset({"agent-switched", "model-switched", "location-switched", "idle"})
-_WAITING: tuple[Status, Activity] = ("active", "waiting")
 
 # Rows are large: while it is watched, those of sessions that were at work lately. A session
 # without any is not here; what OpenCode 1 has of it counts.
@@ -60,6 +59,8 @@ _QUERIES = {
     "message": "select id, type, time_created, data from session_message where session_id = ?"
     " order by seq, id",
 }
+
+_ABORTED = ("type", "aborted")  # of an error: a person has ended the turn
 
 
 def _conversation(rows: Rows) -> StatedConversation | None:
@@ -104,19 +105,9 @@ def _said(row: Mapping[str, Any], data: Mapping[str, Any]) -> Said | None:
         created_at=rows_of.created_at(row, data),
         model=text(model.get("id")) if role == "assistant" else None,
         usage=rows_of.usage(mapping(data.get("tokens")), apart=True) if costs else {},
-        state=_state(data, role),
+        state=rows_of.turn(data, role, aborted=_ABORTED),
         metadata=rows_of.metadata(data, type=kind, providerID=model.get("providerID")),
     )
-
-
-def _state(data: Mapping[str, Any], role: Role) -> tuple[Status, Activity] | None:
-    """Return whose turn it is behind a message: an answer that is not completed goes on."""
-    if role != "assistant":
-        return ("active", "working") if role == "user" else None
-    if error := mapping(data.get("error")):
-        return _WAITING if error.get("type") == "aborted" else ("error", "waiting")
-    done = "completed" in mapping(data.get("time")) and data.get("finish") != "tool-calls"
-    return _WAITING if done else ("active", "working")
 
 
 def _blocks(data: Mapping[str, Any]) -> list[Block]:

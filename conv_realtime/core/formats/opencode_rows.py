@@ -1,4 +1,4 @@
-"""What rows of OpenCode say alike, whatever its version: sessions, files, tokens, errors."""
+"""What rows of OpenCode say alike, whatever its version: sessions, turns, files, tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conv_realtime.core.document import StatedConversation
 from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.core.records import load
 from conv_realtime.core.said import Noted, Said
-from conv_realtime.models import Activity, Status
+from conv_realtime.models import Activity, Role, Status
 
 HOUR_MS = 3_600_000
 """How long a session was at work lately: only there is looked for changes of what is old."""
@@ -55,15 +55,28 @@ def created_at(row: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
     return time(mapping(data.get("time")).get("created")) or time(row.get("time_created"))
 
 
+def turn(
+    data: Mapping[str, Any], role: Role, *, aborted: tuple[str, str]
+) -> tuple[Status, Activity] | None:
+    """Return whose turn it is behind a message: an answer that is not completed goes on.
+
+    `aborted` is what an error states of itself where a person has ended the turn: field and value.
+    """
+    if role != "assistant":
+        return ("active", "working") if role == "user" else None
+    if error := mapping(data.get("error")):
+        name, value = aborted
+        return ("active" if error.get(name) == value else "error"), "waiting"
+    done = "completed" in mapping(data.get("time")) and data.get("finish") != "tool-calls"
+    return "active", "waiting" if done else "working"
+
+
 def file(url: str, mime: Any, name: Any) -> Block:
     """Return a file that was given, by where it is."""
     image = (text(mime) or "").startswith("image/")
     named = {"title": name} if text(name) else {}
-    return {"type": "image" if image else "document", **named, "source": _by_url(url)}
-
-
-def _by_url(url: str) -> Block:
-    return {"type": "url", "url": url}
+    source = {"type": "url", "url": url}
+    return {"type": "image" if image else "document", **named, "source": source}
 
 
 def usage(tokens: Mapping[str, Any], *, apart: bool) -> dict[str, int]:
