@@ -60,6 +60,22 @@ async def test_a_session_has_what_its_rows_say(tmp_path: Path) -> None:
     assert (summary.messages, summary.skipped) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    ("error", "status"), [("MessageAbortedError", "active"), ("ProviderAuthError", "error")]
+)
+async def test_an_answer_that_a_person_ended_is_no_error(
+    tmp_path: Path, error: str, status: str
+) -> None:
+    """It is their turn in any case; any other error is one."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer, step=1)
+        writer.message("msg_9", "ses_1", "assistant", error={"name": error, "data": {}})
+        await _read(tmp_path, store)
+    (row,) = store.conversations.values()
+    assert (row.status, row.activity) == (status, "waiting")
+
+
 async def test_any_growth_ends_in_the_rows_of_one_read(tmp_path: Path) -> None:
     """Also by a new process for each step; read again, nothing changes."""
     once = MemoryStore()
