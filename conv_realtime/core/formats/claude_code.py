@@ -277,9 +277,7 @@ class ClaudeTranscript(LogTranscript):
         self._note_turn(fold, fields, entry.role, found)
 
     def _model(self, fields: Mapping[str, Any]) -> str | None:
-        if fields.get("type") != "assistant" or claude.is_synthetic(fields):
-            return None
-        model = text(mapping(fields.get("message")).get("model"))
+        model = claude.model(fields)
         return self.name(model) if model else None
 
     def _note_turn(

@@ -173,11 +173,17 @@ def _typed(said: str) -> str:
     return "" if said.isspace() else said
 
 
+def model(record: Mapping[str, Any]) -> str | None:
+    """Return which model answers in the record, None where none does."""
+    if record.get("type") != "assistant":
+        return None
+    stated = text(mapping(record.get("message")).get("model"))
+    return None if stated == SYNTHETIC else stated
+
+
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
-    """Return the tokens that the record states, by our names; a synthetic one states none."""
+    """Return the tokens that a model's answer states, by our names."""
     stated = mapping(mapping(record.get("message")).get("usage"))
-    if not stated or is_synthetic(record):
-        return {}
     found = {
         ours: value
         for theirs, ours in _USAGE_KEYS
