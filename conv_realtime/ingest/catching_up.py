@@ -7,8 +7,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Self
 
 from conv_realtime.background import on_thread
 from conv_realtime.core.checkpoint import FileStat
@@ -41,6 +42,16 @@ class Progress:
     total_bytes: int
     done_files: int
     total_files: int
+
+    @classmethod
+    def before(cls, stats: Mapping[str, FileStat]) -> Self:
+        """Return the progress with files of which none is done."""
+        return cls(0, sum([stat.size for stat in stats.values()]), 0, len(stats))
+
+    def after(self, paths: Collection[str], stats: Mapping[str, FileStat]) -> Self:
+        """Return the progress with some more of the files done."""
+        size = self.done_bytes + sum([stats[path].size for path in paths])
+        return replace(self, done_bytes=size, done_files=self.done_files + len(paths))
 
 
 @dataclass(slots=True)
@@ -75,7 +86,7 @@ async def catch_up(
     stats: Mapping[str, FileStat],
     *,
     resting: bool,
-    done: Callable[[Collection[str], Progress], None] = lambda paths, progress: None,
+    done: Callable[[Collection[str]], None] = lambda paths: None,
 ) -> None:
     """Look at files, newest first, and wait until they are sent.
 
@@ -95,20 +106,11 @@ async def catch_up(
     for start in range(0, len(unknown), _A_HOP):
         await on_thread(_recognise, shelf, unknown[start : start + _A_HOP], resting)
     await documents.survey(desk, unknown)
-    total, files = sum([stat.size for stat in stats.values()]), len(stats)
-    progress = Progress(0, total, 0, files)
-
-    def are_done(paths: Collection[str]) -> None:
-        nonlocal progress
-        size = progress.done_bytes + sum([stats[path].size for path in paths])
-        progress = Progress(size, total, progress.done_files + len(paths), files)
-        done(paths, progress)
-
     # Who owns what depends on all files, not on their order: only now is it known who is alone.
     settled = {path for path in recalled if shelf.is_alone(path)} - desk.resends
     left = [path for path in stats if path not in shelf.resting and path not in settled]
-    if len(left) < files:
-        are_done(stats.keys() - left)
+    if len(left) < len(stats):
+        done(stats.keys() - left)
     # Whoever waits for the first look wants what is going on now before last year's files.
     waiting = sorted(left, key=lambda path: stats[path].mtime_ns)
     unsent: dict[str, set[asyncio.Task[None]]] = {}
@@ -118,7 +120,7 @@ async def catch_up(
             path = waiting.pop()
             if sending := await tender.catch_up(path, resting=resting):
                 unsent[path] = sending
-            are_done([path])
+            done([path])
             if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
                 tender.let_go(path)
             await _until_less_waits(unsent, stats)

@@ -209,15 +209,18 @@ class Ingest(Upkeep):
         wanted = self._wanted(paths)
         self._database.clean_as_set()
         begun, changed = time.monotonic(), desk.sender.changed
-        summary, found = Summary(), disk.Found()
+        summary, found, progress = Summary(), disk.Found(), Progress(0, 0, 0, 0)
 
-        def done(paths: Collection[str], progress: Progress) -> None:
+        def done(paths: Collection[str]) -> None:
+            nonlocal progress
             count(desk, paths, found.stats, summary)
             if on_progress is not None:
+                progress = progress.after(paths, found.stats)
                 on_progress(progress)
 
         with plain_errors():
             found = await on_thread(disk.walk, wanted, desk.shelf.is_named)
+            progress = Progress.before(found.stats)
             async with tender.running():
                 await catch_up(desk, tender, found.stats, resting=True, done=done)
                 await self._send_again()
