@@ -11,6 +11,7 @@ from uuid import UUID
 from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.core.format import Format, Recognised
 from conv_realtime.ingest.following import Following
+from conv_realtime.ports import KnownConversation
 
 ConversationKey = tuple[str, str, str | None]
 """Source, session and agent: files with the same key state the same conversation."""
@@ -51,6 +52,9 @@ class Book:
             those that it states no more are taken back when it rests.
         unmarked: what is still to be marked of conversations that it stated before these.
         replaced: whether an unrelated file waits at the path until the former one is sent.
+        unremembered: conversations of which only the database knows what the file stated before it
+            was rewritten: it is to be asked.
+        remembered: its answers, by conversation; None of one that it does not have.
     """
 
     path: str
@@ -65,6 +69,8 @@ class Book:
     told_earlier: dict[UUID, UUID] = field(default_factory=dict)
     unmarked: list[Unmarked] = field(default_factory=list)
     replaced: bool = False
+    unremembered: frozenset[UUID] = frozenset()
+    remembered: Mapping[UUID, KnownConversation | None] = field(default_factory=dict)
     looking: bool = False
     look_again: bool = False
     sending: asyncio.Task[None] | None = None

@@ -64,7 +64,7 @@ async def look(desk: Desk, path: str, *, resting: bool) -> Book | None:
             await documents.take(desk, book, follower, stat, resting=resting)
         elif isinstance(follower, Follower):
             await _take(desk, book, follower, stat, resting=resting)
-        if owes and not follower.has_news(follower.published):
+        if owes and not (book.unremembered or follower.has_news(follower.published)):
             desk.shelf.settle_debt(book)  # not before: the file may be away again
     return book
 

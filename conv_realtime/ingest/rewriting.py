@@ -34,7 +34,11 @@ Known = Mapping[UUID, KnownConversation]
 
 
 async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) -> None:
-    """Decide between R3, R4 and R5, and read the file again accordingly."""
+    """Decide between R3, R4 and R5, and read the file again accordingly.
+
+    Where nobody here remembers what it was, the book says so, and nothing is done before
+    `remember` has asked: the database may be away for days, and others want the file meanwhile.
+    """
     before = follower.checkpoint
     earlier = follower.rows.all_told()
     highest = before.base + max(follower.buffer.end, before.end, before.position)
@@ -46,7 +50,11 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
     if not now:
         return
     if not earlier:  # a restart: only the database remembers
-        known = await desk.known(fresh)
+        ids = dict(fresh.rows.conversations()).keys()
+        if not ids <= book.remembered.keys():
+            book.unremembered = frozenset(ids)
+            return
+        known = {id: row for id in ids if (row := book.remembered[id]) is not None}
         earlier = {id: of for of, row in known.items() for id in (*row.live, *row.deleted)}
         highest = max([highest, *(row.highest for row in known.values())])
     if earlier and not earlier.keys() & now.keys():
@@ -63,6 +71,14 @@ async def rewritten(desk: Desk, book: Book, follower: Follower, file: OpenFile) 
     logger.warning("%s was rewritten; reading it again", book.path)
     desk.begin_again(book, follower, checkpoint, earlier)
     await desk.read_on(follower, file, large=True)
+
+
+async def remember(desk: Desk, book: Book) -> None:
+    """Ask the database what a file stated before it was rewritten; the next look decides then."""
+    ids = book.unremembered
+    known = await desk.ask(lambda: desk.store.known(ids))
+    book.remembered = {id: known.get(id) for id in ids}
+    book.unremembered = frozenset()
 
 
 async def mark_deleted(desk: Desk, book: Book, follower: Follower) -> bool:

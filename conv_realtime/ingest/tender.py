@@ -14,6 +14,7 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.looking import look
+from conv_realtime.ingest.rewriting import remember
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.sending import finish, send
 
@@ -62,6 +63,7 @@ class Tender:
             for book in self._desk.shelf.books.values():
                 # A task that is cancelled before its first step never gets to its `finally`.
                 book.looking = book.look_again = False
+                book.unremembered = frozenset()
                 if book.rest is not None:
                     book.rest.cancel()
 
@@ -84,7 +86,7 @@ class Tender:
         book = self._desk.shelf.book(path)
         if book.looking:
             book.look_again = True
-        else:
+        elif not book.unremembered:  # else when the store has answered
             book.looking = True
             if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
                 book.looking = False
@@ -190,12 +192,13 @@ class Tender:
         follower = book.follower
         if follower is None:
             return
-        if not (follower.has_news(follower.sent) or (resting and follower.doubtful)):
+        behind = book.unremembered or follower.has_news(follower.sent)
+        if not (behind or (resting and follower.doubtful)):
             return
         if book.sending is None or book.sending.done():
             if not self._sends:
                 self._behind_since = time.monotonic()
-            book.sending = self._spawn(self._send(book), f"send {book.path}")
+            book.sending = self._spawn(self._send(book, resting=resting), f"send {book.path}")
             if book.sending is not None:
                 self._sends.add(book.sending)
                 book.sending.add_done_callback(self._sends.discard)
@@ -207,8 +210,16 @@ class Tender:
             book.replaced = False
             self.look_soon(book.path)
 
-    async def _send(self, book: Book) -> None:
-        await send(self._desk, book)
+    async def _send(self, book: Book, *, resting: bool) -> None:
+        """Send what is read of a file; of one that nobody remembers ask before what it was."""
+        while True:
+            while book.unremembered:
+                await remember(self._desk, book)
+                await self._look_once(book, resting=resting)
+                book.remembered = {}
+            await send(self._desk, book)
+            if not book.unremembered:
+                break
         if book.follower is None:  # another process has begun the file again
             self.look_soon(book.path)
 

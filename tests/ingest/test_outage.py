@@ -152,6 +152,38 @@ async def test_only_so_many_files_are_read_ahead_of_a_store_that_is_away(
         assert len(store.messages) == 12
 
 
+async def test_a_file_that_was_rewritten_meanwhile_holds_up_nobody(tmp_path: Path) -> None:
+    """What it was, only the store knows, which is away: others are told, and snapshots taken."""
+    store, heard = MemoryStore(), Heard()
+    sessions = [uuid(number) for number in range(3)]
+    paths = [
+        transcript(tmp_path, user(one), user(f"{one} r"), name=f"-p/{one}.jsonl")
+        for one in sessions
+    ]
+    async with running(ingest(tmp_path, store, Heard())) as river:
+        await until(lambda: river.caught_up)
+    store.down = True
+    paths[0].write_bytes(user(sessions[0]))
+    paths[1].write_bytes(user("of another"))
+    with paths[2].open("ab") as file:
+        file.write(user("news"))
+    os.utime(paths[2], (0, 0))  # looked at behind the others
+    async with running(ingest(tmp_path, store, heard, concurrency=1)) as river:
+        await until(lambda: heard.texts() == ["prompt news"])
+        async with asyncio.timeout(30):
+            shown = {
+                row.session_id: await river.messages(row.id, 9)
+                for row in await river.conversations()
+            }
+        assert [len(shown[one]) for one in sessions] == [0, 0, 3]
+        store.down = False
+        await until(lambda: river.caught_up)
+        await until(lambda: sum(row.deleted_at is not None for row in store.messages.values()) == 1)
+        await until(lambda: {f"prompt {sessions[0]}", "prompt of another"} < set(heard.texts()))
+    assert len(store.conversations) == 4
+    assert f"prompt {sessions[0]} r" not in texts(store)
+
+
 async def test_an_outage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One line when it begins and one when it ends, not one for each attempt of each file."""
 
