@@ -93,7 +93,7 @@ def test_a_path_is_told_by_content(home: Path) -> None:
     elsewhere = home / "backup"
     elsewhere.mkdir()
     for source in ("qwen_code", "aider", "chat_dataset"):
-        (example,) = built_in(source)
+        example, *_ = built_in(source)
         (elsewhere / Path(example.name).name).write_bytes(example.whole)
     (elsewhere / "notes.jsonl").write_text('{"a": 1}\n')
     found = _by_name(_sources(home, "--json", str(elsewhere)))

@@ -166,7 +166,14 @@ def test_a_session_that_came_from_another_is_its_child(source: str, parent: str)
 
 @pytest.mark.parametrize(
     ("source", "count"),
-    [("claude_code", 2), ("cursor", 1), ("copilot_cli", 1), ("kimi_cli", 2), ("pi", 1)],
+    [
+        ("claude_code", 2),
+        ("cursor", 1),
+        ("copilot_cli", 1),
+        ("kimi_cli", 2),
+        ("pi", 1),
+        ("qwen_code", 1),
+    ],
 )
 def test_a_subagent_is_a_child_of_its_session(source: str, count: int) -> None:
     """In a file of its own, or between the session's lines."""

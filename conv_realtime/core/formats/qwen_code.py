@@ -2,11 +2,12 @@
 
 Appended. A response of the model is one record. Its tokens are of that response; those of its
 thoughts are among its output. Records of type `system` are the client's bookkeeping, of which
-titles and parents are read; `rewind` counts what the screen lost, in no unit of the file.
+titles and parents are read; `rewind` counts what the screen lost, in no unit of the file. Subagents
+lie beside `chats`, in `subagents/<session>/agent-<id>.jsonl`; their records name the session.
 
 Evidence: `packages/core/src/services/chatRecordingService.ts` and `config/storage.ts` of
-QwenLM/qwen-code at 015346f1, and real sessions of version 0.21.6 in
-WildChildForLife/lantern, `fixtures/qwen-home`.
+QwenLM/qwen-code at 015346f1, `agents/agent-transcript.ts` at 015f2838, and real sessions of version
+0.21.6 in WildChildForLife/lantern, `fixtures/qwen-home`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from conv_realtime.core.blocks import Block, tool_result, tool_use
+from conv_realtime.core.blocks import Block, text_of, tool_calls, tool_result, tool_use
+from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.core.format import Machine
 from conv_realtime.core.formats.openai_messages import items
-from conv_realtime.core.json_lines import JsonLines, Noted, Said
+from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
+from conv_realtime.core.records import Record
+from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.models import Role
 
 _ROLES: Mapping[Any, Role] = {"user": "user", "assistant": "assistant", "tool_result": "tool"}
@@ -44,6 +48,16 @@ class QwenCode(JsonLines):
         known = text(first.get("type")) in _TYPES and "uuid" in first and parts
         return text(first.get("sessionId")) if known else None
 
+    def agent(self, path: PurePath) -> str | None:
+        """Return which subagent's a file in the folder of a session's is."""
+        if len(path.parts) < 3 or path.parents[1].name != "subagents":
+            return None
+        return path.stem.removeprefix("agent-")
+
+    def transcript(self, path: PurePath, sanitizer: Sanitizer) -> QwenTranscript:
+        """Return the fold of a file."""
+        return QwenTranscript(self, path, sanitizer)
+
     def noted(self, fields: Mapping[str, Any]) -> Noted:
         """Return where it happened, and what titles and parents say."""
         stated = mapping(fields.get("systemPayload"))
@@ -64,14 +78,29 @@ class QwenCode(JsonLines):
         if role == "user" and not _typed(fields):
             role = "system"
         parts = items(mapping(fields.get("message")).get("parts"))
+        found = [_block(part) for part in map(mapping, parts)]
+        # A subagent answers once; where it goes on, its next call says so.
+        answers = role == "assistant" and fields.get("isSidechain") is True and text_of(found)
         return Said(
             role,
-            [_block(part) for part in map(mapping, parts)],
+            found,
             text(fields.get("uuid")),
+            state=("completed", "ended") if answers and not tool_calls(found) else None,
             created_at=time(fields.get("timestamp")),
             model=text(fields.get("model")) if role == "assistant" else None,
             usage=_usage(mapping(fields.get("usageMetadata"))),
         )
+
+
+class QwenTranscript(JsonLinesTranscript):
+    """The fold of one file. Beside what a model was given, it has what a person typed."""
+
+    def take(self, fold: ConversationFold, record: Record, said: Said) -> Entry:
+        """Take a message; hooks and files add to a prompt, and not to its title."""
+        typed = text(mapping(record.fields.get("systemPayload")).get("displayText"))
+        if said.role == "user" and typed and typed.strip():
+            fold.titles.setdefault("prompt", self.shortened(typed))
+        return super().take(fold, record, said)
 
 
 def _typed(fields: Mapping[str, Any]) -> bool:
