@@ -208,3 +208,9 @@ class ConversationFold:
     def is_at(self, status: Status, activity: Activity) -> None:
         """Set what the newest record says of the conversation's state."""
         self.status, self.activity = status, activity
+
+    def settle(self, status: Status, activity: Activity) -> None:
+        """Set the state, that of a subagent too: who called it has its answer, nobody is asked."""
+        if self.agent is not None and (status, activity) == ("active", "waiting"):
+            status, activity = "completed", "ended"
+        self.is_at(status, activity)

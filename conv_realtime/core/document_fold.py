@@ -91,7 +91,7 @@ class DocumentTranscript(Transcript):
             entry.digest = _digest([seq, entry.model, said.role, said.content, said.model,
                                     said.created_at, said.usage, said.metadata])  # fmt: skip
         if stated.noted.state is not None:
-            fold.is_at(*stated.noted.state)
+            fold.settle(*stated.noted.state)
         fold.last_time = fold.last_time or stated.stated_at
         fold.first_time = fold.first_time or stated.stated_at
         fold.metadata = self.clean(dict(stated.metadata))

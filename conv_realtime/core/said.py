@@ -106,7 +106,7 @@ def note_conversation(transcript: Transcript, fold: ConversationFold, noted: Not
     fold.model = clean(noted.model) if noted.model else fold.model
     fold.parent = transcript.id(noted.parent) if noted.parent else fold.parent
     if noted.state is not None:
-        fold.is_at(*noted.state)
+        fold.settle(*noted.state)
 
 
 def count_message(transcript: Transcript, fold: ConversationFold, entry: Entry, said: Said) -> None:
@@ -121,7 +121,7 @@ def count_message(transcript: Transcript, fold: ConversationFold, entry: Entry, 
     if said.role == "user" and "prompt" not in fold.titles:
         if prompt := blocks.text_of(found).strip():
             fold.titles["prompt"] = transcript.shortened(prompt)
-    fold.is_at(*(said.state or _state(said.role, fold)))
+    fold.settle(*(said.state or _state(said.role, fold)))
 
 
 def message_fields(transcript: Transcript, entry: Entry, said: Sequence[Said]) -> dict[str, Any]:

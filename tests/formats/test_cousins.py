@@ -173,10 +173,11 @@ def test_a_session_that_came_from_another_is_its_child(source: str, parent: str)
         ("kimi_cli", 2),
         ("pi", 1),
         ("qwen_code", 1),
+        ("vibe", 1),
     ],
 )
 def test_a_subagent_is_a_child_of_its_session(source: str, count: int) -> None:
-    """In a file of its own, or between the session's lines."""
+    """In a file of its own, or between the session's lines; its answer is its end."""
     main, _ = _main(source)
     rows = [row for e in built_in(source) for row in _read(source, e).conversations.values()]
     children = [row for row in rows if row.agent_id is not None]
@@ -184,6 +185,7 @@ def test_a_subagent_is_a_child_of_its_session(source: str, count: int) -> None:
     for child in children:
         assert (child.parent_id, child.session_id) == (main.id, main.session_id)
         assert (child.project_name, child.message_count) == (main.project_name, 2)
+        assert (child.status, child.activity) == ("completed", "ended")
 
 
 def test_what_copilot_rewinds_is_taken_back() -> None:

@@ -43,7 +43,6 @@ def test_what_was_typed_is_the_title() -> None:
     ("parts", "state"),
     [
         (["Dug."], ("completed", "ended")),
-        ([{"text": "Hm.", "thought": True}], ("active", "waiting")),
         (["I look.", _CALL], ("active", "working")),
     ],
 )

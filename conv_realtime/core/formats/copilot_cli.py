@@ -191,7 +191,7 @@ class CopilotTranscript(JsonLinesTranscript):
             entry = self.take(fold, record, said)
             self._events.append((text(fields.get("id")) or "", agent, entry.native))
         if noted.state is not None:
-            fold.is_at(*noted.state)
+            fold.settle(*noted.state)
 
     def _native(self, fold: ConversationFold, said: Said) -> str | None:
         """Return which message an event is of: what was read is told behind the last answer."""

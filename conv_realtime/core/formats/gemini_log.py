@@ -177,7 +177,7 @@ class GeminiTranscript(LogTranscript):
         if said.role == "user":
             self._note_prompt(fold, gemini.asked(message))
         if said.state is not None:
-            fold.is_at(*said.state)
+            fold.settle(*said.state)
 
     def _note_prompt(self, fold: ConversationFold, prompt: str) -> None:
         if prompt.strip() and gemini.is_title(prompt):
@@ -189,4 +189,4 @@ class GeminiTranscript(LogTranscript):
         self.withdraw(fold, record, gone, None)
         for one in gone:
             del self._standing[one]
-        fold.is_at("active", "waiting")
+        fold.settle("active", "waiting")

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from conv_realtime.core.blocks import Block, text_of, tool_calls, tool_result, tool_use
+from conv_realtime.core.blocks import Block, tool_result, tool_use
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.core.format import Machine
@@ -78,14 +78,10 @@ class QwenCode(JsonLines):
         if role == "user" and not _typed(fields):
             role = "system"
         parts = items(mapping(fields.get("message")).get("parts"))
-        found = [_block(part) for part in map(mapping, parts)]
-        # A subagent answers once; where it goes on, its next call says so.
-        answers = role == "assistant" and fields.get("isSidechain") is True and text_of(found)
         return Said(
             role,
-            found,
+            [_block(part) for part in map(mapping, parts)],
             text(fields.get("uuid")),
-            state=("completed", "ended") if answers and not tool_calls(found) else None,
             created_at=time(fields.get("timestamp")),
             model=text(fields.get("model")) if role == "assistant" else None,
             usage=_usage(mapping(fields.get("usageMetadata"))),

@@ -2,10 +2,12 @@
 
 Appended, flushed line by line; without times and tokens. Its title, working directory, branch and
 total of tokens are in `meta.json`, which is rewritten whole and not read. The session is named by
-its folder, `session_<time>_<id>`. What the client puts in for itself is marked `injected`.
+its folder, `session_<time>_<id>`; a subagent's is `agents/<agent>_<time>_<id>` in it. What the
+client puts in for itself is marked `injected`. The folder `unified`, of Vibe's newer harness, holds
+another format, which is not read.
 
 Evidence: `vibe/core/session/session_logger.py` and `vibe/core/types.py` of mistralai/mistral-vibe
-at ac8f1a0, and kenn-io/agentsview's test file.
+at ac8f1a0, `vibe/core/tools/builtins/task.py` at 11f76911, and kenn-io/agentsview's test file.
 """
 
 from __future__ import annotations
@@ -35,10 +37,15 @@ class Vibe(JsonLines):
         return path.endswith(("/messages.jsonl", "\\messages.jsonl"))
 
     def session(self, path: PurePath, records: Sequence[Mapping[str, Any]]) -> str | None:
-        """Return the name of the folder."""
+        """Return the name of the folder, of a subagent that of its session's."""
         first = records[0]
-        known = openai.role(first.get("role")) and ("message_id" in first or "injected" in first)
-        return path.parent.name if known else None
+        if not openai.role(first.get("role")) or not ("message_id" in first or "injected" in first):
+            return None
+        return path.parents[2].name if _is_subagent(path) else path.parent.name
+
+    def agent(self, path: PurePath) -> str | None:
+        """Return the name of a folder among a session's subagents."""
+        return path.parent.name if _is_subagent(path) else None
 
     def said(self, fields: Mapping[str, Any]) -> Said | None:
         """Return the message."""
@@ -47,3 +54,7 @@ class Vibe(JsonLines):
         return Said(
             "system" if injected else role, openai.blocks(fields), text(fields.get("message_id"))
         )
+
+
+def _is_subagent(path: PurePath) -> bool:
+    return len(path.parts) > 3 and path.parents[1].name == "agents"
