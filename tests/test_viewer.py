@@ -323,6 +323,26 @@ async def test_it_can_be_used_by_the_keyboard_alone() -> None:
         assert await page.value("document.activeElement.id") != "search"
 
 
+async def test_an_address_that_names_no_conversation_changes_nothing() -> None:
+    """Such as that of the link to the messages: what is looked at stays, and stays current."""
+    async with _viewed() as (bridge, page):
+        await page.until(LIVE)
+        await _prompts(bridge, 1)
+        await page.until(f"{TEXTS} === 'prompt 1'")
+        bridge.append(testing.claude_line("prompt 2", session=_session(2)))
+        await page.until(f"{BUTTONS}.length === 2")
+        await page.value("document.querySelector('#conversations [aria-current=false]').click()")
+        await page.until(f"{TEXTS} === 'prompt 2'")
+        chosen = await page.value("location.hash")
+        await page.value("document.querySelector('.skip').focus()")
+        await _press(page, "Enter")
+        await page.until("document.activeElement.id === 'scroll'")
+        await page.until(f"location.hash === '{chosen}'")
+        bridge.append(testing.claude_line("more", "assistant", session=_session(2)))
+        await page.until(f"{TEXTS} === 'prompt 2|more'")
+        assert page.complaints == []
+
+
 async def test_messages_are_found_by_their_words() -> None:
     """What does not hold them is out of sight until they are taken away."""
     async with _viewed() as (bridge, page):

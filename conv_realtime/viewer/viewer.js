@@ -120,7 +120,11 @@ page.search.oninput = () => draw(true);
 page.find.oninput = () => draw(false);
 page.back.onclick = () => (document.body.dataset.shows = "list");
 page.earlier.onclick = () => load(Math.min(MOST, wanted * 10));
-window.onhashchange = () => choose(location.hash.slice(1));
+window.onhashchange = () => {
+  const id = location.hash.slice(1);
+  if (list.conversations.has(id)) choose(id);
+  else if (chosen) history.replaceState(null, "", `#${chosen}`); // it was the link to the messages
+};
 document.onkeydown = (event) => {
   const typing = event.target instanceof HTMLInputElement;
   if (event.key === "Escape" && typing) {
