@@ -190,9 +190,12 @@ export class Reader {
   }
 
   /** @param {string | null} cursor @returns {Promise<Page>} */
-  #page(cursor) {
+  async #page(cursor) {
     const asked = { cursor, max_rows: PAGE_ROWS };
-    return answer(this.#supabase.rpc("changes_since", asked), this.#options, this.#abort.signal);
+    /** @type {Page} */
+    const page = await answer(this.#supabase.rpc("changes_since", asked), this.#options, this.#abort.signal);
+    // A secret key reads everybody's, and a page may have signed in as somebody else meanwhile.
+    return { ...page, changes: page.changes.filter(({ row }) => row.owner_id === this.#owner) };
   }
 
   #wait() {

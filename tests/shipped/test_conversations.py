@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -208,6 +208,40 @@ async def test_a_list_has_every_conversation_of_its_owner(
         assert {row["project_name"] for row in rows} == {"app"}
         await shown.write(shown.talk.model_copy(update={"metadata": {"forgotten": True}}))
         await shown.lists("list", "two")
+
+
+async def test_a_list_read_with_a_secret_key_has_no_others_rows(
+    local_supabase: LocalSupabase, owner: Owner
+) -> None:
+    """As on a server: `changes_since` gives it everybody's, and `owner` says whose are wanted."""
+    stranger = uuid4()
+    tokens = [local_supabase.secret_key]
+    async with page(local_supabase, owner, tokens=tokens) as shown:
+        await shown.write(project(owner=stranger))
+        await shown.follow("list", owner=owner.id, **QUICK)
+        await shown.write(conversation("theirs", stranger))
+        await shown.write(conversation("two", UUID(owner.id)))
+        await shown.lists("list", "one", "two")
+
+
+async def test_who_signs_in_as_somebody_else_adds_nothing_to_the_list(
+    local_supabase: LocalSupabase, owner: Owner
+) -> None:
+    """It is of who was signed in when it began."""
+    stranger = uuid4()
+    async with page(local_supabase, owner) as shown:
+        await shown.write(project(owner=stranger))
+        await shown.node.do("hold", of="/nothing")
+        await shown.follow("list", reconcileMs=200, pollMs=200, **QUICK)
+        token = local_supabase.token(sub=str(stranger))
+        await shown.node.do("renew", name="page", token=token)
+        await shown.write(conversation("theirs", stranger))
+        async with asyncio.timeout(WITHIN):
+            while (await shown.node.do("holding"))["read"] == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await shown.node.do("renew", name="page", token=owner.token)
+        await shown.write(conversation("two", UUID(owner.id)))
+        await shown.lists("list", "one", "two")
 
 
 async def test_followers_share_channels_and_leave_none_behind(
