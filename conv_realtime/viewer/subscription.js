@@ -87,9 +87,10 @@ export function addressOf(url) {
  * @returns {[string] | [string, string[]]}
  */
 export function argumentsOf(address, token) {
-  if (!token) return [address.href];
-  if (PLAIN.test(token)) return [address.href, ["conv_realtime", `bearer.${token}`]];
+  const bare = token?.trim(); // a file that it was read from ends in a newline
+  if (!bare) return [address.href];
+  if (PLAIN.test(bare)) return [address.href, ["conv_realtime", `bearer.${bare}`]];
   const named = new URL(address);
-  named.searchParams.set("token", token);
+  named.searchParams.set("token", bare);
   return [named.href];
 }

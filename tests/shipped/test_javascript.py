@@ -217,6 +217,12 @@ async def test_a_token_opens_the_door_each_time(token: str) -> None:
         await live.shows("1", "2")
 
 
+async def test_a_token_of_a_file_may_end_in_a_newline() -> None:
+    """As in Python: what stands around it is no part of it."""
+    async with browser(row(1), ws_token=SecretStr("right")) as (_, _, live):
+        await live.connect(tokens=["right\n"])
+
+
 async def test_an_expired_token_that_nobody_renews_is_the_end() -> None:
     """It closes and says why, instead of knocking for ever."""
     async with browser(row(1), ws_token=SecretStr("right")) as (served, _, live):
