@@ -29,6 +29,7 @@ _FORWARDING = re.compile(r"forwarded|via|x-forwarded.*|.*(client|real|connecting
 """What reverse proxies and tunnels add; `proxy_pass` of nginx turns even the host into ours."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f.:]+\])(?::\d*)?", re.ASCII)
+_ORIGIN = re.compile(r"(null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@*]*)/?")
 _ASYMMETRIC = ["ES256", "RS256", "EdDSA"]
 _TEST_PEER, _TEST_HOST = "testclient", "testserver"
 
@@ -67,11 +68,12 @@ class Door:
     """Decides by settings who may connect.
 
     Raises:
-        ConfigError: `supabase_jwks` is no key set, or nobody could connect at all.
+        ConfigError: `supabase_jwks` is no key set, one of `allowed_origins` is none, or nobody
+            could connect at all.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._origins = frozenset(map(_read_origin, settings.allowed_origins))
         self._static = settings.ws_token.get_secret_value() if settings.ws_token else None
         secret = settings.supabase_jwt_secret
         self._secret = secret.get_secret_value() if secret else None
@@ -180,6 +182,13 @@ def _is_loopback_origin(origin: str | None) -> bool:
         return True
     scheme, _, host = origin.partition("://")
     return scheme.lower() in ("http", "https") and _is_loopback(_host_of(host))
+
+
+def _read_origin(named: str) -> str:
+    origin = _ORIGIN.fullmatch(named)
+    if origin is None:  # a host alone, or "*", which no browser says of a page
+        raise ConfigError("allowed_origins", f"{named} is no origin, such as https://app.example")
+    return origin[1].lower()
 
 
 def _read_keys(text: str | None) -> Mapping[str, jwt.PyJWK]:

@@ -109,10 +109,11 @@ def test_a_token_that_nests_too_deep_is_refused() -> None:
     assert answer == Refused(401, "the token is not valid")
 
 
-@pytest.mark.parametrize("origin", [None, APP, APP.upper()])
+@pytest.mark.parametrize("origin", [None, APP, APP.upper(), "file://", "null"])
 def test_a_token_opens_from_anywhere_but_foreign_pages(origin: str | None) -> None:
     """A static token sees all rows, a user's token its owner's, in each of three places."""
     headers = REMOTE | ({"origin": origin} if origin else {})
+    opened = door(allowed_origins=[f"{APP}/", "file://", "null"])
     mine = token()
     for credentials, owner in (("static", None), (mine, OWNER)):
         callers = [
@@ -121,10 +122,10 @@ def test_a_token_opens_from_anywhere_but_foreign_pages(origin: str | None) -> No
             Caller("192.0.2.1", headers, subprotocols=["conv_realtime", f"bearer.{credentials}"]),
         ]
         for caller in callers:
-            answer = door().admit(caller)
+            answer = opened.admit(caller)
             assert isinstance(answer, Admitted) and answer.owner == owner
         assert isinstance(answer, Admitted) and answer.subprotocol == "conv_realtime"
-    refused = door().admit(Caller("192.0.2.1", {**headers, "origin": "https://evil.example"}, mine))
+    refused = opened.admit(Caller("192.0.2.1", {**headers, "origin": "https://evil.example"}, mine))
     assert refused == Refused(403, "this origin may not connect")
 
 
@@ -180,6 +181,13 @@ def test_a_broken_key_set_is_named() -> None:
     """A key set that cannot be read is a matter of settings, not of clients."""
     with pytest.raises(ConfigError, match="supabase_jwks"):
         door(supabase_jwks="{}")
+
+
+@pytest.mark.parametrize("named", ["app.example", "*", "https://*.example", f"{APP}/page"])
+def test_what_no_page_can_come_from_is_named(named: str) -> None:
+    """A host alone, a pattern or an address would let nobody in, without a word."""
+    with pytest.raises(ConfigError, match="allowed_origins"):
+        door(allowed_origins=[APP, named])
 
 
 def test_without_any_token_settings_a_local_page_may_send_one() -> None:
