@@ -204,7 +204,9 @@ class Bridge:
 
     async def _take_over(self, settings: Settings, lock: StateLock) -> None:
         """Ingest as soon as the lock is free. Clients keep their cursors: the feed stays."""
-        await lock.wait()
+        if not lock.take():
+            self._fault = None  # another one ingests
+            await lock.wait()
         logger.info("the other bridge has gone; ingesting")
         async with AsyncExitStack() as stack:
             ingest = self._new_ingest(settings)

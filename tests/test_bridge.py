@@ -343,6 +343,35 @@ async def test_a_takeover_that_fails_is_told_and_tried_again(
             assert bridge.health()[1]["ingest"]["watcher"] == "standby", "of an earlier run"
 
 
+async def test_who_stands_by_tells_of_a_state_directory_only_while_it_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one on a network drive may be; when it is back, the other one ingests as before."""
+    monkeypatch.setattr(bridge_module, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr("conv_realtime.edges.checkpoints.lock.LOCK_SECONDS", 0.01)
+    state, away = tmp_path / "state", tmp_path / "away"
+    bridge = Bridge(
+        [tmp_path],
+        store=testing.MemoryStore(),
+        state_dir=state,
+        supabase_url="http://127.0.0.1:1",
+        supabase_key="sb_secret_of_nobody",
+        owner_id=testing.OWNER,
+    )
+    with StateLock(state) as other:
+        assert other.take()
+        async with bridge, asyncio.timeout(WITHIN):
+            state.rename(away)
+            state.write_text("what is no folder")
+            while bridge.health()[1]["ingest"].get("last_error") is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            state.unlink()
+            away.rename(state)
+            while bridge.health()[1]["ingest"].get("last_error") is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert bridge.health()[1]["ingest"]["watcher"] == "standby"
+
+
 async def test_an_ingest_that_fails_while_it_is_ended_holds_up_no_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
