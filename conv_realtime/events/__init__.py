@@ -49,7 +49,6 @@ from conv_realtime.events.frames import (
     Snapshot,
     Subscribed,
     Unsubscribed,
-    parse_event,
 )
 from conv_realtime.events.requests import SubscribeRequest, UnsubscribeRequest
 
@@ -92,5 +91,4 @@ __all__ = [
     "SubscriptionData",
     "Unsubscribed",
     "UnsubscribeRequest",
-    "parse_event",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from conv_realtime.events.data import (
     ConnectionData,
@@ -198,14 +198,3 @@ DATA_TYPES: tuple[str, ...] = (
 
 DEFAULT_TYPES: frozenset[str] = frozenset(DATA_TYPES) - {"file_update"}
 """What a new client gets."""
-
-_events: TypeAdapter[Event] = TypeAdapter(Event)
-
-
-def parse_event(frame: str | bytes) -> Event:
-    """Return the event that a server frame holds.
-
-    Raises:
-        pydantic.ValidationError: the frame is not one of this protocol.
-    """
-    return _events.validate_json(frame)

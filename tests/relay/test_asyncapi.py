@@ -14,6 +14,7 @@ import jsonschema_rs
 import pytest
 from pydantic import BaseModel
 
+from conv_realtime.core.following import read_event
 from conv_realtime.core.requests import read_request
 from conv_realtime.events import (
     DATA_TYPES,
@@ -22,7 +23,6 @@ from conv_realtime.events import (
     SubscribeRequest,
     UnsubscribeRequest,
     data,
-    parse_event,
 )
 from conv_realtime.relay.asyncapi import CLOSE_CODES, SHIPPED, as_text, document
 from conv_realtime.relay.protocol import reference as page
@@ -93,7 +93,8 @@ def test_every_frame_has_an_example_that_is_understood(name: str) -> None:
     if name.startswith("client_"):
         assert not isinstance(read_request(frame), ErrorEvent)
     else:
-        assert json.loads(parse_event(frame).to_json()) == check_frame(frame)
+        event = read_event(frame)
+        assert event is not None and json.loads(event.to_json()) == check_frame(frame)
 
 
 def test_the_reference_is_the_current_one() -> None:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from conv_realtime.events import DATA_TYPES, parse_event
+from conv_realtime.core.following import read_event
+from conv_realtime.events import DATA_TYPES
 from conv_realtime.ports import Page, SnapshotPart
 from conv_realtime.relay import LocalFeed, Relay
 from tests.relay.rows import changed, conversation, created, message, project
@@ -46,7 +47,8 @@ async def test_changes_arrive_in_order_and_parse_as_events() -> None:
         "conversation_update",
     ]
     for frame in frames:
-        assert json.loads(parse_event(json.dumps(frame)).to_json()) == frame
+        event = read_event(json.dumps(frame))
+        assert event is not None and json.loads(event.to_json()) == frame
     assert frames[2]["data"]["conversation"]["title"] == "one"
 
 
