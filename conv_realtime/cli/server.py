@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 
 from conv_realtime.background import whole
+from conv_realtime.core.requests import MAX_REQUEST_BYTES
 from conv_realtime.edges.doorstep import Doorstep, protocol
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-
-MAX_FRAME_BYTES = 64 * 1024
-"""A longer frame of a client ends its connection with 1009."""
 
 _CLOSE_SECONDS = 3
 _OF_CLIENTS = (
@@ -120,7 +118,7 @@ def _config(app: ASGIApp, doorstep: Doorstep) -> uvicorn.Config:
         # Its lines would hold the query string, and with it a client's token.
         access_log=False,
         ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_BYTES,
+        ws_max_size=MAX_REQUEST_BYTES,
         # The relay pings by itself, in the protocol of /ws.
         ws_ping_interval=None,
         ws_per_message_deflate=False,

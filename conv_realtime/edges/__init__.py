@@ -1,1 +1,1 @@
-"""One outside thing per file; no file here imports another."""
+"""One outside thing per file or folder; none of them imports another."""

@@ -144,7 +144,7 @@ class Ingest(Upkeep):
         """Watch and send until cancelled. Cancelling stops at once and loses nothing; see `drain`.
 
         Raises:
-            ConfigError: a watched path cannot be read, or the state directory not written.
+            SourceError: a watched path went, or was closed, while it was listed for the first time.
         """
         desk, _ = self._opened
         given = desk.settings.paths

@@ -219,7 +219,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Make the tables of this version, from those of the last one or anew."""
+    """Make the tables of this version, from those of an earlier one or anew."""
     connection.execute("begin immediate")
     version = _version(connection)  # another process may have been first
     if version != VERSION:
