@@ -112,10 +112,7 @@ class JsonLinesTranscript(LogTranscript):
 
     def add(self, record: Record) -> None:
         """Take the next record of the file."""
-        fields = record.fields
-        if self.session is None:
-            session = self._form.session(self._path, [fields])
-            self.session = self.id(session) if session else None
+        self.note_session(record)
         fold = self.fold(None, self.agent)
         noted, said = self.read(record)
         self.note(fold, record, noted, said)
@@ -128,6 +125,11 @@ class JsonLinesTranscript(LogTranscript):
         return message_fields(self, entry, parts)
 
     # Steps of `add` ----------------------------------------------------------------------------
+
+    def note_session(self, record: Record) -> None:
+        """Take the session that the file is of, by the first record that tells."""
+        if self.session is None and (found := self._form.session(self._path, [record.fields])):
+            self.session = self.id(found)
 
     def note(self, fold: ConversationFold, record: Record, noted: Noted, said: Said | None) -> None:
         """Take what a record says of its conversation."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from conv_realtime.core.blocks import Block, tool_result, tool_use
 from conv_realtime.core.document import Export, StatedConversation
-from conv_realtime.core.fields import mapping, text, time
+from conv_realtime.core.fields import items, mapping, text, time
 from conv_realtime.core.records import load
 from conv_realtime.core.said import Noted, Said
 from conv_realtime.models import Role
@@ -118,7 +118,7 @@ def _blocks(message: Mapping[str, Any], role: Role, call: str | None) -> list[Bl
     content = mapping(message.get("content"))
     kind = text(content.get("content_type")) or "text"
     found = [{"type": "text", "text": said}] if (said := _text(content)) else []
-    found += [_media(part) for part in _parts(content) if isinstance(part, dict)]
+    found += [_media(part) for part in items(content.get("parts")) if isinstance(part, dict)]
     if not found:
         return []
     if role == "tool":
@@ -140,7 +140,7 @@ def _input(content: Mapping[str, Any], said: str) -> Mapping[str, Any]:
 
 def _text(content: Mapping[str, Any]) -> str:
     """Return the text of a message's content, of whatever kind."""
-    stated = _parts(content)
+    stated = items(content.get("parts"))
     parts = [part for part in stated if isinstance(part, str)]
     if len(parts) < len(stated):
         parts += [
@@ -153,16 +153,10 @@ def _text(content: Mapping[str, Any]) -> str:
         return "\n\n".join(part for part in parts if part.strip())
     names = ("text", "result", "content", "user_profile", "user_instructions", "output_str")
     parts += [said for name in names if (said := text(content.get(name)))]
-    thoughts = content.get("thoughts")
-    for thought in thoughts if isinstance(thoughts, list) else ():
+    for thought in items(content.get("thoughts")):
         steps = (mapping(thought).get("summary"), mapping(thought).get("content"))
         parts += [said for step in steps if (said := text(step))]
     return "\n\n".join(part for part in parts if part.strip())
-
-
-def _parts(content: Mapping[str, Any]) -> list[Any]:
-    parts = content.get("parts")
-    return parts if isinstance(parts, list) else []
 
 
 def _media(part: Mapping[str, Any]) -> Block:

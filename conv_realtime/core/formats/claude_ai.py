@@ -18,7 +18,7 @@ from typing import Any
 
 from conv_realtime.core.blocks import Block, as_blocks, tool_result, tool_use
 from conv_realtime.core.document import Export, StatedConversation
-from conv_realtime.core.fields import mapping, text, time
+from conv_realtime.core.fields import items, mapping, text, time
 from conv_realtime.core.said import Noted, Said
 from conv_realtime.models import Role
 
@@ -93,10 +93,9 @@ def _said(message: Mapping[str, Any]) -> Said | None:
 
 def _blocks(message: Mapping[str, Any], id: str) -> list[Block]:
     """Return the content of a message; a call without an id gets one from its place."""
-    content = message.get("content")
     found: list[Block] = []
     open_call: str | None = None
-    for place, block in enumerate(content if isinstance(content, list) else ()):
+    for place, block in enumerate(items(message.get("content"))):
         kind, block = mapping(block).get("type"), mapping(block)
         if kind == "tool_use":
             open_call = text(block.get("id")) or f"{id}:{place}"

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from conv_realtime.core.blocks import Block, tool_result, tool_use
 from conv_realtime.core.document import DocumentFormat, StatedConversation
-from conv_realtime.core.fields import amount, count, mapping, text, time
+from conv_realtime.core.fields import amount, count, items, mapping, text, time
 from conv_realtime.core.format import Claim, Head, Machine, Recognised
 from conv_realtime.core.records import load
 from conv_realtime.core.said import Said
@@ -203,10 +203,9 @@ def _note(item: Mapping[str, Any]) -> str | None:
 
 
 def _images(item: Mapping[str, Any]) -> list[Block]:
-    images = item.get("images")
     return [
         {"type": "image", "source": {"type": "url", "url": url}}
-        for url in (images if isinstance(images, list) else ())
+        for url in items(item.get("images"))
         if text(url)
     ]
 

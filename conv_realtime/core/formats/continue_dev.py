@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from conv_realtime.core.blocks import Block, as_blocks, tool_result, tool_use
 from conv_realtime.core.document import JsonDocument, StatedConversation
-from conv_realtime.core.fields import amount, mapping, text, time
+from conv_realtime.core.fields import amount, items, mapping, text, time
 from conv_realtime.core.format import Machine
 from conv_realtime.core.records import load
 from conv_realtime.core.said import Noted, Said
@@ -145,7 +145,7 @@ def _blocks(
 def _parts(content: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    return [mapping(part) for part in content] if isinstance(content, list) else []
+    return [mapping(part) for part in items(content)]
 
 
 def _part(part: Mapping[str, Any]) -> Block | None:
@@ -173,15 +173,15 @@ def _tools(
     item: Mapping[str, Any], message: Mapping[str, Any], answered: set[str]
 ) -> Iterator[Block]:
     """Yield the calls of a message, each with its output where it has one."""
-    states = [mapping(one) for one in _list(item.get("toolCallStates"))]
+    states = [mapping(one) for one in items(item.get("toolCallStates"))]
     known = {text(state.get("toolCallId")) for state in states}
-    for call in map(mapping, _list(message.get("toolCalls"))):
+    for call in map(mapping, items(message.get("toolCalls"))):
         if text(call.get("id")) not in known:
             yield _call(call)
     for state in states:
         id, status = text(state.get("toolCallId")), state.get("status")
         yield _call({"id": id, **mapping(state.get("toolCall"))})
-        outputs = (text(mapping(one).get("content")) for one in _list(state.get("output")))
+        outputs = (text(mapping(one).get("content")) for one in items(state.get("output")))
         said = "\n\n".join(output for output in outputs if output)
         if said or status in ("done", "errored", "canceled"):
             yield tool_result(id, said, failed=status in ("errored", "canceled"))
@@ -195,7 +195,3 @@ def _call(call: Mapping[str, Any]) -> Block:
     if not isinstance(given, dict):
         given = {"arguments": stated}
     return tool_use(text(call.get("id")), text(function.get("name")), given)
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()

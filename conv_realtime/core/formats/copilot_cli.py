@@ -22,9 +22,8 @@ from typing import Any
 
 from conv_realtime.core.blocks import Block, as_blocks, tool_result, tool_use
 from conv_realtime.core.conversation_fold import ConversationFold
-from conv_realtime.core.fields import count, mapping, text, time
+from conv_realtime.core.fields import count, items, mapping, text, time
 from conv_realtime.core.format import Machine
-from conv_realtime.core.formats.openai_messages import items
 from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
@@ -174,8 +173,7 @@ class CopilotTranscript(JsonLinesTranscript):
     def add(self, record: Record) -> None:
         """Take the next event."""
         fields = record.fields
-        if self.session is None and (session := self._form.session(self._path, [fields])):
-            self.session = self.id(session)
+        self.note_session(record)
         stated = text(fields.get("agentId"))
         agent = self.id(stated) if stated else None
         fold = self.fold(agent, agent)

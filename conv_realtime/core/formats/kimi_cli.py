@@ -141,8 +141,7 @@ class KimiTranscript(JsonLinesTranscript):
     def add(self, record: Record) -> None:
         """Take the next event."""
         fields = record.fields
-        if self.session is None and (session := self._form.session(self._path, [fields])):
-            self.session = self.id(session)
+        self.note_session(record)
         message = mapping(fields.get("message"))
         agent = self.agent
         if message.get("type") == "SubagentEvent":

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from conv_realtime.core.blocks import Block, tool_result, tool_use
-from conv_realtime.core.fields import mapping, text
+from conv_realtime.core.fields import items, mapping, text
 from conv_realtime.models import Role
 
 _ROLES: Mapping[str, Role] = {
@@ -42,11 +42,6 @@ def blocks(message: Mapping[str, Any]) -> list[Block]:
     thought: list[Block] = [{"type": "thinking", "thinking": reasons}] if reasons else []
     calls = message.get("tool_calls")
     return thought + said + [_call(mapping(call)) for call in items(calls)]
-
-
-def items(value: Any) -> Sequence[Any]:
-    """Return a list, or an empty one."""
-    return value if isinstance(value, list) else ()
 
 
 def arguments(stated: Any) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from conv_realtime.core.blocks import Block
 from conv_realtime.core.document import StatedConversation
-from conv_realtime.core.fields import count, mapping, text, time
+from conv_realtime.core.fields import amount, count, mapping, text, time
 from conv_realtime.core.records import load
 from conv_realtime.core.said import Noted, Said
 from conv_realtime.models import Activity, Role, Status
@@ -50,8 +51,8 @@ def json_of(value: Any) -> Mapping[str, Any]:
     return mapping(load(value.encode("utf-8", "surrogatepass"))) if isinstance(value, str) else {}
 
 
-def created_at(row: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
-    """Return when a message began."""
+def created_at(row: Mapping[str, Any], data: Mapping[str, Any]) -> datetime | None:
+    """Return when a message began, None where that is not said."""
     return time(mapping(data.get("time")).get("created")) or time(row.get("time_created"))
 
 
@@ -104,7 +105,6 @@ def metadata(data: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Return what else of a message is worth keeping."""
     kept = {name: data.get(name) for name in ("providerID", "agent", "mode", "finish")} | more
     found: dict[str, Any] = {name: value for name, value in kept.items() if text(value)}
-    cost = data.get("cost")
-    if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 1e9:
+    if cost := amount(data.get("cost")):
         found["cost_usd"] = cost
     return found

@@ -20,9 +20,8 @@ from pathlib import PurePath
 from typing import Any
 
 from conv_realtime.core.blocks import Block, tool_result, tool_use
-from conv_realtime.core.fields import amount, count, mapping, text, time
+from conv_realtime.core.fields import amount, count, items, mapping, text, time
 from conv_realtime.core.format import Claim, Head, Machine
-from conv_realtime.core.formats.openai_messages import items
 from conv_realtime.core.json_lines import JsonLines, Noted, Said
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
 

@@ -18,9 +18,8 @@ from typing import Any
 
 from conv_realtime.core.blocks import Block, tool_result, tool_use
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
-from conv_realtime.core.fields import count, mapping, text, time
+from conv_realtime.core.fields import count, items, mapping, text, time
 from conv_realtime.core.format import Machine
-from conv_realtime.core.formats.openai_messages import items
 from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
