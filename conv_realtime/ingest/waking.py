@@ -145,6 +145,7 @@ class Waker:
             stats = await self.files()
         except SourceError as error:
             logger.warning("%s", error)
+            self._misses.excuse()
             return
         for path in await on_thread(_changed, self._desk.shelf, stats):
             self._tender.look_soon(path)

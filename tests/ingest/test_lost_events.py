@@ -12,13 +12,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from conv_realtime.core.checkpoint import FileStat
+from conv_realtime.edges import disk
 from conv_realtime.edges.watch.inotify import InotifyWatcher
 from conv_realtime.edges.watch.kernel import Event, Kernel
 from conv_realtime.edges.watch.observer import ObserverWatcher
+from conv_realtime.errors import SourceError
+from conv_realtime.ingest import waking
 from conv_realtime.ingest.waking import Misses, by_hash
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user
@@ -73,6 +77,32 @@ def test_a_miss_is_a_change_that_nobody_told_of() -> None:
     misses.excuse()
     assert not sweep(old, 40), "why it was lost is known"
     assert not misses.missing
+
+
+async def test_what_was_told_before_a_sweep_that_failed_is_no_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no file can be opened: events were called lost, and all was swept every second."""
+    store = MemoryStore()
+    path = write(tmp_path, user("q"))
+
+    def fails(*_: object) -> NoReturn:
+        raise SourceError(str(tmp_path), "Too many open files")
+
+    monkeypatch.setattr(waking, "_ON_ITS_WAY_NS", -(10**18))
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        waker = river._waker
+        assert waker is not None
+        await waker._sweep()
+        with path.open("ab") as file:
+            file.write(user("r"))
+        await until(lambda: texts(store) == ["prompt q", "prompt r"])
+        with monkeypatch.context() as patched:
+            patched.setattr(disk, "walk", fails)
+            await waker._sweep()
+        await waker._sweep()
+        assert river.health()["watcher"] == "ok"
 
 
 # The kernel's limits -------------------------------------------------------------------------
