@@ -125,16 +125,20 @@ class Database:
             raise ApiError(504, "PGRST003", message) from None
 
     async def _follow(self, first: asyncio.Event) -> None:
-        """Keeps pool and schema fresh for as long as it takes."""
+        """Keeps pool and schema fresh for as long as it takes; an outage is told once."""
+        told_away = False
         while True:
             try:
                 async with self._connected() as listener:
                     first.set()
-                    async for told in listener.notifies():
-                        if told.payload in ("", "reload schema"):
+                    told_away = False
+                    async for notice in listener.notifies():
+                        if notice.payload in ("", "reload schema"):
                             await self.reread()
             except (psycopg.Error, PoolTimeout, ApiError) as error:
-                _log.warning("database_away", extra={"reason": type(error).__name__})
+                if not told_away:
+                    _log.warning("database_away", extra={"reason": type(error).__name__})
+                told_away = True
             except Exception:  # whatever it was, requests must not be refused for ever
                 _log.exception("database_lost")
             await asyncio.sleep(_RETRY_SECONDS)
