@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import Exit
 
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 
@@ -68,6 +69,12 @@ class _Commands(click.Group):
             sys.exit(_Failure.exit_code)
         finally:
             _drop_what_cannot_be_written()
+
+    def make_context(self, *args: Any, **attributes: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **attributes)
+        except BrokenPipeError:  # of --help and --version; click would end with 1
+            raise Exit(0) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_HOMES)

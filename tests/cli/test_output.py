@@ -85,6 +85,16 @@ def test_a_command_whose_caller_has_closed_its_streams_does_its_work(
     assert rows == [{"text": "prompt q"}]
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "up --help", "sources"])
+def test_who_is_not_read_to_the_end_has_not_failed(command: str, tmp_path: Path) -> None:
+    """As by `| head`: a script with `pipefail` ended there."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        done = _run(command, tmp_path, stdout=unread, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 FULL = Path("/dev/full")
 
 
