@@ -20,7 +20,7 @@ from conv_realtime.cli.options import require_local, until
 from conv_realtime.cli.surroundings import leave_out_libpq
 from conv_realtime.core.keys import read_key
 from conv_realtime.edges.session import signed_in
-from conv_realtime.errors import ConfigError, ConvRealtimeError
+from conv_realtime.errors import ConfigError, ConvRealtimeError, FeedError
 
 if TYPE_CHECKING:
     from conv_realtime.local import LocalSupabase
@@ -181,6 +181,7 @@ async def local_supabase(
 
     Raises:
         ConfigError: there is none for this system, or the extra `local` is missing.
+        FeedError: its server has ended by itself.
     """
     from conv_realtime import local
 
@@ -189,7 +190,30 @@ async def local_supabase(
     async with local.LocalSupabase(
         settings.state_dir, host, port, settings.owner_id, allow_remote=allow_remote
     ) as supabase:
-        yield supabase
+        async with _while_it_serves(supabase):
+            yield supabase
+
+
+@asynccontextmanager
+async def _while_it_serves(supabase: LocalSupabase) -> AsyncIterator[None]:
+    """Cancel the body when the server ends by itself: it would wait for answers without end.
+
+    Raises:
+        FeedError: it has.
+    """
+
+    async def watch() -> None:
+        await supabase.ended()
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with asyncio.timeout(None) as limit, beside(watch(), "local server"):
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        reason = "the local Supabase's server has ended by itself"
+        raise FeedError(supabase.url, reason) from None
 
 
 def _look_for_port(port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Self
 
@@ -52,6 +53,7 @@ class Gateway:
         self._rest = DataApi(postgres.dsn(database, "authenticator"), verify)
         self._host = host
         self._seams = seams
+        self._serving: asyncio.Task[None] | None = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -68,13 +70,19 @@ class Gateway:
             app = _application([*self._rest.routes, *self.realtime.routes])
             if self._seams.around is not None:
                 app = self._seams.around(app)
-            await stack.enter_async_context(serving(app, listener, self._seams.grace_seconds))
+            served = serving(app, listener, self._seams.grace_seconds)
+            self._serving = await stack.enter_async_context(served)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         """Stops listening, closes websockets with 1012, then stops what stands behind."""
         await self._stack.aclose()
+
+    async def ended(self) -> None:
+        """Returns when it serves no more, though nobody has left it."""
+        assert self._serving is not None
+        await asyncio.wait({self._serving})
 
 
 def _application(routes: list[BaseRoute]) -> ASGIApp:

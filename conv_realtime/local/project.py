@@ -87,9 +87,17 @@ class LocalProject:
     @property
     def realtime(self) -> RealtimeServer:
         """The Realtime server that its sockets talk to."""
+        return self._served.realtime
+
+    async def ended(self) -> None:
+        """Returns when requests are answered no more, though nobody has left it."""
+        await self._served.ended()
+
+    @property
+    def _served(self) -> Gateway:
         if self._gateway is None:
             raise RuntimeError("the local Supabase has not been started")
-        return self._gateway.realtime
+        return self._gateway
 
     @property
     def url(self) -> str:

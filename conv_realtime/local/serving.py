@@ -23,8 +23,11 @@ _POLL_SECONDS = 0.001
 @contextlib.asynccontextmanager
 async def serving(
     app: ASGIApp, listener: socket.socket, grace_seconds: float
-) -> AsyncIterator[None]:
-    """Serves until left; connections that have not ended within the grace are then cut."""
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Serves until left; connections that have not ended within the grace are then cut.
+
+    Gives the task that serves, which should not end before.
+    """
     doorstep = Doorstep()
     config = uvicorn.Config(
         cast(Any, app),
@@ -49,7 +52,7 @@ async def serving(
             if task.done():
                 await task
             await asyncio.sleep(_POLL_SECONDS)
-        yield
+        yield task
     finally:
         server.stop()
         try:

@@ -14,11 +14,13 @@ import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
 from conv_realtime.bridge import Bridge
+from conv_realtime.cli import target
 from conv_realtime.cli.serve import Serving, _live, _welcomed
 from conv_realtime.errors import FeedError
 from conv_realtime.local import LocalSupabase
 from conv_realtime.settings import Settings
 from tests.cli.hearing import WITHIN
+from tests.local.own_postgres import open_folder
 
 
 async def test_what_does_not_come_to_life_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,23 +78,41 @@ async def test_what_is_said_of_no_transcript_ends_with_what_is_served(
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
-async def test_up_ends_when_its_server_does(
-    local_supabase: LocalSupabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would go on without a port, and a supervisor would take it for well."""
-    servers: list[uvicorn.Server] = []
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[uvicorn.Server]:
+    """The web servers that were started, to end them as if they had done so by themselves."""
+    started: list[uvicorn.Server] = []
     startup = uvicorn.Server.startup
 
     async def noted(server: uvicorn.Server, *args: Any, **options: Any) -> None:
-        servers.append(server)
+        started.append(server)
         await startup(server, *args, **options)
 
     monkeypatch.setattr(uvicorn.Server, "startup", noted)
+    return started
+
+
+async def test_up_ends_when_its_server_does(
+    local_supabase: LocalSupabase, tmp_path: Path, servers: list[uvicorn.Server]
+) -> None:
+    """It would go on without a port, and a supervisor would take it for well."""
     serving = Serving(settings_for(local_supabase, tmp_path), "127.0.0.1", 0, 0, as_json=True)
     up = asyncio.create_task(serving.up())
     async with asyncio.timeout(WITHIN):
         await serving.ready.wait()
-        servers[0].should_exit = True  # as if it had ended by itself
+        servers[0].should_exit = True
         await asyncio.wait({up})
     with pytest.raises(FeedError, match="ended by itself"):
         up.result()
+
+
+async def test_who_runs_the_local_supabase_ends_when_its_server_does(
+    servers: list[uvicorn.Server],
+) -> None:
+    """A backfill would wait for answers without end, and `up` for a database that is away."""
+    with open_folder() as folder:
+        with pytest.raises(FeedError, match="ended by itself"):
+            async with asyncio.timeout(WITHIN):
+                async with target.local_supabase(Settings(state_dir=folder), port=0):
+                    servers[0].should_exit = True
+                    await asyncio.Event().wait()
