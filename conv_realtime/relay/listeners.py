@@ -23,6 +23,9 @@ logger = logging.getLogger("conv_realtime.relay")
 HANDLER_QUEUE = 1000
 """Events that wait for one handler; beyond, they are dropped and counted."""
 
+HANDLER_BYTES = 64 * 2**20
+"""About how many bytes they may take in memory; see `weight_of`."""
+
 _STEP = 200
 
 EventHandler = Callable[[Any], Awaitable[None]]
@@ -35,10 +38,16 @@ class Listener:
     type: str
     match: Mapping[str, Any]
     handler: EventHandler
-    queue: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(HANDLER_QUEUE))
+    queue: asyncio.Queue[tuple[Event, int]] = field(default_factory=asyncio.Queue)
+    waiting_bytes: int = 0
     handled: int = 0
     failed: int = 0
     dropped: int = 0
+
+    def begin(self) -> None:
+        """Forget what still waited when it ran before."""
+        self.queue = asyncio.Queue(HANDLER_QUEUE)
+        self.waiting_bytes = 0
 
     def offer(self, entry: Entry) -> None:
         """Queue the event of `entry` if it is asked for. Never raises."""
@@ -47,12 +56,13 @@ class Listener:
         event = entry.event
         if not matches(event.data, self.match):
             return
-        try:
-            self.queue.put_nowait(event)
-        except asyncio.QueueFull:
+        if self.queue.full() or self.waiting_bytes > HANDLER_BYTES:
             self.dropped += 1
             if self.dropped == 1:
                 logger.warning("a handler of %s is too slow: events are dropped", self.type)
+        else:
+            self.waiting_bytes += entry.weight
+            self.queue.put_nowait((event, entry.weight))
 
     async def run(self, is_over: Callable[[], bool]) -> None:
         """Call the handler with one event after the other, until cancelled.
@@ -60,7 +70,8 @@ class Listener:
         `is_over` tells of that where a handler keeps it to itself.
         """
         while not is_over():
-            event = await self.queue.get()
+            event, weight = await self.queue.get()
+            self.waiting_bytes -= weight
             try:
                 await self.handler(event)
                 self.handled += 1

@@ -26,12 +26,7 @@ from conv_realtime.models import Message
 from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
 from conv_realtime.relay.endpoint import routes_of
-from conv_realtime.relay.listeners import (
-    HANDLER_QUEUE,
-    EventHandler,
-    Listener,
-    follow,
-)
+from conv_realtime.relay.listeners import EventHandler, Listener, follow
 from conv_realtime.settings import Settings, project_and_key
 
 logger = logging.getLogger("conv_realtime.relay")
@@ -229,7 +224,7 @@ class Relay:
 
     def _start(self, listener: Listener) -> None:
         assert self._tasks is not None
-        listener.queue = asyncio.Queue(HANDLER_QUEUE)
+        listener.begin()
         name = f"relay handler {listener.type}"
         work = listener.run(lambda: self._is_over)
         self._running.append(self._tasks.create_task(work, name=name))

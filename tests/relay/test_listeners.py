@@ -149,6 +149,38 @@ async def test_a_handler_that_is_too_slow_loses_events_and_holds_up_nobody() -> 
         assert relay.health()[1]["handlers"]["dropped"] >= 49
 
 
+async def test_what_waits_for_a_handler_is_bounded_in_bytes_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand long messages would be a gigabyte; when they are handled others are heard."""
+    monkeypatch.setattr(listeners_module, "HANDLER_BYTES", 100_000)
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    go_on = asyncio.Event()
+    heard: list[int] = []
+
+    @relay.on("new_message")
+    async def slow(event: NewMessage) -> None:
+        await go_on.wait()
+        heard.append(event.data.seq)
+
+    async with relay:
+        for n in range(10):
+            feed.publish(created(message("x" * 10_000, n)))
+        assert relay.health()[1]["handlers"]["dropped"] == 6
+        go_on.set()
+        await eventually(lambda: heard == [0, 1, 2, 3], "what waited is handled")
+        feed.publish(created(message("short", 10)))
+        await eventually(lambda: heard[4:] == [10], "and what comes then")
+        go_on.clear()
+        for n in range(10):
+            feed.publish(created(message("y" * 10_000, n)))
+    go_on.set()
+    async with relay:  # what still waited is forgotten, and counts no more
+        feed.publish(created(message("z" * 200_000, 11)))
+        await eventually(lambda: heard[5:] == [11], "one is never too long")
+
+
 async def test_events_go_on_from_a_cursor_without_a_gap() -> None:
     """An iterator that is slower than the memory is long reads on from the feed."""
     chosen = settings(replay_events=50)
