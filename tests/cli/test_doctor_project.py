@@ -74,6 +74,10 @@ def test_what_answers_is_no_supabase(doctor: Doctor, supabase_local: SupabaseLoc
         assert "paused" in doctor.failing()["url"]["says"]
     with supabase_local.faults.answer(503):
         assert "503" in doctor.failing()["url"]["says"]
+    with supabase_local.faults.answer(503, body={"code": "PGRST002", "message": "Retrying."}):
+        away = doctor.failing()["url"]
+        assert "away (PGRST002 Retrying.)" in away["says"]
+        assert "postgres.log" in away["remedy"]
     with supabase_local.faults.answer(404):
         assert "no Supabase" in doctor.failing()["url"]["says"]
     with supabase_local.faults.disconnect():

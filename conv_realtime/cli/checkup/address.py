@@ -50,7 +50,8 @@ async def first_answer(gateway: Gateway) -> Answer | Check:
             "url",
             f"the project's database is away ({answer.code} {answer.message})",
             "wait some minutes; if it stays so, restart the project"
-            " (dashboard, Project Settings, General)",
+            " (dashboard, Project Settings, General); of a local one supabase/postgres.log below"
+            " the state directory says why",
         )
     if not answer.of_a_project:
         return failed(
