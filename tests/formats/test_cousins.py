@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from typing import Any
@@ -201,14 +202,44 @@ def test_what_copilot_rewinds_is_taken_back() -> None:
     [
         ({"source": "user"}, "user"),
         ({"source": "skill-pdf"}, "system"),
+        ({"source": "agent-gardener"}, "system"),
+        ({"source": "autopilot"}, "system"),
+        ({"source": "system"}, "system"),
+        ({"source": "autopilot-objective"}, "user"),
+        ({"source": "command-plan"}, "user"),
         ({"isAutopilotContinuation": True}, "system"),
         ({"source": ["odd"]}, "user"),
     ],
 )
 def test_what_copilot_says_in_a_users_name_is_the_systems(data: dict[str, Any], role: str) -> None:
-    """Skills, and the loop that goes on by itself, speak as users to the model."""
-    said = CopilotCli().said({"type": "user.message", "data": {"content": "Go on", **data}})
+    """Skills, other agents, and the loop that goes on by itself speak as users to the model."""
+    event = {"type": "user.message", "data": {"content": "Go on", **data}}
+    said = CopilotCli().said(event)
     assert said is not None and said.role == role
+
+
+def test_subagents_of_older_copilots_are_known_by_the_call_that_began_them() -> None:
+    """As jazzyalex/agent-sessions has them, `Resources/Fixtures/stage0/agents/copilot`."""
+    (example,) = built_in("copilot_cli")
+    lines = [json.loads(line) for line in example.whole.splitlines()]
+    for line in lines:
+        if agent := line.pop("agentId", None):
+            named = "toolCallId" if line["type"].startswith("subagent.") else "parentToolCallId"
+            line["data"][named] = agent
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    newer, older = (
+        _read("copilot_cli", example),
+        _read("copilot_cli", Example(example.name, (data,))),
+    )
+    assert older.conversations.keys() == newer.conversations.keys()
+    assert older.messages.keys() == newer.messages.keys()
+
+
+def test_who_began_a_subagent_of_copilot_is_its_user() -> None:
+    """As in every format: the prompt of a subagent is its title."""
+    data = {"content": "Dig a hole", "source": "agent-gardener"}
+    said = CopilotCli().said({"type": "user.message", "agentId": "a1", "data": data})
+    assert said is not None and said.role == "user"
 
 
 def test_a_response_of_iflow_is_one_message_however_many_windows_show_it() -> None:

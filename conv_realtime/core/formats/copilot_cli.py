@@ -2,11 +2,11 @@
 
 Appended, also by a session that is resumed. A response is one `assistant.message`; what its tools
 gave back comes as `tool.execution_complete`. Subagents' events stand among the others, marked with
-an `agentId`: each is a conversation of its own. A message states the tokens that it cost to say;
-those that were read are told when the program ends, and are counted to the last response. They are
-the whole session's, also when it was resumed (getagentseal/codeburn#946); in older versions, and
-after a compaction, they begin anew (PanAchy/copilot-arewecooked#45). `session.snapshot_rewind`
-takes everything from an event on back.
+an `agentId`, or in older versions with the call that began one: each is a conversation of its own.
+A message states the tokens that it cost to say; those that were read are told when the program
+ends, and are counted to the last response. They are the whole session's, also when it was resumed
+(getagentseal/codeburn#946); in older versions, and after a compaction, they begin anew
+(PanAchy/copilot-arewecooked#45). `session.snapshot_rewind` takes everything from an event on back.
 
 Undocumented (github/copilot-cli#3551). Evidence: the types in `python/copilot/generated/
 session_events.py` of github/copilot-sdk, and real sessions of version 1.0.78 in
@@ -83,7 +83,7 @@ class CopilotCli(JsonLines):
                 return Noted(at, state=("error", "waiting"))
             case "abort" | "session.idle":
                 return Noted(at, state=("active", "waiting"))
-            case "subagent.completed" | "subagent.failed" if "agentId" in fields:
+            case "subagent.completed" | "subagent.failed" if _agent(fields):
                 failed = fields["type"] == "subagent.failed"
                 return Noted(at, state=("error" if failed else "completed", "ended"))
             case "session.shutdown":
@@ -95,17 +95,25 @@ class CopilotCli(JsonLines):
     def said(self, fields: Mapping[str, Any]) -> Said | None:
         """Return the message of an event."""
         data = mapping(fields.get("data"))
-        said = _said(fields.get("type"), data)
+        said = _said(fields.get("type"), data, told=_agent(fields) is not None)
         if said is None:
             return None
         native = said.native or text(fields.get("id"))
         return replace(said, native=native, created_at=time(fields.get("timestamp")))
 
 
-def _said(kind: Any, data: Mapping[str, Any]) -> Said | None:
+def _agent(fields: Mapping[str, Any]) -> str | None:
+    """Return the subagent that an event is of: in older versions the call that began it."""
+    data = mapping(fields.get("data"))
+    begins = str(fields.get("type")).startswith("subagent.")
+    call = data.get("toolCallId" if begins else "parentToolCallId")
+    return text(fields.get("agentId")) or text(call)
+
+
+def _said(kind: Any, data: Mapping[str, Any], *, told: bool) -> Said | None:
     match kind:
         case "user.message":
-            role: Role = "user" if _is_typed(data) else "system"
+            role: Role = "user" if _is_asked(data, told=told) else "system"
             return Said(role, text(data.get("content")) or "")
         case "system.message":
             return Said("system", text(data.get("content")) or "")
@@ -130,10 +138,18 @@ def _said(kind: Any, data: Mapping[str, Any]) -> Said | None:
             return None
 
 
-def _is_typed(data: Mapping[str, Any]) -> bool:
-    """Return whether a person typed it, and no skill or the loop that goes on by itself."""
-    skill = (text(data.get("source")) or "").startswith("skill-")
-    return not skill and data.get("isAutopilotContinuation") is not True
+def _is_asked(data: Mapping[str, Any], *, told: bool) -> bool:
+    """Return whether a person asks it, or who began a subagent: that one is `told`.
+
+    `source` names who else speaks: a skill, another agent, the loop that goes on by itself, or the
+    program. What a command or a schedule brings, a person wrote (github/copilot-sdk, generated
+    `SendMessageItem`).
+    """
+    source = text(data.get("source")) or ""
+    if source.startswith("skill-") or source in ("autopilot", "system"):
+        return False
+    agents = source.startswith("agent-") and not told
+    return not agents and data.get("isAutopilotContinuation") is not True
 
 
 def _blocks(data: Mapping[str, Any]) -> list[Block]:
@@ -174,7 +190,7 @@ class CopilotTranscript(JsonLinesTranscript):
         """Take the next event."""
         fields = record.fields
         self.note_session(record)
-        stated = text(fields.get("agentId"))
+        stated = _agent(fields)
         agent = self.id(stated) if stated else None
         fold = self.fold(agent, agent)
         if agent is not None and fold.cwd is None:
