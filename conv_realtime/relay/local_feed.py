@@ -131,10 +131,13 @@ class LocalFeed:
 
     def _erase(self, gone: Change) -> None:
         """Put a deletion in the place of all that was said of its conversation."""
-        self._changes = deque(
-            gone if _conversation_of(change) == gone.row.id else change for change in self._changes
-        )
-        self._bytes = sum(map(weight_of, self._changes))
+        kept: deque[Change] = deque()
+        for change in self._changes:
+            if _conversation_of(change) == gone.row.id:
+                self._bytes += weight_of(gone) - weight_of(change)
+                change = gone
+            kept.append(change)
+        self._changes = kept
 
     def _cursor(self, position: int | None = None) -> str:
         return str(Cursor(self._stream, (self._position if position is None else position,)))

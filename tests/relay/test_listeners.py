@@ -211,6 +211,10 @@ async def test_what_a_local_feed_keeps_is_bounded_in_bytes_too(
     assert (await feed.since(str(feed._cursor(6)))).resync
     feed.publish(created(message("x" * 200_000, 10)))
     assert len((await feed.since(str(feed._cursor(10)))).changes) == 1, "one is always kept"
+    talk, other = conversation(), conversation("two")
+    gone = talk.model_copy(update={"revision": 9, "deleted_at": talk.updated_at})
+    feed.publish([*changed(gone), *created(*(message("hi", n, of=other) for n in range(10)))])
+    assert len((await feed.since(str(feed._cursor(10)))).changes) == 12, "room is made by erasing"
 
 
 async def test_an_iterator_that_falls_behind_while_it_catches_up_gets_on() -> None:
