@@ -95,9 +95,10 @@ class Client:
         return not self._backlog
 
     def end_reading(self) -> None:
-        """End the client's read loop, which then closes with `closing`."""
-        if self.reading is not None:
-            self.reading.reschedule(asyncio.get_running_loop().time())
+        """End the client's read loop, which then closes with `closing`; once."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            reading.reschedule(asyncio.get_running_loop().time())
 
     def encode(self, event: Event, at_ms: int) -> bytes:
         """Return the frame's text in this client's form."""

@@ -125,6 +125,29 @@ async def test_run_serves_an_endpoint_of_the_hosts_own() -> None:
     assert not manager.active_connections
 
 
+async def test_a_token_may_expire_while_a_client_is_being_closed() -> None:
+    """It is closed for something else, without a wire, and takes its time over that."""
+
+    class Slow(FakeWebSocket):
+        closing, may_close = asyncio.Event(), asyncio.Event()
+
+        async def close(self, code: int = 1000, reason: str | None = None) -> None:
+            self.closing.set()
+            await self.may_close.wait()
+            await super().close(code, reason)
+
+    manager, websocket = ConnectionManager(), Slow()
+    serving = asyncio.create_task(manager.run(websocket), name="endpoint")
+    await eventually(lambda: websocket.sent, "it is greeted")
+    (client,) = manager.hub.clients.values()
+    manager.hub.abort(client)
+    await websocket.closing.wait()
+    manager.hub.evict(client, 4401, "token expired")
+    websocket.may_close.set()
+    await serving
+    assert websocket.closed == 1011
+
+
 @pytest.mark.filterwarnings("ignore:Using `httpx` with")
 def test_starlettes_test_client_is_served() -> None:
     """A host's tests need no server: no transport is there, and frames come all the same."""
