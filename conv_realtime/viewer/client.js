@@ -169,7 +169,8 @@ export class Live extends Emitter {
     let token;
     try {
       const given = this.#options.token;
-      token = typeof given === "function" ? await within(OPEN_MS, given()) : given;
+      // Awaited in any case: who listens from now on is told also of what fails at once.
+      token = await (typeof given === "function" ? within(OPEN_MS, given()) : given);
     } catch (error) {
       if (this.status === "closed") return;
       this.emit("error", asError(error));
@@ -177,6 +178,7 @@ export class Live extends Emitter {
     }
     if (this.status === "closed") return;
     const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
+    if (!Socket) return this.#end(new Error("there is no WebSocket here: give one, as the option WebSocket"));
     /** @type {WebSocket} */
     let socket;
     try {

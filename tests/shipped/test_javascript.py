@@ -217,6 +217,16 @@ async def test_a_token_opens_the_door_each_time(token: str) -> None:
         await live.shows("1", "2")
 
 
+async def test_what_fails_at_once_is_told_to_who_listens_then() -> None:
+    """An address that no WebSocket takes: listeners are added after the client was made."""
+    async with NodeProgram.run("shipped.mjs") as program:
+        live = Browser(program, "ftp://127.0.0.1/ws")
+        await live.begin()
+        seen = await live.becomes("closed")
+        assert seen["statuses"] == ["connecting", "closed"]
+        assert len(seen["errors"]) == 1
+
+
 async def test_a_token_of_a_file_may_end_in_a_newline() -> None:
     """As in Python: what stands around it is no part of it."""
     async with browser(row(1), ws_token=SecretStr("right")) as (_, _, live):
