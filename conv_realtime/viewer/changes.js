@@ -94,7 +94,8 @@ export class Reader {
 
   /** Whose rows: as it was given, else who is signed in, else who the token of Realtime names. */
   async owner() {
-    this.#owner ??= this.#options.owner ?? (await userOf(this.#supabase));
+    const { owner, requestTimeoutMs = REQUEST_MS } = this.#options;
+    this.#owner ??= owner ?? (await within(requestTimeoutMs, userOf(this.#supabase), this.#abort.signal));
     return this.#owner;
   }
 

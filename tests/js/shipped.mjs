@@ -66,7 +66,10 @@ function supabaseOf(name, { url, key, tokens }) {
   if (!supabases.has(name)) {
     purses.set(name, tokens);
     const supabase = createClient(url, key, {
-      accessToken: async () => (tokens.length > 1 ? tokens.shift() : tokens[0]),
+      accessToken: async () => {
+        const token = tokens.length > 1 ? tokens.shift() : tokens[0];
+        return token ?? new Promise(() => {}); // none: as if another tab held the lock of the session
+      },
       global: { fetch: fetchOrNot },
       realtime: { transport: Lossy },
     });

@@ -362,6 +362,20 @@ async def test_an_answer_that_never_comes_is_not_waited_for(
         await shown.shows("1")
 
 
+@flavours
+async def test_a_session_that_never_comes_is_not_waited_for(
+    flavour: Flavour, supabase: SupabaseProject, member: Owner
+) -> None:
+    """As where a tab that sleeps holds its lock: that is told, and it is asked for again."""
+    async with page(supabase, member, tokens=[], flavour=flavour) as shown:
+        await shown.begin("list", requestTimeoutMs=2000, **NEVER)
+        seen = await shown.becomes("list", "down")
+        assert "no answer within 2000 ms" in seen["errors"][0]
+        await shown.node.do("renew", name="page", token=member.token)
+        await shown.lists("list", "one")
+        await shown.becomes("list", "live")
+
+
 async def test_more_than_a_page_is_read_page_by_page(
     supabase: SupabaseProject, member: Owner
 ) -> None:
