@@ -304,6 +304,13 @@ async def test_a_lost_connection_and_a_mended_gap_are_said() -> None:
         await page.until(f"{notice}.hidden && {TEXTS} === 'meanwhile'")
 
 
+async def test_a_connection_that_never_was_is_said() -> None:
+    """As from another machine, which may load the page and not connect."""
+    async with _viewed(trust_loopback=False, ws_token="somebody's") as (_, page):
+        notice = "document.getElementById('notice')"
+        await page.until(f"!{notice}.hidden && {notice}.textContent.includes('another machine')")
+
+
 async def test_it_can_be_used_by_the_keyboard_alone() -> None:
     """Arrows go through the list, Enter opens, a slash searches and Escape leaves the search."""
     async with _viewed() as (bridge, page):

@@ -27,7 +27,7 @@ let wanted = RECENT;
 let listed = false; // whether the list was complete once
 let drawing = false;
 let stale = true; // whether the list has to be drawn
-let away = null; // when the connection went
+let away = Date.now(); // since when there is no connection
 let mendedAt = 0;
 
 list.on("change", () => draw(true));
@@ -38,6 +38,7 @@ list.on("status", (status) => {
   setTimeout(notify, PATIENCE_MS + 50);
 });
 list.on("resync", mended);
+setTimeout(notify, PATIENCE_MS + 50);
 list.ready.then(() => {
   listed = true;
   if (list.conversations.has(chosen)) load(RECENT);
@@ -105,7 +106,9 @@ function mended() {
 function notify() {
   const gone = away !== null && Date.now() - away > PATIENCE_MS;
   const text = gone
-    ? "The connection is lost. What you see may be out of date; it comes back by itself."
+    ? listed
+      ? "The connection is lost. What you see may be out of date; it comes back by itself."
+      : "There is no connection yet, and it is tried again. From another machine this page may not connect."
     : Date.now() - mendedAt < MENDED_MS
       ? "Some updates were missed. Everything was fetched again and is complete."
       : "";
