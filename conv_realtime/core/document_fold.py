@@ -25,7 +25,7 @@ import orjson
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEntry, Span
 from conv_realtime.core.document import StatedConversation
-from conv_realtime.core.memory import Memory, Rank, Remembered
+from conv_realtime.core.memory import Memory, Rank, Sent
 from conv_realtime.core.places import Places
 from conv_realtime.core.said import Said, count_message, message_fields, note_conversation
 from conv_realtime.core.sanitize import Sanitizer
@@ -254,7 +254,7 @@ class DocumentTranscript(Transcript):
         """Return what is to be kept of a conversation before any of it leaves."""
         fold = self.conversations[thread]
         messages = {
-            native: Remembered(
+            native: Sent(
                 entry.digest,
                 entry.revision or 0,
                 entry.deleted_at.timestamp() if entry.deleted_at else None,

@@ -19,7 +19,7 @@ class Rank(NamedTuple):
 NO_RANK = Rank(0.0, 0, False)
 
 
-class Remembered(NamedTuple):
+class Sent(NamedTuple):
     """A message as it was last sent: its digest, its revision, and when it was taken back."""
 
     digest: str
@@ -44,7 +44,7 @@ class Memory:
     revision: int = 0
     digest: str = ""
     base: int = 0
-    messages: Mapping[str, Remembered] = field(default_factory=dict)
+    messages: Mapping[str, Sent] = field(default_factory=dict)
     unsent: bool = False
     path: str = ""
     rank: Rank = NO_RANK

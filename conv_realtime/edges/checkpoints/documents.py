@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from uuid import UUID
 
-from conv_realtime.core.memory import Judged, Memory, Rank, Remembered
+from conv_realtime.core.memory import Judged, Memory, Rank, Sent
 from conv_realtime.edges.checkpoints.file import StateFile, connect
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -54,7 +54,7 @@ class Documents:
         )
         for id, path, stated_at, count, named, revision, digest, base, unsent, messages in rows:
             rank = Rank(stated_at, count, bool(named))
-            known = {native: Remembered(*rest) for native, *rest in json.loads(messages)}
+            known = {native: Sent(*rest) for native, *rest in json.loads(messages)}
             yield (
                 UUID(id),
                 Memory(revision, digest, base, known, bool(unsent), os.fsdecode(path), rank),
