@@ -34,7 +34,8 @@ from conv_realtime.ingest import Ingest
 from conv_realtime.ports import Sink, Store
 from conv_realtime.relay import ConnectionManager, LocalFeed, Relay
 from conv_realtime.relay.chosen_feed import ChosenFeed
-from conv_realtime.settings import Settings, as_paths, project_and_key
+from conv_realtime.settings import Settings, as_paths
+from conv_realtime.supabase_client import project_and_key
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute

@@ -252,19 +252,3 @@ class Settings(BaseSettings):
             first = error.errors(include_input=False, include_url=False)[0]
             name = ".".join(str(part) for part in first["loc"]) or "settings"
             raise ConfigError(name, first["msg"].removeprefix("Value error, ")) from None
-
-
-def project_and_key(settings: Settings) -> tuple[str, str]:
-    """Return URL and key of the Supabase project that the settings name.
-
-    Raises:
-        ConfigError: one of them is not set; it says which, and what to do.
-    """
-    url, key = settings.supabase_url, settings.supabase_key
-    if url is None or key is None:
-        raise ConfigError(
-            "SUPABASE_URL" if url is None else "SUPABASE_SECRET_KEY",
-            "is not set; a project's dashboard shows both (Project Settings), and"
-            " `conv-realtime local` prints those of a Supabase on this machine",
-        )
-    return url, key.get_secret_value()

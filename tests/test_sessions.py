@@ -18,10 +18,11 @@ import pytest
 from conv_realtime import Bridge, Settings
 from conv_realtime.edges.session import AuthServer as Client
 from conv_realtime.edges.session import SignedIn, keep_session, read_session, signed_in
-from conv_realtime.edges.store import connect, http_client
+from conv_realtime.edges.store import http_client
 from conv_realtime.edges.store.queries import call
 from conv_realtime.errors import ConfigError, SessionError
 from conv_realtime.ingest import pace
+from conv_realtime.supabase_client import new_client
 from conv_realtime.testing import SupabaseLocal, claude_line
 from tests.auth_server import AuthServer, auth_server
 from tests.ingest.running import until
@@ -153,7 +154,7 @@ async def test_a_token_that_the_server_finds_too_old_is_renewed_on_the_way(
     session = session_of(supabase_local, tmp_path)
     supabase_local.faults.expire_tokens()
     async with http_client(5, session) as http:
-        client = await connect(settings(supabase_local, tmp_path), http)
+        client = await new_client(settings(supabase_local, tmp_path), http)
         assert await call(client, "schema_version")
     assert auth.renewals == 1
 

@@ -69,14 +69,15 @@ def forget(
 async def _forget(settings: Settings, local_port: int, id: UUID, *, yes: bool) -> Family:
     from conv_realtime.cli.target import lasting_target
     from conv_realtime.edges.session import signed_in
-    from conv_realtime.edges.store import connect, family, forget, http_client
+    from conv_realtime.edges.store import family, forget, http_client
     from conv_realtime.ingest import Ingest
+    from conv_realtime.supabase_client import new_client
 
     with Instance(settings.state_dir) as instance:
         async with lasting_target(settings, instance, local_port=local_port) as found:
             session = signed_in(found.settings)
             async with http_client(found.settings.request_timeout, session) as http:
-                client = await connect(found.settings, http)
+                client = await new_client(found.settings, http)
                 erased = await family(client, id, found.settings.owner_id)
                 if erased is None:
                     raise SourceError(str(id), "no such conversation of yours in the database")

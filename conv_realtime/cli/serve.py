@@ -214,11 +214,12 @@ async def _first_question(settings: Settings) -> None:
         MigrationError: it lacks our schema.
     """
     from conv_realtime.edges.session import signed_in
-    from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client
+    from conv_realtime.edges.store import SupabaseStore, advised, http_client
+    from conv_realtime.supabase_client import new_client
 
     async with http_client(_ASK_SECONDS, signed_in(settings)) as http:
         try:
-            await SupabaseStore(await connect(settings, http)).database()
+            await SupabaseStore(await new_client(settings, http)).database()
         except StoreError as error:
             if not error.retryable:
                 raise advised(error) from error

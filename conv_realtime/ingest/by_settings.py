@@ -15,9 +15,10 @@ from conv_realtime.core.keys import read_key
 from conv_realtime.core.redaction import PatternError, redactor
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.session import SignedIn
-from conv_realtime.edges.store import SupabaseStore, connect, http_client
+from conv_realtime.edges.store import SupabaseStore, http_client
 from conv_realtime.errors import ConfigError
 from conv_realtime.settings import Settings
+from conv_realtime.supabase_client import new_client
 
 
 def sanitizers(settings: Settings) -> Callable[[], Sanitizer]:
@@ -52,7 +53,7 @@ async def own_store(
     """Return a store by the settings, whose connections are closed with `stack`."""
     http = http_client(settings.request_timeout, session)
     stack.push_async_callback(lambda: whole(http.aclose()))
-    return SupabaseStore(await connect(settings, http))
+    return SupabaseStore(await new_client(settings, http))
 
 
 def owner_of(settings: Settings, user: UUID | None) -> UUID:

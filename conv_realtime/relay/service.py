@@ -27,7 +27,8 @@ from conv_realtime.ports import Feed, Page
 from conv_realtime.relay.connections import ConnectionManager
 from conv_realtime.relay.endpoint import routes_of
 from conv_realtime.relay.listeners import EventHandler, Listener, follow
-from conv_realtime.settings import Settings, project_and_key
+from conv_realtime.settings import Settings
+from conv_realtime.supabase_client import project_and_key
 
 logger = logging.getLogger("conv_realtime.relay")
 

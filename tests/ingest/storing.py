@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from conv_realtime.edges.store import SupabaseStore, connect, http_client
+from conv_realtime.edges.store import SupabaseStore, http_client
 from conv_realtime.models import Conversation, Message, Project
 from conv_realtime.settings import Settings
+from conv_realtime.supabase_client import new_client
 
 URL = "http://127.0.0.1:9"
 
@@ -22,7 +23,7 @@ async def supabase_store(url: str, key: str) -> AsyncIterator[SupabaseStore]:
     """A store at that address, with that key."""
     settings = Settings(supabase_url=url, supabase_key=key, request_timeout=5)
     async with http_client(settings.request_timeout) as http:
-        yield SupabaseStore(await connect(settings, http))
+        yield SupabaseStore(await new_client(settings, http))
 
 
 def rows_of_one(owner: str, count: int = 2) -> tuple[Project, Conversation, list[Message]]:

@@ -14,7 +14,6 @@ import respx
 
 from conv_realtime.edges.store import (
     SupabaseStore,
-    connect,
     family,
     forget,
     http_client,
@@ -22,6 +21,7 @@ from conv_realtime.edges.store import (
 from conv_realtime.errors import ConfigError, MigrationError, StoreError
 from conv_realtime.models import Row
 from conv_realtime.settings import Settings
+from conv_realtime.supabase_client import new_client
 from conv_realtime.testing import SupabaseLocal
 from tests.ingest.storing import AT, URL, rows_of_one, supabase_store
 from tests.project import Owner, SupabaseProject
@@ -169,7 +169,7 @@ async def test_what_is_not_configured_is_named(
         monkeypatch.delenv(variable, raising=False)
     async with httpx.AsyncClient() as http:
         with pytest.raises(ConfigError) as refused:
-            await connect(Settings(**given), http)
+            await new_client(Settings(**given), http)
     assert refused.value.name == name
 
 
@@ -183,7 +183,7 @@ async def test_a_long_conversation_is_forgotten_in_pieces(
     )
     settings = Settings(supabase_url=supabase.url, supabase_key=supabase.secret_key)
     async with http_client(30) as http:
-        client = await connect(settings, http)
+        client = await new_client(settings, http)
         store = SupabaseStore(client)
         await _write_all(store, (project, conversation, messages))
         await store.write("conversations", [child])
@@ -208,7 +208,7 @@ async def test_copies_of_a_session_are_forgotten_with_it(
     """Under the name that another machine has for it; a short name is another session there."""
     settings = Settings(supabase_url=supabase.url, supabase_key=supabase.secret_key)
     async with http_client(30) as http:
-        client = await connect(settings, http)
+        client = await new_client(settings, http)
         store = SupabaseStore(client)
         for session, count in ((str(uuid4()), 2), ("main", 1)):
             project, conversation, _ = rows_of_one(member.id)

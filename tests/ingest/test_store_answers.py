@@ -12,10 +12,11 @@ import pytest
 import respx
 
 from conv_realtime.core.refusals import Refusal, judge
-from conv_realtime.edges.store import SupabaseStore, advised, connect, http_client, mapped
+from conv_realtime.edges.store import SupabaseStore, advised, http_client, mapped
 from conv_realtime.errors import ConfigError, StoreError
 from conv_realtime.models import Row
 from conv_realtime.settings import Settings
+from conv_realtime.supabase_client import new_client
 from tests.ingest.storing import AT, URL, rows_of_one, supabase_store
 
 # Status and code as PostgREST 14 answers them, and what helps. 57014 passes, in smaller requests.
@@ -203,7 +204,7 @@ async def test_a_login_page_acknowledges_nothing_to_a_lent_client() -> None:
     project, *_ = rows_of_one(str(uuid4()))
     settings = Settings(supabase_url=URL, supabase_key="sb_secret_x")
     async with httpx.AsyncClient() as http:
-        store = SupabaseStore(await connect(settings, http))
+        store = SupabaseStore(await new_client(settings, http))
         for ask in (
             lambda: store.write("projects", [project]),
             lambda: store.mark_deleted([uuid4()], 1, AT),

@@ -1,4 +1,4 @@
-"""How the feed gets at a Supabase: a client of its own, its user, and one kind of error."""
+"""How the feed gets at a Supabase: whose client it has, and one kind of error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from conv_realtime.core.keys import read_key
 from conv_realtime.core.refusals import passes
-from conv_realtime.errors import ConfigError, StoreError
-from conv_realtime.settings import Settings, project_and_key
+from conv_realtime.errors import StoreError
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -58,19 +57,3 @@ async def user_of(client: AsyncClient) -> UUID | None:
     if session is not None:
         return UUID(session.user.id)
     return read_key(client.supabase_key).user
-
-
-async def new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
-    """Return a client over `http`, which the caller closes.
-
-    Raises:
-        ConfigError: no project is named, or its URL or key have no usable form.
-    """
-    from supabase import AsyncClientOptions, acreate_client
-
-    url, key = project_and_key(settings)
-    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    try:
-        return await acreate_client(url, key, options=options)
-    except Exception as error:  # supabase-py raises unrelated types for a bad URL or key
-        raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error

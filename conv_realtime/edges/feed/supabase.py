@@ -21,7 +21,7 @@ import httpx
 from conv_realtime.background import whole
 from conv_realtime.core.cursor import parse_cursor
 from conv_realtime.core.pauses import asked_to_wait, pauses_between_attempts
-from conv_realtime.edges.feed.access import mapped, new_client, no_json, user_of
+from conv_realtime.edges.feed.access import mapped, no_json, user_of
 from conv_realtime.edges.feed.snapshots import read_snapshot
 from conv_realtime.edges.feed.unreadable import Unreadable
 from conv_realtime.edges.feed.wakeups import WakeUps
@@ -36,6 +36,7 @@ from conv_realtime.ports import (
     UserSession,
 )
 from conv_realtime.settings import Settings
+from conv_realtime.supabase_client import new_client
 
 if TYPE_CHECKING:
     from supabase import AsyncClient

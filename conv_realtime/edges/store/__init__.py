@@ -10,12 +10,7 @@ from __future__ import annotations
 
 from conv_realtime.edges.store.answers import advised, http_client, mapped
 from conv_realtime.edges.store.forgetting import Family, family, forget
-from conv_realtime.edges.store.supabase import (
-    HISTORY_HEADER,
-    MORE_HEADER,
-    SupabaseStore,
-    connect,
-)
+from conv_realtime.edges.store.supabase import HISTORY_HEADER, MORE_HEADER, SupabaseStore
 
 __all__ = [
     "HISTORY_HEADER",
@@ -23,7 +18,6 @@ __all__ = [
     "Family",
     "SupabaseStore",
     "advised",
-    "connect",
     "family",
     "forget",
     "http_client",

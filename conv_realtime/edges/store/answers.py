@@ -67,7 +67,7 @@ _answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
 
 
 def http_client(timeout: float, session: UserSession | None = None) -> httpx.AsyncClient:
-    """Return an HTTP client for `connect`, whose answers `mapped` knows by status and headers.
+    """Return an HTTP client whose answers `mapped` knows by status and headers.
 
     With a session its requests speak for that user. An answer is given up, like one that does not
     come, when its body takes longer than `timeout` seconds and one more for each 8 KiB.

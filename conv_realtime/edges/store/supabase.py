@@ -13,17 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx
 from postgrest import APIResponse, CountMethod, ReturnMethod
 
 from conv_realtime.core.digest import text_sha256
 from conv_realtime.edges.store.answers import mapped, stranger
 from conv_realtime.edges.store.encoding import encoded
 from conv_realtime.edges.store.queries import call, chunks, rows
-from conv_realtime.errors import ConfigError, MigrationError, StoreError
+from conv_realtime.errors import MigrationError, StoreError
 from conv_realtime.models import Row, Table
 from conv_realtime.ports import Digest, KnownConversation, StoredMessage
-from conv_realtime.settings import Settings, project_and_key
 from conv_realtime.sql import latest_version
 
 if TYPE_CHECKING:
@@ -192,21 +190,3 @@ def _counted(what: str, answer: APIResponse) -> int:
     if answer.count is None:
         raise stranger(what)
     return int(answer.count)
-
-
-async def connect(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
-    """Return a Supabase client of our own over `http`, which the caller closes.
-
-    `http` is best one of `http_client`.
-
-    Raises:
-        ConfigError: no project is configured; it says what to set.
-    """
-    from supabase import AsyncClientOptions, acreate_client
-
-    url, key = project_and_key(settings)
-    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    try:
-        return await acreate_client(url, key, options=options)
-    except Exception as error:  # supabase-py raises several unrelated types for a bad URL or key
-        raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error
