@@ -69,12 +69,14 @@ class Waker:
         Raises:
             SourceError: one of the paths went, or was closed, just now.
         """
-        begun = time.monotonic()
+        begun, blind = time.monotonic(), self._watcher.blind
         self._misses.begin()
         found = await self._walk(existing(self._paths))
         if await self._watcher.follow_links(found.links):
             found = await self._walk(existing(self._paths))
         self._sweep_took = time.monotonic() - begun
+        if blind or self._watcher.blind:
+            self._misses.excuse()
         self._tell_odd(found.odd)
         states = await on_thread(by_hash, found.stats)
         if self._misses.compare(states, time.time_ns()):

@@ -128,6 +128,7 @@ LIMITED = """
         for path in (folder / "projects").glob("*/*.jsonl"):
             with path.open("ab") as file:
                 file.write(user("more", session=path.stem))
+            os.utime(path, (0, 0))  # no event of it is on its way any more
         await until(lambda: len(store.messages) == 80, within=60)
         limit.write_text("1000")
         await until(lambda: river.health()["watcher"] == "ok", within=60)
@@ -138,7 +139,7 @@ LIMITED = """
 def apart(program: str, folder: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
     """Runs an ingest of `folder` in a process of its own; it has to end well."""
     lines = f"""
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user
