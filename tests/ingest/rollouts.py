@@ -68,6 +68,11 @@ def event(kind: str, *, at: float = 1.0, ordinal: int | None = None, **payload: 
     return line("event_msg", {"type": kind, **payload}, at=at, **_ordinal(ordinal))
 
 
+def voice(kind: str, **said: str) -> bytes:
+    """Return an item of a talk."""
+    return line("realtime_item", {"id": "v1", "realtime_session_id": "v", "type": kind, **said})
+
+
 def tokens(total: tuple[int, int, int], last: tuple[int, int, int], **more: Any) -> bytes:
     """Return a report of tokens: input with cached, cached, output."""
     names = ("input_tokens", "cached_input_tokens", "output_tokens")

@@ -19,6 +19,7 @@ from tests.ingest.rollouts import (
     says,
     stated,
     tokens,
+    voice,
 )
 
 CONTEXT = "<environment_context>\n  <cwd>/work/garden</cwd>\n</environment_context>"
@@ -244,6 +245,38 @@ def test_turns_that_are_rolled_back_are_taken_back(tmp_path: Path) -> None:
     assert (row.input_tokens, row.output_tokens) == (40, 4)
     row, messages = stated(tmp_path, *lines, event("thread_rolled_back", num_turns=9))
     assert (messages, row.message_count, row.input_tokens) == ([], 0, 0)
+
+
+def test_what_is_said_aloud_is_said(tmp_path: Path) -> None:
+    """A talk beside the turns, by a model whose tokens none reports: what no item says again.
+
+    As Codex's own clients show it: `ThreadRealtimeItemContent` in openai/codex at 4c2a8531,
+    `codex-rs/app-server-protocol/src/protocol/v2/realtime.rs`.
+    """
+    row, messages = stated(
+        tmp_path,
+        meta(),
+        voice("realtime_session_started"),
+        voice("transcript_segment", role="user", text="Water the roses"),
+        event("task_started"),
+        calls("c"),
+        voice("transcript_segment", role="assistant", text="I am at it."),
+        answers("c"),
+        tokens((10, 0, 1), (10, 0, 1)),
+        event("task_complete"),
+        voice("bem_item_promoted", item_id="i", turn_id="t"),
+        voice("transcript_segment", role="assistant", text="They are wet."),
+        voice("realtime_session_closed", outcome="ended"),
+        event("thread_rolled_back", num_turns=1),
+    )
+    assert [(m.role, m.text, bool(m.usage), m.deleted_at) for m in messages] == [
+        ("user", "Water the roses", False, None),
+        ("assistant", "", True, None),
+        ("assistant", "I am at it.", False, None),
+        ("tool", "a b", False, None),
+        ("assistant", "They are wet.", False, None),
+    ]
+    assert (row.title, row.activity, row.input_tokens) == ("Water the roses", "waiting", 10)
 
 
 def test_a_compaction_is_said_by_the_system(tmp_path: Path) -> None:

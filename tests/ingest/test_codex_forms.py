@@ -28,6 +28,7 @@ from tests.ingest.rollouts import (
     stated,
     thread,
     tokens,
+    voice,
 )
 
 CONTEXT = "<environment_context>\n  <cwd>/work/garden</cwd>\n</environment_context>"
@@ -114,6 +115,7 @@ _line = st.one_of(
     st.builds(lambda n: says("user", f"<a>{n}</a>"), _small),
     st.builds(lambda n: event("user_message", message=f"<a>{n}</a>"), _small),
     st.builds(lambda n: says("assistant", f"answer {n}", at=n), _small),
+    st.builds(lambda n: voice("transcript_segment", role="assistant", text=f"aloud {n}"), _small),
     st.builds(lambda n: calls(f"c{n}"), _small),
     st.builds(lambda n: answers(f"c{n}"), _small),
     st.builds(lambda n, m: tokens((n * 9, n, m), (n, 0, m)), _small, _small),

@@ -6,6 +6,7 @@
   its first item, because items have no ids in most versions. The number outlives what moves
   bytes: `codex migrate-rollouts` rewrites old files.
 * Tokens are reported behind a response; they are its last message's.
+* What is said aloud stands beside the turns (`realtime_item`), and no other item says it.
 * A thread that was reverted goes on in a file of its own, `rollout-<time>-<thread>_<rollout>`:
   it is a conversation below the thread's. `thread_rolled_back` takes turns back in the same file.
 * Old rollouts are compressed (`.jsonl.zst`) and archived; they stay the same conversation.
@@ -133,6 +134,8 @@ class CodexTranscript(LogTranscript):
             self._add_event(fold, record, line)
         elif line.kind == "turn_context":
             self._note_place(fold, line.payload)
+        elif line.kind == "realtime_item":
+            self._add_voice(fold, record, line)
         else:
             self._add_item(fold, record, line)
 
@@ -212,6 +215,21 @@ class CodexTranscript(LogTranscript):
             fold.is_at("active", "waiting")
         else:
             self._note_turn(fold, role)
+
+    def _add_voice(self, fold: ConversationFold, record: Record, line: RolloutLine) -> None:
+        """Take what was said aloud, to or by a model that no report of tokens is of."""
+        number = self._items
+        self._items += 1
+        role = rollout.role(line)
+        if role is None:
+            return
+        found = rollout.blocks(line)
+        if fold.project_path is None:
+            fold.project_path = fold.cwd or ""
+        self.note_secrets(self.put(fold, record, f"item-{number}", role), found)
+        if role == "user":
+            self._note_prompt(fold, content.text_of(found))
+        self._note_turn(fold, role)
 
     def _begin(
         self, fold: ConversationFold, entry: Entry, found: list[content.Block], line: RolloutLine

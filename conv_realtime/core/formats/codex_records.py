@@ -106,8 +106,18 @@ def role(line: RolloutLine) -> Role | None:
             return "system" if text(payload.get("message")) else None
         case "inter_agent_communication":
             return "system" if text(payload.get("content")) else None
+        case "realtime_item":
+            return _speaker(payload)
         case _:
             return None
+
+
+def _speaker(heard: Mapping[str, Any]) -> Role | None:
+    """Return who said something aloud, None for what else is told of a talk."""
+    role = heard.get("role")
+    if role not in ("user", "assistant") or not (text(heard.get("text")) or "").strip():
+        return None
+    return "user" if role == "user" else "assistant"
 
 
 def blocks(line: RolloutLine) -> list[Block]:
@@ -120,6 +130,8 @@ def blocks(line: RolloutLine) -> list[Block]:
             return as_blocks(text(payload.get("message")) or "")
         case "inter_agent_communication":
             return as_blocks(text(payload.get("content")) or "")
+        case "realtime_item":
+            return as_blocks(text(payload.get("text")) or "")
         case "event_msg":
             return as_blocks(failure(payload) or "")
         case _:
