@@ -105,7 +105,7 @@ class OpenFile:
         """Close it; nothing can be read any more."""
         os.close(self._fd)
 
-    def again(self) -> OpenFile:
+    def again(self) -> Self:
         """Return the same file, opened once more: also where its path has gone."""
         other = object.__new__(type(self))
         other.path = self.path

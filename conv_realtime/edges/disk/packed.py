@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from threading import Lock
+from typing import Self
 
 from conv_realtime.edges.disk.opened import CHUNK, OpenFile, telling
 from conv_realtime.errors import SourceError
@@ -55,10 +56,9 @@ class PackedFile(OpenFile):
         self._content.leave()
         super().close()
 
-    def again(self) -> OpenFile:
+    def again(self) -> Self:
         """Return the same file, opened once more: also where its path has gone."""
         other = super().again()
-        assert isinstance(other, PackedFile)
         other._content = self._content.join()
         return other
 
