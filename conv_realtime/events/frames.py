@@ -73,7 +73,7 @@ class MessageUpdate(_Event):
 
 
 class MessageDeleted(_Event):
-    """A message was rewound or rewritten away."""
+    """A message is gone: rewound, rewritten away, forgotten, or refused by the database."""
 
     type: Literal["message_deleted"] = "message_deleted"
     data: DeletedData
