@@ -218,6 +218,13 @@ def test_what_copilot_says_in_a_users_name_is_the_systems(data: dict[str, Any], 
     assert said is not None and said.role == role
 
 
+@pytest.mark.parametrize("kind", ["system.message", "system.notification"])
+def test_what_copilot_tells_its_model_is_the_systems(kind: str) -> None:
+    """Also that a subagent or a command in the background has ended: the answer is to that."""
+    said = CopilotCli().said({"type": kind, "data": {"content": "It has ended."}})
+    assert said is not None and (said.role, said.content) == ("system", "It has ended.")
+
+
 def test_subagents_of_older_copilots_are_known_by_the_call_that_began_them() -> None:
     """As jazzyalex/agent-sessions has them, `Resources/Fixtures/stage0/agents/copilot`."""
     (example,) = built_in("copilot_cli")

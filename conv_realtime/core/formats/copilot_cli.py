@@ -115,7 +115,7 @@ def _said(kind: Any, data: Mapping[str, Any], *, told: bool) -> Said | None:
         case "user.message":
             role: Role = "user" if _is_asked(data, told=told) else "system"
             return Said(role, text(data.get("content")) or "")
-        case "system.message":
+        case "system.message" | "system.notification":
             return Said("system", text(data.get("content")) or "")
         case "assistant.message":
             output = count(data.get("outputTokens"))
