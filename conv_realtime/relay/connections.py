@@ -169,6 +169,8 @@ class ConnectionManager:
             async with asyncio.timeout(None) as client.reading:
                 await Dialogue(self.hub, self._feed).run(client)
         except TimeoutError:
+            if client.reading is not None:  # nobody ended it: the feed raised this
+                raise
             await close(websocket, *(client.closing or (1011, "gone")))
         finally:
             if expiry is not None:

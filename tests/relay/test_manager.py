@@ -114,6 +114,21 @@ async def test_a_slow_snapshot_is_not_the_clients_fault(monkeypatch: pytest.Monk
     await serving
 
 
+async def test_what_a_feed_of_somebodys_own_raises_reaches_the_server() -> None:
+    """A `TimeoutError`, too: it is no end of the client's, about which nobody would be told."""
+
+    class Feed(LocalFeed):
+        async def snapshot(self, **_: Any) -> AsyncIterator[SnapshotPart]:
+            raise TimeoutError("its database does not answer")
+            yield
+
+    manager, websocket = ConnectionManager(feed=Feed(settings())), FakeWebSocket()
+    await websocket.inbox.put('{"type": "subscribe", "data": {"snapshot": true}}')
+    with pytest.raises(TimeoutError, match="its database does not answer"):
+        await manager.run(websocket)
+    assert not manager.active_connections
+
+
 async def test_run_serves_an_endpoint_of_the_hosts_own() -> None:
     """run() connects, answers and disconnects, also where there is only receive_text."""
     manager, websocket = ConnectionManager(), FakeWebSocket()
