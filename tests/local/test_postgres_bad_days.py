@@ -162,8 +162,16 @@ async def test_what_an_earlier_run_complained_of_is_not_told_again(folder: Path)
         ),
         ("initdb: error: could not write: No space left on device\n", r"; the disk of /x is full"),
         (
+            "FATAL:  could not resize shared memory segment: No space left on device\n",
+            r"has no shared memory left",
+        ),
+        (
             "initdb: could not look up effective user ID 1555: user does not exist\n",
             r"; PostgreSQL runs only as a user with a name: .* or set SUPABASE_URL",
+        ),
+        (
+            "FATAL:  insufficient file descriptors available to start server process\n",
+            r"raise the limit \(ulimit -n\)",
         ),
         ("", r"PostgreSQL: no message; its log"),
     ],

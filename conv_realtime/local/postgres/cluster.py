@@ -142,7 +142,15 @@ def last_words(data: Path, since: int) -> str:
     return ""
 
 
+_NO_SHARED_MEMORY = (
+    "this machine has no shared memory left for PostgreSQL: end what uses it, or give a container "
+    "more of it (docker run --shm-size)"
+)
+
 _ADVICE = {
+    # First: Linux says of it, too, that no space is left.
+    "shared memory segment": _NO_SHARED_MEMORY,
+    "anonymous shared memory": _NO_SHARED_MEMORY,
     "No space left on device": "the disk of {folder} is full: free some space and start again; "
     "nothing that was committed is lost",
     "Disk quota exceeded": "the quota for {folder} is used up: free some space and start again; "
@@ -154,7 +162,8 @@ _ADVICE = {
     "could not look up effective user ID": "PostgreSQL runs only as a user with a name: give this "
     "one a line in /etc/passwd, run it as another, or set SUPABASE_URL and SUPABASE_SECRET_KEY",
     "File too large": "no file may grow as large as PostgreSQL needs: raise the limit (ulimit -f)",
-    "shared memory": "this machine has no shared memory left for PostgreSQL: end what uses it",
+    "insufficient file descriptors": "it may not open as many files as PostgreSQL needs: raise the "
+    "limit (ulimit -n)",
 }
 
 
