@@ -67,12 +67,12 @@ def asked_to_wait(headers: Mapping[str, str], now: datetime) -> float | None:
     wrong. Names of `headers` are in lower case, or do not depend on it.
     """
     value = headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if value.isdecimal():
         return min(float(value), _LONGEST_RETRY_AFTER)
     try:
         at = parsedate_to_datetime(value)
         told = headers.get("date")
         then = parsedate_to_datetime(told) if told else now
         return min(max((at - then).total_seconds(), 0.0), _LONGEST_RETRY_AFTER)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -131,6 +131,8 @@ async def test_what_stands_before_postgrest_has_a_code_as_well(
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": "99999"}, 900.0),
         ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "²".encode("latin-1")}, None),
+        ({"Retry-After": "Fri, 02 Jan 2026 03:04:25 +99999999999999999999"}, None),
         ({"Retry-After": "Fri, 02 Jan 2026 03:04:25 GMT", "Date": "Fri, 02 Jan 2026 03:04:05 GMT"},
          20.0),
         ({"Retry-After": "Fri, 02 Jan 2026 03:04:05 GMT"}, 0.0),
@@ -141,7 +143,7 @@ async def test_a_server_says_how_long_to_wait(
 ) -> None:
     """supabase-py hides headers; a date counts from the server's own clock, within reason."""
     error = await _refusal_of(httpx.Response(429, headers=headers))
-    assert error.retry_after == seconds
+    assert (error.code, error.retry_after) == ("429", seconds)
 
 
 @pytest.mark.parametrize(
