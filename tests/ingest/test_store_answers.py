@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -197,6 +197,17 @@ async def test_a_login_page_acknowledges_nothing(body: str) -> None:
             with pytest.raises(StoreError, match="no Supabase project") as caught:
                 await ask()
             assert caught.value.retryable
+
+
+@respx.mock
+@pytest.mark.parametrize("body", ['{"error": "sign in"}', f'{{"{UUID(int=1)}": "sign in"}}', "[]"])
+async def test_a_login_page_says_nothing_of_what_the_database_has(body: str) -> None:
+    """`verify` ended with a traceback."""
+    respx.route().respond(200, text=body)
+    async with supabase_store(URL, "sb_secret_x") as store:
+        with pytest.raises(StoreError, match="no Supabase project") as caught:
+            await store.digests([uuid4()])
+    assert caught.value.retryable
 
 
 @respx.mock

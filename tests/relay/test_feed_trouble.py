@@ -121,6 +121,7 @@ def feed_at(url: str) -> SupabaseFeed:
         (httpx.Response(500, json={"code": "54001", "message": "deep"}), "54001", False),
         (httpx.Response(502, text="<html>bad gateway</html>"), "502", True),
         (httpx.Response(200, json={"changes": [{"row": {}}]}), "KeyError", False),
+        (httpx.Response(200, json={"changes": {}}), "KeyError", False),
         (httpx.Response(200, json=None), "TypeError", False),
         (httpx.Response(200, text="<html>sign in</html>"), "200", True),
         (httpx.Response(429, json={"message": "slow down"}), "unknown", True),

@@ -132,8 +132,8 @@ class SupabaseFeed:
                 for item in page["changes"]
                 if (row := self._row(item)) is not None
             ]
-        changes, places = [change for change, _ in told], [place for _, place in told]
-        return Page(changes, page["cursor"], page["more"], page["resync"], places=places)
+            changes, places = [change for change, _ in told], [place for _, place in told]
+            return Page(changes, page["cursor"], page["more"], page["resync"], places=places)
 
     async def snapshot(
         self,

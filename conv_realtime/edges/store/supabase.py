@@ -157,11 +157,12 @@ class SupabaseStore:
         found: dict[UUID, Digest] = {}
         for ids in chunks(conversations):
             answer = await call(self._client, "conversation_digests", {"ids": ids})
-            if not isinstance(answer, dict):
-                raise stranger("conversation_digests")
             names = [field.name for field in fields(Digest)]
-            for id, says in answer.items():
-                found[UUID(id)] = Digest(**{name: says[name] for name in names})
+            try:
+                for id, says in answer.items():
+                    found[UUID(id)] = Digest(**{name: says[name] for name in names})
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise stranger("conversation_digests") from error
         return found
 
     async def stored_messages(self, conversation: UUID) -> AsyncIterator[StoredMessage]:
