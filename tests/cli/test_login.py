@@ -134,6 +134,15 @@ def test_a_page_of_html_is_no_auth_server(
     assert _login(variables).exit_code == 1
 
 
+@pytest.mark.parametrize("body", ['{"message": ""}', '{"message": null}', '""'])
+def test_a_refusal_without_words_is_told(
+    supabase_local: SupabaseLocal, variables: dict[str, str], body: str
+) -> None:
+    """As of a gateway that keeps its reasons to itself; it ended in a traceback."""
+    with supabase_local.faults.answer(403, body=body):
+        assert "session: 403: no message; sign in again" in _login(variables).stderr
+
+
 def test_the_others_run_as_the_user(
     auth: AuthServer, variables: dict[str, str], supabase_local: SupabaseLocal, home: Path
 ) -> None:

@@ -161,7 +161,8 @@ def _mapped() -> Iterator[None]:
     except AuthApiError as error:
         code = str(error.code or error.status)
         passing = error.status == 429 or error.status >= 500
-        advice = _ADVICE.get(code) or f"{error.message.splitlines()[0][:200]}; {AGAIN}"
+        said = (error.message or "no message").splitlines()[0][:200]
+        advice = _ADVICE.get(code) or f"{said}; {AGAIN}"
         raise SessionError(code, advice, retryable=passing) from error
     except (AuthUnknownError, ValidationError, ValueError, httpx.InvalidURL) as error:
         reason = (
