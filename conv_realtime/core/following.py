@@ -183,7 +183,7 @@ def read_event(text: str | bytes) -> Event | None:
         ValueError: the frame is not one of this protocol.
     """
     frame = from_json(text)
-    if not isinstance(frame, dict) or frame.get("type") not in _KNOWN:
+    if not isinstance(frame, dict) or str(frame.get("type")) not in _KNOWN:
         return None
     try:
         return _events.validate_python({"type": frame["type"], "data": frame.get("data")})

@@ -176,6 +176,7 @@ def test_what_a_newer_server_says_is_ignored_and_what_nobody_says_is_not() -> No
     server.welcomes()
     server.subscribes()
     server.says("new_thing", anything=1)
+    server.follower.hear('{"type": {"new": "thing"}}')
     server.says("pong", timestamp=1, anything=1)
     assert server.told() == []
     with pytest.raises(ValueError, match=r"cursor: Field required"):
