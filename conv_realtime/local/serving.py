@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conv_realtime.background import whole
 from conv_realtime.edges.doorstep import Doorstep, protocol
@@ -29,8 +29,16 @@ async def serving(
     Gives the task that serves, which should not end before.
     """
     doorstep = Doorstep()
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:  # uvicorn would log a traceback of what it cuts itself
+            if not server.should_exit:
+                raise
+
     config = uvicorn.Config(
-        cast(Any, app),
+        cast(Any, called),
         http=protocol(doorstep),
         lifespan="off",
         log_config=None,

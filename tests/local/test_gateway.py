@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -50,6 +51,18 @@ async def until_answer(client: httpx.AsyncClient, status: int) -> None:
         assert answered.status_code in (200, 503), answered.text
         assert answered.status_code == 200 or answered.headers["retry-after"] == "0"
         assert time.monotonic() < deadline
+
+
+async def ask_for_messages(local: LocalSupabase) -> httpx.Response:
+    """Reads a table, as long as that takes."""
+    async with httpx.AsyncClient(base_url=local.url, timeout=None) as client:
+        return await client.get("/rest/v1/messages", headers={"apikey": local.secret_key})
+
+
+async def lock_is_waited_for(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether somebody waits for a lock."""
+    found = await connection.execute("select exists (select from pg_locks where not granted)")
+    return await found.fetchone() == (True,)
 
 
 @contextlib.asynccontextmanager
@@ -261,6 +274,23 @@ async def test_secrets_and_owner_outlive_a_restart(folder: Path) -> None:
         async with httpx.AsyncClient(base_url=local.url) as client:
             headers = {"Authorization": f"Bearer {token}"}
             assert (await client.get("/rest/v1/messages", headers=headers)).status_code == 200
+
+
+async def test_a_request_that_waits_when_it_stops_is_cut_without_a_traceback(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ctrl-C showed one, where somebody's transaction held a table."""
+    async with LocalSupabase(folder, port=0) as local:
+        holding = await psycopg.AsyncConnection.connect(local.db_url)
+        await holding.execute("lock table public.messages")
+        asking = asyncio.create_task(ask_for_messages(local))
+        async with await psycopg.AsyncConnection.connect(local.db_url) as watching:
+            while not await lock_is_waited_for(watching):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+    with pytest.raises(httpx.TransportError):
+        await asking
+    await holding.close()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_a_restart_of_postgres_is_a_short_503(
