@@ -119,6 +119,7 @@ def test_a_signal_ends_a_command_whose_loop_takes_none(
 ) -> None:
     """In order, and afterwards signals do what they did before."""
     monkeypatch.setattr(options, "_new_loop", _WithoutSignals)
+    monkeypatch.setattr(options, "_CLOSE_SECONDS", 600.0)  # it is our own process that would end
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     ended_in_order = False
 

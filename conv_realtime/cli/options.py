@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from math import isfinite
@@ -31,6 +32,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 STOP_SECONDS = 20.0
 """After a signal a command has so long to finish in order; then the process ends all the same."""
+
+_CLOSE_SECONDS = 2.0
+"""When it has finished in order, its threads have so long to end."""
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -297,9 +301,27 @@ def run(command: Coroutine[Any, Any, None], *, terminated: int = 0) -> int:
         prepare_for_http()
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(supervised())
-    if not received:
-        return 0
-    return INTERRUPTED if received[0] == signal.SIGINT else terminated
+            if not received:
+                return 0
+            code = INTERRUPTED if received[0] == signal.SIGINT else terminated
+            with _within(_CLOSE_SECONDS, code):
+                runner.close()
+            return code
+
+
+@contextmanager
+def _within(seconds: float, code: int) -> Iterator[None]:
+    """End the process with `code` where the body takes longer: nothing is left to be done.
+
+    Nobody can end a thread that looks up a name, which takes minutes where the network is gone.
+    """
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

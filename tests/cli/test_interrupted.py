@@ -55,6 +55,32 @@ def test_an_interrupt_before_there_is_a_command_shows_no_traceback(tmp_path: Pat
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
+LOOKING_UP = """
+import asyncio, sys, time
+from conv_realtime.cli.options import run
+
+async def command():
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+sys.exit(run(command()))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_thread_that_nobody_can_end_holds_up_no_end(number: signal.Signals, code: int) -> None:
+    """As one that looks up a name while the network is gone: `up` took half a minute."""
+    command = [sys.executable, "-c", LOOKING_UP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            assert process.wait(timeout=60) == code
+        finally:
+            process.kill()
+
+
 @contextmanager
 def _hangups(handler: signal.Handlers) -> Iterator[None]:
     """What a process that is started meanwhile makes of SIGHUP."""
