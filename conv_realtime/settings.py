@@ -163,7 +163,9 @@ class Settings(BaseSettings):
         True, description="Let this machine connect without a token, whoever is on it."
     )
     allowed_origins: Annotated[list[str], NoDecode] = Field(
-        [], description='Origins beside loopback that may connect, such as "https://app.example".'
+        [],
+        description="Origins beside loopback that may connect, with a token, such as"
+        ' "https://app.example".',
     )
     ws_token: SecretStr | None = Field(
         None, description="Static bearer token that lets a client of any address connect."
