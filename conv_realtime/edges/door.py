@@ -23,7 +23,6 @@ import jwt
 from conv_realtime.errors import ConfigError
 from conv_realtime.settings import Settings
 
-SUBPROTOCOL = "conv_realtime"
 _BEARER = "bearer."
 _FORWARDING = re.compile(r"forwarded|via|x-forwarded.*|.*(client|real|connecting|user)-?ip")
 """What reverse proxies and tunnels add; `proxy_pass` of nginx turns even the host into ours."""
@@ -48,12 +47,11 @@ class Caller:
 class Admitted:
     """A caller who may come in: with all rows, or with those of `owner` until `expires_at`.
 
-    `expires_at` is in seconds since the epoch. `subprotocol` is the one to answer with.
+    `expires_at` is in seconds since the epoch.
     """
 
     owner: UUID | None = None
     expires_at: float | None = None
-    subprotocol: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,6 @@ class Door:
 
     def admit(self, caller: Caller) -> Admitted | Refused:
         """Return how `caller` is let in, or why not."""
-        subprotocol = SUBPROTOCOL if SUBPROTOCOL in caller.subprotocols else None
         origin = caller.headers.get("origin")
         local = self.is_local(caller)
         if not _is_loopback_origin(origin) and (origin or "").lower() not in self._origins:
@@ -94,9 +91,9 @@ class Door:
         token = _token_of(caller)
         if token is None or (local and not self._checks_tokens):
             if local and _is_loopback_origin(origin):
-                return Admitted(subprotocol=subprotocol)
+                return Admitted()
             return Refused(401, "a token is needed")
-        return self._check(token, subprotocol)
+        return self._check(token)
 
     def is_local(self, caller: Caller) -> bool:
         """Return whether a caller is on this machine, if that is enough to be trusted."""
@@ -106,9 +103,9 @@ class Door:
     def _checks_tokens(self) -> bool:
         return bool(self._static or self._secret or self._keys)
 
-    def _check(self, token: str, subprotocol: str | None) -> Admitted | Refused:
+    def _check(self, token: str) -> Admitted | Refused:
         if self._static and hmac.compare_digest(token.encode(), self._static.encode()):
-            return Admitted(subprotocol=subprotocol)
+            return Admitted()
         try:
             claims = self._claims(token)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
@@ -119,7 +116,7 @@ class Door:
             # A key of the project is no user: it would see everybody's rows.
             return Refused(401, "the token names no user")
         expires_at = claims.get("exp")
-        return Admitted(owner, None if expires_at is None else float(expires_at), subprotocol)
+        return Admitted(owner, None if expires_at is None else float(expires_at))
 
     def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)

@@ -42,6 +42,7 @@ from conv_realtime.relay.heartbeat import Heartbeat
 from conv_realtime.relay.hub import Hub
 from conv_realtime.settings import Settings
 
+SUBPROTOCOL = "conv_realtime"
 RECONNECT_MS = 1000
 _SHUTDOWN = "server shutdown"
 _CLOSE_SECONDS = 5.0
@@ -104,7 +105,8 @@ class ConnectionManager:
             websocket: has Starlette's methods; not yet accepted.
             subscriptions: event types that it gets at first; default: all but `file_update`.
             owner_id: limits it to the rows of that owner; default: all rows.
-            subprotocol: the one to answer the handshake with.
+            subprotocol: the one to answer the handshake with; default: `conv_realtime` where
+                that is offered.
             timestamp: whether frames have the older top-level timestamp; default: the setting.
 
         Raises:
@@ -112,7 +114,7 @@ class ConnectionManager:
         """
         owner = UUID(str(owner_id)) if owner_id is not None else None
         selection = select_types(subscriptions, owner)
-        await _accept(websocket, subprotocol)
+        await _accept(websocket, subprotocol or _offered(websocket))
         send_at_once(websocket)
         if not self.hub.clients:
             # A host's tests may serve one manager in several event loops.
@@ -259,6 +261,13 @@ class ConnectionManager:
                 heartbeat_seconds=self._settings.heartbeat_seconds,
             )
         )
+
+
+def _offered(websocket: Any) -> str | None:
+    """Return our subprotocol if it is offered: who offers one and gets none hangs up."""
+    scope = getattr(websocket, "scope", None)
+    offered = scope.get("subprotocols", ()) if isinstance(scope, dict) else ()
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None
 
 
 async def _accept(websocket: Any, subprotocol: str | None) -> None:

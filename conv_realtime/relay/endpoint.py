@@ -86,7 +86,6 @@ async def _serve(relay: Served, websocket: WebSocket) -> None:
     await relay.manager.run(
         websocket,
         owner_id=admitted.owner,
-        subprotocol=admitted.subprotocol,
         timestamp=stamped,
         expires_at=admitted.expires_at,
     )

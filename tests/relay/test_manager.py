@@ -181,6 +181,28 @@ def test_starlettes_test_client_is_served() -> None:
     assert not manager.active_connections
 
 
+@pytest.mark.parametrize(
+    ("offered", "answered"),
+    [(["conv_realtime", "bearer.x"], "conv_realtime"), (["chat"], None), (None, None)],
+)
+async def test_an_endpoint_of_the_hosts_own_answers_our_subprotocol(
+    offered: Any, answered: str | None
+) -> None:
+    """A browser that offers it, as our client does with a token, connects to nothing else."""
+    from websockets.asyncio.client import connect
+
+    manager = ConnectionManager()
+
+    async def live(websocket: WebSocket) -> None:
+        await manager.run(websocket)
+
+    async with serve(Starlette(routes=[WebSocketRoute("/live", live)])) as server:
+        url = f"ws://127.0.0.1:{server.port}/live"
+        async with connect(url, subprotocols=offered) as websocket:
+            assert websocket.subprotocol == answered
+            assert json.loads(await websocket.recv())["type"] == "connection_established"
+
+
 async def test_a_relay_mounts_under_a_path() -> None:
     """Mounted at /live it serves /live/ws and /live/healthz."""
     import httpx
