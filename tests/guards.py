@@ -114,7 +114,7 @@ GUARDS = (
         "test_what_an_earlier_run_complained_of_is_not_told_again",
     ),
     Guard(
-        "cli/options.py",
+        "cli/ending.py",
         "    ENDING_SIGNALS.append(signal.SIGHUP)",
         "    pass",
         "tests/cli/test_interrupted.py::test_a_backfill_that_was_ended_has_not_succeeded",

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from conv_realtime import shared_files
-from conv_realtime.cli import options, server
+from conv_realtime.cli import ending, server
 from conv_realtime.cli.checkup import machine
 from conv_realtime.core.checkpoint import Checkpoint
 from conv_realtime.edges import disk
@@ -118,8 +118,8 @@ def test_a_signal_ends_a_command_whose_loop_takes_none(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
     """In order, and afterwards signals do what they did before."""
-    monkeypatch.setattr(options, "_new_loop", _WithoutSignals)
-    monkeypatch.setattr(options, "_CLOSE_SECONDS", 600.0)  # it is our own process that would end
+    monkeypatch.setattr(ending, "_new_loop", _WithoutSignals)
+    monkeypatch.setattr(ending, "_CLOSE_SECONDS", 600.0)  # it is our own process that would end
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     ended_in_order = False
 
@@ -132,7 +132,7 @@ def test_a_signal_ends_a_command_whose_loop_takes_none(
             await asyncio.sleep(0)
             ended_in_order = True
 
-    assert options.run(command(), terminated=1) == code
+    assert ending.run(command(), terminated=1) == code
     assert ended_in_order
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
     clear_bar,
@@ -25,7 +26,6 @@ from conv_realtime.cli.options import (
     printable,
     progress_bar,
     require_paths,
-    run,
 )
 
 if TYPE_CHECKING:

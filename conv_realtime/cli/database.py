@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
     Positive,
@@ -18,7 +19,6 @@ from conv_realtime.cli.options import (
     option,
     owner_option,
     require_local,
-    run,
 )
 from conv_realtime.errors import MigrationError
 

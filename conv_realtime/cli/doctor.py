@@ -11,6 +11,7 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.options import (
     common_options,
     emit,
@@ -21,7 +22,6 @@ from conv_realtime.cli.options import (
     paths_argument,
     printable,
     progress_bar,
-    run,
 )
 from conv_realtime.errors import ConfigError, ConvRealtimeError, SessionError
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
     common_options,
@@ -18,7 +19,6 @@ from conv_realtime.cli.options import (
     option,
     owner_option,
     printable,
-    run,
 )
 from conv_realtime.cli.questions import ask
 from conv_realtime.errors import SourceError

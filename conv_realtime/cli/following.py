@@ -10,8 +10,9 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.instance import running
-from conv_realtime.cli.options import common_options, emit, load_settings, option, run
+from conv_realtime.cli.options import common_options, emit, load_settings, option
 from conv_realtime.errors import ConfigError
 
 if TYPE_CHECKING:

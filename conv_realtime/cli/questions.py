@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from conv_realtime.cli.options import ENDING_SIGNALS
+from conv_realtime.cli.ending import ENDING_SIGNALS
 from conv_realtime.errors import ConfigError
 
 _Answer = TypeVar("_Answer")

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.instance import Instance
 from conv_realtime.cli.options import (
     common_options,
@@ -22,7 +23,6 @@ from conv_realtime.cli.options import (
     printable,
     progress_bar,
     require_paths,
-    run,
 )
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.instance import Instance, running
 from conv_realtime.cli.options import (
     common_options,
@@ -21,7 +22,6 @@ from conv_realtime.cli.options import (
     option,
     owner_option,
     printable,
-    run,
 )
 
 if TYPE_CHECKING:

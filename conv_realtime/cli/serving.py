@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 
 from conv_realtime.background import beside
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.options import (
     Positive,
     common_options,
@@ -19,7 +20,6 @@ from conv_realtime.cli.options import (
     option,
     owner_option,
     paths_argument,
-    run,
 )
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from conv_realtime.cli.ending import run
 from conv_realtime.cli.options import (
     common_options,
     emit,
     load_settings,
     option,
     printable,
-    run,
 )
 from conv_realtime.cli.questions import ask
 from conv_realtime.errors import ConfigError

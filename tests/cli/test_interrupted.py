@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from conv_realtime.cli import options
+from conv_realtime.cli import ending
 from tests.cli.conftest import Runner
 from tests.commands import Command, eventually
 from tests.ingest.lines import SESSION, user
@@ -57,7 +57,7 @@ def test_an_interrupt_before_there_is_a_command_shows_no_traceback(tmp_path: Pat
 
 LOOKING_UP = """
 import asyncio, sys, time
-from conv_realtime.cli.options import run
+from conv_realtime.cli.ending import run
 
 async def command():
     asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
@@ -116,10 +116,10 @@ def test_a_signal_before_the_loop_runs_is_no_warning(
     async def command() -> None:
         raise AssertionError("it began")
 
-    monkeypatch.setattr(options, "collect_rarely", lambda: None)  # it is for good
-    monkeypatch.setattr(options, where, interrupted)
+    monkeypatch.setattr(ending, "collect_rarely", lambda: None)  # it is for good
+    monkeypatch.setattr(ending, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        options.run(command())
+        ending.run(command())
     gc.collect()
 
 

@@ -17,7 +17,7 @@ import click
 import pytest
 
 from conv_realtime import Settings, testing
-from conv_realtime.cli.options import STOP_SECONDS
+from conv_realtime.cli.ending import STOP_SECONDS
 from conv_realtime.edges.metrics import Metrics
 from conv_realtime.testing.plugin import pytest_addoption
 from tests.docs import options
