@@ -29,7 +29,7 @@ class LogEntry(NamedTuple):
 
 
 _NO_TIME = datetime.fromtimestamp(0, UTC)
-_TITLE_RANK = ("custom", "ai", "agent", "summary", "prompt")
+_TITLE_RANK = ("custom", "ai", "agent", "summary", "prompt", "command")
 
 
 @dataclass(slots=True)

@@ -111,6 +111,7 @@ def test_ids_follow_from_what_the_file_says(tmp_path: Path) -> None:
         (user("x", "go on", promptSource="sdk"), "user"),
         (user("x", "go on", origin={}, promptSource=7), "user"),
         (user("x", "another session says", origin={"kind": "peer"}), "system"),
+        (user("x", "<tick>"), "system"),
         (user("x", "go on", promptSource="system"), "system"),
         (user("x", "shown", isVisibleInTranscriptOnly=True), "system"),
         (user("x", [result("t")], origin={"kind": "peer"}), "tool"),
@@ -146,6 +147,9 @@ def test_a_record_has_the_role_of_who_speaks(tmp_path: Path, record: bytes, role
         line("system", "x", subtype="stop_hook_summary", hookCount=1),
         line("attachment", "x", attachment={"type": "task_reminder"}),
         line("hologram", "x", uuid=...),
+        line("content-replacement", "x", replacements=[{"replacement": "a preview"}]),
+        line("tag", "x", tag="roses"),
+        line("continued-in", "x", continuedInSessionId=uuid("other")),
     ],
 )
 def test_bookkeeping_makes_no_row(tmp_path: Path, record: bytes) -> None:
@@ -188,6 +192,30 @@ def test_what_the_client_typed_is_no_title(tmp_path: Path) -> None:
     ]
     title = _titled(tmp_path, *lines)
     assert title is not None and len(title) == 100 and title.endswith("x…")
+
+
+@pytest.mark.parametrize(
+    ("first", "title", "next_title"),
+    [
+        (("prune", "the roses"), "/prune the roses", "/prune the roses"),
+        (("prune", "<all>\nroses"), "/prune <all> roses", "/prune <all> roses"),
+        (("init", None), "/init", "Plant the roses"),
+        (("init", ""), "/init", "Plant the roses"),
+        ("<bash-input>ls -l</bash-input>", "! ls -l", "Plant the roses"),
+        ("<command-name>/model</command-name>\n<command-args>x</command-args>", None, None),
+    ],
+)
+def test_a_command_is_a_title(
+    tmp_path: Path, first: Any, title: str | None, next_title: str | None
+) -> None:
+    """One with arguments as any prompt is; another where no prompt follows; the client's never."""
+    if isinstance(first, tuple):
+        name, given = first
+        first = f"<command-message>{name}</command-message>\n<command-name>/{name}</command-name>"
+        first += f"\n<command-args>{given}</command-args>" if given is not None else ""
+    assert _titled(tmp_path, user("a", first)) == title
+    following = _titled(tmp_path, user("a", first), user("b", "Plant the roses"))
+    assert following == (next_title or "Plant the roses")
 
 
 @pytest.mark.parametrize(

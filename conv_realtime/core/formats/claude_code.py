@@ -6,6 +6,7 @@ end and is never revised, so any split of the file into reads gives the same row
 * The session is the file's stem if that is a UUID, else the first `sessionId` in the file.
 * A file named `agent-<id>` is the subagent `<id>`; older versions write subagents inline, as
   lines marked `isSidechain`, each chain of them a subagent named by its first line's uuid.
+* A subagent that is a fork begins with the response that called it: that is its session's alone.
 * The lines of one response share `message.id` and may lie apart: they are one message.
 * A session that `/branch` began holds copies of the lines that it came from, each marked
   `forkedFrom`: they are messages, and tokens, of both, and the one is the other's child.
@@ -37,7 +38,6 @@ _TITLE_TYPES = {
 }
 _FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
 _QUESTIONS = frozenset({"AskUserQuestion", "ExitPlanMode"})  # calls that a person answers
-_COMMANDS = ("<command-", "<bash-input>")
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
 # The desktop app keeps an audit beside each transcript, with the same messages once more: see
 # `docs/formats/cowork.md` of skillsynchq/txcript at 6ba18b13.
@@ -152,6 +152,7 @@ class ClaudeTranscript(LogTranscript):
         self._compared: set[int] = set()
         self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
         self._cwd: str | None = None
+        self._caller: str | None = None  # the response that called a fork, empty until it comes
 
     def add(self, record: Record) -> None:
         """Take the next record of the file."""
@@ -165,10 +166,10 @@ class ClaudeTranscript(LogTranscript):
         fold.saw_record(record.end, claude.when(fields))
         if self._summaries and uuid is not None:
             self._use_summary(fold, uuid)
-        if claude.makes_message(fields):
-            self._add_message(fold, record)
-        else:
+        if not claude.makes_message(fields):
             self._note_state(fold, fields)
+        elif self._caller is None or not self._is_callers(fields):
+            self._add_message(fold, record)
 
     def message_fields(self, entry: Entry, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a message's records say together, as columns of its row.
@@ -222,6 +223,15 @@ class ClaudeTranscript(LogTranscript):
             self._uuids.append(hash(uuid))
         return self.fold(agent, agent)
 
+    def _is_callers(self, fields: Mapping[str, Any]) -> bool:
+        """Return whether a line repeats the response that called this fork: it is its session's."""
+        if fields.get("type") != "assistant":
+            self._caller = self._caller or None
+            return False
+        native = claude.native_id(fields)
+        self._caller = self._caller or native
+        return native is not None and native == self._caller
+
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         if cwd := text(fields.get("cwd")):
             self._cwd = fold.cwd = self.name(cwd)
@@ -253,8 +263,9 @@ class ClaudeTranscript(LogTranscript):
             self._summaries[hash(leaf)] = self.shortened(summary)
 
     def _note_prompt(self, fold: ConversationFold, prompt: str) -> None:
-        if prompt.strip() and not prompt.lstrip().startswith(_COMMANDS):
-            fold.titles["prompt"] = self.shortened(prompt)
+        rank, asked = claude.asked(prompt)
+        if asked:
+            fold.titles.setdefault(rank, self.shortened(asked))
 
     # Messages and state --------------------------------------------------------------------
 
@@ -321,6 +332,10 @@ class ClaudeTranscript(LogTranscript):
         elif kind == "system":
             if fields.get("subtype") == "turn_duration" and fold.activity == "working":
                 fold.is_at(fold.status, "waiting")
+        elif kind == "continued-in":  # another file goes on with it, in the background
+            fold.is_at("completed", "ended")
+        elif kind == "fork-context-ref" and self.agent is not None and not fold.entries:
+            self._caller = ""
         elif kind == "cost-state":
             if cost := amount(fields.get("totalCostUSD")):
                 fold.metadata = {**fold.metadata, "cost_usd": cost}

@@ -6,10 +6,14 @@ trusts a field: a missing or odd one reads as absent, an unknown type is kept.
 Lines of type `user` are a person's only in part. `isMeta` and its like say so of some, `origin`
 and `promptSource` of more (daaain/claude-code-log#309, simonw/claude-code-transcripts#99); what
 an editor knows stands before a prompt (kenn-io/agentsview#1238, anthropics/claude-code#31116).
+What agents say to each other had only its tags before (kenn-io/agentsview#1223). Which texts are
+the client's, and that a command may be a title, says the `_internal/sessions.py` of
+anthropics/claude-agent-sdk-python at e8bde601.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -28,7 +32,8 @@ _STATE_TYPES = frozenset(
         "progress", "summary", "custom-title", "ai-title", "agent-name", "agent-setting",
         "file-history-snapshot", "file-history-delta", "queue-operation", "last-prompt",
         "mode", "permission-mode", "pr-link", "bridge-session", "relocated",
-        "worktree-state", "frame-link",
+        "worktree-state", "frame-link", "cost-state", "continued-in", "content-replacement",
+        "fork-context-ref", "tag",
     }
 )  # fmt: skip
 _HIDDEN_SYSTEM = frozenset({"turn_duration", "stop_hook_summary"})
@@ -39,11 +44,33 @@ _CLIENT_MADE = (
     "<task-notification>",
     "<bash-stdout>",
     "<bash-stderr>",
+    "<session-start-hook>",
+    "<tick>",
+    "<goal>",
     "Caveat:",
     "[Request interrupted",
 )
+# What another agent says, as it is written into a session's file.
+_LETTER = re.compile(
+    r"(?:Another Claude session sent a message[^<]*)?"
+    r"<((?:teammate|cross-session|agent)-message)\b[^>]*>(.*?)(?:</\1>|\Z)",
+    re.DOTALL,
+)
+# A command that a model is given; one that the client does itself begins with its name.
+_COMMAND = re.compile(
+    r"<command-message>.*?</command-message>\s*<command-name>([^<]*)</command-name>"
+    r"(?:\s*<command-args>(.*)</command-args>)?",
+    re.DOTALL,
+)
+_OF_SHELL = re.compile(r"<bash-input>(.*?)(?:</bash-input>|\Z)", re.DOTALL)
 # What an editor or the client puts before a prompt, in a text of its own or in the prompt's.
-_NOTES = ("<ide_opened_file>", "<ide_selection>", "<ide_diagnostics>", "<system-reminder>")
+_NOTES = (
+    "<ide_opened_file>",
+    "<ide_selection>",
+    "<ide_diagnostics>",
+    "<system-reminder>",
+    "<fork-boilerplate>",
+)
 _MOST_NOTES = 16
 _NOT_TYPED = ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "turnCompanion")
 _USAGE_KEYS = tuple(
@@ -118,15 +145,16 @@ def _is_typed(said: Mapping[str, Any], found: Sequence[Block]) -> bool:
     """Return whether a person typed it, or a program in a person's place.
 
     Current versions say where else it is from: another session, a task that ended, a schedule. To
-    a subagent nobody but agents speaks.
+    a subagent nobody but agents speaks, to a member of a team its lead.
     """
-    if said.get("isSidechain") is not True:
+    by_agent = said.get("isSidechain") is True or text(said.get("agentName")) is not None
+    if not by_agent:
         origin = text(mapping(said.get("origin")).get("kind"))
         if origin not in (None, "human") or said.get("promptSource") == "system":
             return False
-    typed = prompt(found)
+    typed = prompt(found).lstrip()
     if typed:
-        return not typed.lstrip().startswith(_CLIENT_MADE)
+        return not typed.startswith(_CLIENT_MADE) and (by_agent or not _LETTER.match(typed))
     # A picture is of a person, notes alone are of nobody.
     return not any(str(block.get("text") or "").strip() for block in found)
 
@@ -179,6 +207,23 @@ def model(record: Mapping[str, Any]) -> str | None:
         return None
     stated = text(mapping(record.get("message")).get("model"))
     return None if stated == SYNTHETIC else stated
+
+
+def asked(said: str) -> tuple[Literal["prompt", "command"], str]:
+    """Return what a prompt gives as title, or nothing, and how good a one that is.
+
+    A command with arguments says what was asked; without any, and in the shell, it is a title
+    where there is no other. One that the client does itself is none.
+    """
+    said = said.strip()
+    if command := _COMMAND.match(said):
+        arguments = (command[2] or "").strip()
+        return "prompt" if arguments else "command", f"{command[1].strip()} {arguments}".strip()
+    if command := _OF_SHELL.match(said):
+        return "command", f"! {command[1].strip()}"
+    if letter := _LETTER.match(said):
+        return "prompt", letter[2].strip()
+    return "prompt", "" if said.startswith("<command-") else said
 
 
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
