@@ -37,6 +37,7 @@ def _read_agent(folder: Path, *lines: bytes) -> tuple[Conversation, list[Message
         (user("x", _BANNER), "system"),
         (user("x", "Another Claude session sent a message: why?"), "user"),
         (user("x", _LETTER, agentName="digger", origin={"kind": "peer"}), "user"),
+        (user("x", _LETTER, agentName="team-lead"), "system"),
         (user("x", _LETTER, isSidechain=True), "user"),
     ],
 )

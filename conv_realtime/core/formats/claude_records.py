@@ -50,6 +50,7 @@ _CLIENT_MADE = (
     "Caveat:",
     "[Request interrupted",
 )
+_LEAD = "team-lead"  # its own records may name it, as they name a member
 # What another agent says, as it is written into a session's file.
 _LETTER = re.compile(
     r"(?:Another Claude session sent a message[^<]*)?"
@@ -145,9 +146,10 @@ def _is_typed(said: Mapping[str, Any], found: Sequence[Block]) -> bool:
     """Return whether a person typed it, or a program in a person's place.
 
     Current versions say where else it is from: another session, a task that ended, a schedule. To
-    a subagent nobody but agents speaks, to a member of a team its lead.
+    a subagent nobody but agents speaks, to a member of a team its lead, to the lead a person.
     """
-    by_agent = said.get("isSidechain") is True or text(said.get("agentName")) is not None
+    member = text(said.get("agentName"))
+    by_agent = said.get("isSidechain") is True or member not in (None, _LEAD)
     if not by_agent:
         origin = text(mapping(said.get("origin")).get("kind"))
         if origin not in (None, "human") or said.get("promptSource") == "system":
