@@ -21,7 +21,9 @@ from conv_realtime import shared_files
 from conv_realtime.errors import ConfigError, ConvRealtimeError
 
 _ISSUER = "conv_realtime-local"
-_KEY_SECONDS = 10 * 365 * 86400
+_KEY_TIMES = {"iat": 0, "exp": 4_102_444_800}  # the year 2100
+"""Of the keys, which are kept for good: the clock may be wrong when they are made."""
+
 _SKEW_SECONDS = 30.0
 """Clocks may differ by so much before a token counts as expired or not yet valid (PostgREST)."""
 
@@ -126,7 +128,7 @@ def load_keys(path: Path, owner_id: UUID | str | None = None) -> Keys:
     return keys
 
 
-def mint(secret: str, role: str, expires_in: float, **claims: Any) -> str:
+def mint(secret: str, role: str, expires_in: float = 3600.0, **claims: Any) -> str:
     """Gives a JWT of `role` that expires in so many seconds; a user's also names its audience."""
     now = int(time.time())
     audience = {"aud": "authenticated"} if role == "authenticated" else {}
@@ -211,8 +213,8 @@ def make_keys(owner_id: UUID | str | None = None, db_password: str | None = None
     return Keys(
         owner_id=str(owner_id or uuid4()),
         jwt_secret=secret,
-        publishable_key=mint(secret, "anon", _KEY_SECONDS),
-        secret_key=mint(secret, "service_role", _KEY_SECONDS),
+        publishable_key=mint(secret, "anon", **_KEY_TIMES),
+        secret_key=mint(secret, "service_role", **_KEY_TIMES),
         db_password=db_password or secrets.token_urlsafe(24),
     )
 

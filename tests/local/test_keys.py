@@ -64,6 +64,19 @@ def test_keys_are_jwts_of_their_roles(keys: Keys) -> None:
         assert claims["exp"] - time.time() > 9 * 365 * 86400
 
 
+@pytest.mark.parametrize("years", [-30, 30])
+def test_keys_hold_whatever_the_clock_said_when_they_were_made(
+    years: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a clock of its own begins in 1970, or with the time of another zone."""
+    with monkeypatch.context() as patched:
+        then = time.time() + years * 365 * 86400
+        patched.setattr("conv_realtime.local.keys.time.time", lambda: then)
+        keys = load_keys(tmp_path / "keys.json")
+    for key in (keys.publishable_key, keys.secret_key):
+        keys.verify(key)
+
+
 def test_a_token_names_its_user(keys: Keys) -> None:
     """A token is the owner's unless another user is asked for."""
     assert keys.verify(keys.token())["sub"] == keys.owner_id
