@@ -7,7 +7,8 @@ and are recorded where and how the Supabase CLI records them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -43,8 +44,15 @@ async def bootstrap(dsn: str, password: str) -> None:
     Raises:
         ConfigError: PostgreSQL did not take them; it is as it was before.
     """
-    try:
+    with _preparing():
         await _bootstrap(dsn, password)
+
+
+@contextmanager
+def _preparing() -> Iterator[None]:
+    """Tell what PostgreSQL refuses; it may also have gone since it was started."""
+    try:
+        yield
     except psycopg.Error as error:
         told = str(error).splitlines()[0]
         raise ConfigError(
@@ -86,17 +94,21 @@ async def migrate(dsn: str, wanted: Sequence[Migration] | None = None) -> list[s
         wanted: in their order; default: ours.
 
     Raises:
+        ConfigError: the database cannot be asked what it has.
         MigrationError: one failed; it and what follows it were not applied.
     """
     applied = []
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        await connection.execute(_HISTORY)
-        rows = await connection.execute("select version from supabase_migrations.schema_migrations")
-        known = {row[0] for row in await rows.fetchall()}
-        for migration in migrations() if wanted is None else wanted:
-            if migration.version not in known:
-                await _apply(connection, migration)
-                applied.append(migration.filename)
+    with _preparing():
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await connection.execute(_HISTORY)
+            rows = await connection.execute(
+                "select version from supabase_migrations.schema_migrations"
+            )
+            known = {row[0] for row in await rows.fetchall()}
+            for migration in migrations() if wanted is None else wanted:
+                if migration.version not in known:
+                    await _apply(connection, migration)
+                    applied.append(migration.filename)
     return applied
 
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from conv_realtime.errors import ConfigError
-from conv_realtime.local import LocalSupabase
+from conv_realtime.local import LocalSupabase, provision
 from conv_realtime.local.postgres import cluster
 from conv_realtime.local.postgres.binaries import find_binaries, major_version
 from conv_realtime.local.postgres.cluster import failure
@@ -179,6 +179,14 @@ async def test_what_an_earlier_run_complained_of_is_not_told_again(folder: Path)
 def test_what_the_server_said_is_told_with_what_to_do(told: str, wanted: str) -> None:
     """Its last complaint counts, without time and pid, and not what it said after it."""
     assert re.search(wanted, str(failure(told, Path("/x/pgdata"))))
+
+
+async def test_a_server_that_goes_while_its_database_is_prepared_is_told(tmp_path: Path) -> None:
+    """In one line, and who stands by for another process tries again: it gave up."""
+    dsn = f"postgresql://postgres@/postgres?host={tmp_path}"
+    for prepare in (lambda: provision.bootstrap(dsn, "word"), lambda: provision.migrate(dsn)):
+        with pytest.raises(ConfigError, match=r"cannot be prepared: .* start again"):
+            await prepare()
 
 
 if os.geteuid() == 0:  # nobody else mounts a disk or switches accounts; a skipped test fails CI
