@@ -24,8 +24,6 @@ from conv_realtime.models import TOKEN_FIELDS, Role
 
 SYNTHETIC = "<synthetic>"
 
-Kind = Literal["message", "title", "state"]
-
 # Bookkeeping of the client: it says nothing that a person or a model said.
 _STATE_TYPES = frozenset(
     {
