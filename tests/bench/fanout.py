@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import comb
 
 from tests.bench.harness import Figure, Finding, Plot, Scale, benchmark, in_turns, ratios
 from tests.bench.rig import Clients, Report, Server, Stamped, module, native, node
@@ -134,14 +135,32 @@ def burst(scale: Scale) -> Iterator[Finding]:
 
 
 def _paced(clients: int, rate: float, scale: Scale) -> Iterator[Finding]:
-    """What joining frames does to the latency, at a load that needs none joined."""
-    p99: dict[str, list[float]] = {EACH: [], APART: [], SERVE: []}
-    with scenes(list(p99), clients, nap_us=0) as running:
-        for scene in running.values():
-            scene.clients.report()
-        for _, name in in_turns(list(p99), scale.pick(15, 5, 1)):
-            p99[name].append(running[name].pace(rate, scale.pick(5.0, 2.0, 0.1)).p99_ms)
+    """What joining frames does to the latency, at a load that needs none joined.
+
+    Each round has processes of its own: one that is unlucky with its caches stays so.
+    """
+    p99: dict[str, list[float]] = {APART: [], SERVE: []}
+    rounds = scale.pick(15, 5, 1)
+    for number in range(rounds):
+        names = list(p99)[:: 1 if number % 2 == 0 else -1]
+        with scenes(names, clients, nap_us=0) as running:
+            for name in names:
+                running[name].clients.report()
+                report = running[name].pace(rate, scale.pick(5.0, 2.0, 0.1))
+                p99[name].append(report.p99_ms)
     for name, values in p99.items():
         yield Figure(f"{name}, {rate:.0f} messages a second: p99", "ms", values)
     against = ratios(p99[SERVE], p99[APART])
-    yield Figure("frames joined / a write a frame: p99", "x", against, at_most=1.0)
+    yield Figure("frames joined / a write a frame: p99", "x", against)
+    later = sum(ratio > 1 for ratio in against)
+    yield Figure("rounds in which joining was later", f"of {rounds}", [later],
+                 at_most=_by_chance(rounds))  # fmt: skip
+
+
+def _by_chance(rounds: int) -> int:
+    """Return the most of so many rounds that one of two equals loses, but for 5 % of all runs."""
+    return next(
+        most
+        for most in range(rounds + 1)
+        if sum(comb(rounds, lost) for lost in range(most + 1, rounds + 1)) < 0.05 * 2**rounds
+    )
