@@ -78,6 +78,7 @@ class Upkeep(ABC):
         with plain_errors():
             async with tender.running():
                 await self._send_again()
+        desk.checkpoints.changed_elsewhere()  # the running one may have dropped some meanwhile
         return self.dead_letters
 
     def discard(self, ids: Collection[UUID] | None = None) -> int:

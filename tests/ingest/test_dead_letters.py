@@ -147,6 +147,19 @@ async def test_letters_move_with_their_transcript(tmp_path: Path) -> None:
         await until(lambda: "bad" in heard.texts()[told:])
 
 
+async def test_a_retry_knows_of_letters_that_went_with_their_lines(tmp_path: Path) -> None:
+    """The running one has read the rewritten file before the other one looks at it."""
+    store = Strict(saying("bad"))
+    path = transcript(tmp_path, *prompts("good", "bad"))
+    async with running(ingest_of(tmp_path, store)) as ingest:
+        await until(lambda: letters(ingest))
+        async with ingest_of(tmp_path, store) as other:
+            transcript(tmp_path, *prompts("good"))
+            await until(lambda: not survey(tmp_path / "state").dead_letters)
+            assert [fault.path for fault in other.dead_letters] == [str(path)]
+            assert await other.retry() == []
+
+
 async def test_one_that_is_taken_meanwhile_hides_no_retry_by_another_process(
     tmp_path: Path,
 ) -> None:
