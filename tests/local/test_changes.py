@@ -6,12 +6,16 @@ import asyncio
 import json
 import random
 import re
+import threading
 import uuid
+from contextlib import suppress
 
 import psycopg
 import pytest
 
 from conv_realtime.local import LocalSupabase
+from conv_realtime.local.realtime.changes import service
+from conv_realtime.local.realtime.changes.admission import Published
 from conv_realtime.local.realtime.frames import Version
 from tests.conftest import Owner
 from tests.local.changes import (
@@ -338,6 +342,34 @@ async def test_who_leaves_hears_no_more_and_may_come_back(
         await plain.run("delete from @")
         await arrived(client, 4, stays)
     assert [one.payload["data"]["record"] for one in changes(client, left)] == [{"id": 2, "v": "b"}]
+
+
+async def test_a_channel_that_left_before_it_was_admitted_ends_nothing(
+    local_supabase: LocalSupabase, plain: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the driver keeps to itself that it was cancelled, as psycopg can."""
+    asked, answered = threading.Event(), threading.Event()
+
+    async def deaf(*_: object) -> Published:
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(PATIENCE)
+        answered.set()
+        return {}
+
+    async with socket(local_supabase) as client:
+        stays, _ = await subscribe(client, [plain.binding()])
+        with monkeypatch.context() as driver:
+            driver.setattr(service, "admit", deaf)
+            await client.join("pgc:left", postgres_changes=[plain.binding()])
+            assert await asyncio.to_thread(asked.wait, PATIENCE)
+            await client.reply(await client.send("realtime:pgc:left", "phx_leave", {}))
+            assert await asyncio.to_thread(answered.wait, PATIENCE)
+        await subscribe(client, [plain.binding()], name="pgc:next")
+        await plain.run("insert into @ values (1, 'a')")
+        await arrived(client, 1, stays)
+    assert not changes(client, "realtime:pgc:left")
+    assert not systems(client, "pgc:left")
 
 
 async def test_nothing_written_after_the_confirmation_is_lost(

@@ -157,6 +157,7 @@ class Changes:
 
     async def _confirm(self, channel: Channel) -> None:
         """Checks a subscription, makes it live, and tells what became of it."""
+        refused, bindings, tables = "", [], {}
         try:
             asked = self._asked[channel][0]
             if len(asked) > MAX_BINDINGS:
@@ -165,20 +166,22 @@ class Changes:
             bindings.reverse()  # real servers begin with the last, and name the first that fails
             tables = await self._admitted(channel, bindings)
         except BindingRefused as refusal:
-            self._end(channel)
-            self._tell(channel, "error", str(refusal))
+            refused = str(refusal)
         except Exception as error:
             log.error("changes_not_subscribed: %s", type(error).__name__)
+            refused = f"Unable to subscribe to changes: {type(error).__name__}"
+        if self._confirming.get(channel) is not asyncio.current_task():
+            return  # the channel has left or asks anew: a driver may keep a cancellation to itself
+        del self._confirming[channel]
+        if refused:
             self._end(channel)
-            self._tell(channel, "error", f"Unable to subscribe to changes: {type(error).__name__}")
-        else:
-            if not self._all:
-                self._tables = tables
-            if channel not in self._of:
-                self._live(channel, bindings, Stay())
-            self._tell(channel, "ok", SUBSCRIBED)
-        if self._confirming.get(channel) is asyncio.current_task():
-            del self._confirming[channel]
+            self._tell(channel, "error", refused)
+            return
+        if not self._all:
+            self._tables = tables
+        if channel not in self._of:
+            self._live(channel, bindings, Stay())
+        self._tell(channel, "ok", SUBSCRIBED)
 
     async def _admitted(self, channel: Channel, bindings: Sequence[Binding]) -> Published:
         """Returns while the stream is connected; waits for as long as there is no database."""
