@@ -657,6 +657,12 @@ GUARDS = (
         f"{_RESUMING}a_cursor_that_is_not_covered_gets_resync",
     ),
     Guard(
+        "local/realtime/changes/service.py",
+        "self._confirming.get(channel) is not asyncio.current_task():\n            return",
+        "False:\n            return",
+        "tests/local/test_changes.py::test_a_channel_that_left_before_it_was_admitted_ends_nothing",
+    ),
+    Guard(
         "sql/20260101000200_conv_realtime_silence.sql",
         "if new.revision < old.revision or",
         "if",
