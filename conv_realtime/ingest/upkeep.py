@@ -78,8 +78,9 @@ class Upkeep(ABC):
         with plain_errors():
             async with tender.running():
                 await self._send_again()
+        left = {fault.id for fault in letters.open}
         desk.checkpoints.changed_elsewhere()  # the running one may have dropped some meanwhile
-        return self.dead_letters
+        return [fault for fault in letters.open if fault.id in left]
 
     def discard(self, ids: Collection[UUID] | None = None) -> int:
         """Give up on dead letters: on those of `ids`, or on all; return on how many.
