@@ -190,20 +190,30 @@ class CodexTranscript(LogTranscript):
 
     # What is said ----------------------------------------------------------------------------
 
-    def _add_item(self, fold: ConversationFold, record: Record, line: RolloutLine) -> None:
-        number = self._items
+    def _next_item(
+        self, fold: ConversationFold, line: RolloutLine
+    ) -> tuple[str, Role, list[content.Block]] | None:
+        """Return an item's name, who speaks in it and what is said; None where nothing is."""
+        name = f"item-{self._items}"
         self._items += 1
         role = rollout.role(line)
         if role is None:
-            return
+            return None
         found = rollout.blocks(line)
         if role == "system" and fold.cwd is None and (cwd := rollout.cwd_of(found)):
             fold.cwd = self.name(cwd)
         if fold.project_path is None:
             fold.project_path = fold.cwd or ""
+        return name, role, found
+
+    def _add_item(self, fold: ConversationFold, record: Record, line: RolloutLine) -> None:
+        item = self._next_item(fold, line)
+        if item is None:
+            return
+        name, role, found = item
         if role == "system" and self._is_subagent and line.payload.get("author"):
             role = "user"  # who it works for speaks to it as a person does to the thread
-        native = self._open if role == "assistant" and self._open else f"item-{number}"
+        native = self._open if role == "assistant" and self._open else name
         entry = self.put(fold, record, native, role)
         self.note_secrets(entry, found)
         if entry.seq == record.start:
@@ -218,15 +228,11 @@ class CodexTranscript(LogTranscript):
 
     def _add_voice(self, fold: ConversationFold, record: Record, line: RolloutLine) -> None:
         """Take what was said aloud, to or by a model that no report of tokens is of."""
-        number = self._items
-        self._items += 1
-        role = rollout.role(line)
-        if role is None:
+        item = self._next_item(fold, line)
+        if item is None:
             return
-        found = rollout.blocks(line)
-        if fold.project_path is None:
-            fold.project_path = fold.cwd or ""
-        self.note_secrets(self.put(fold, record, f"item-{number}", role), found)
+        name, role, found = item
+        self.note_secrets(self.put(fold, record, name, role), found)
         if role == "user":
             self._note_prompt(fold, content.text_of(found))
         self._note_turn(fold, role)
