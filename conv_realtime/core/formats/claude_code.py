@@ -319,10 +319,8 @@ class ClaudeTranscript(LogTranscript):
             fold.is_at("active", "waiting")
         elif stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
             fold.is_at("active", "working")
-        elif fold.agent is not None:  # a subagent answers once
-            fold.is_at("completed", "ended")
         else:
-            fold.is_at("active", "waiting")
+            fold.settle("active", "waiting")
 
     def _note_state(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
         """Read what a line that is no message says of the conversation: titles, ends of turns."""
