@@ -184,7 +184,7 @@ class Log:
         return self._offset + len(self._entries)
 
     def append(self, entry: Entry) -> None:
-        """Add an event."""
+        """Add an event; one whose cursor is new marks the place behind it."""
         entry.index = self.head
         self._follow_row(entry)
         self._entries.append(entry)
@@ -194,9 +194,13 @@ class Log:
             if entry.subject.type == "conversation_deleted" and not entry.late:
                 self._erase(entry.subject)
         self._trim()
+        if entry.is_change and entry.cursor != self.cursor:
+            self.mark(entry.cursor)
 
     def mark(self, cursor: str) -> None:
         """Say that everything before `cursor` is in the log or older than it."""
+        if cursor == self.cursor and self._marks and self._marks[-1][1] == self.head:
+            return
         self.cursor = cursor
         place = parse_cursor(cursor)
         if place is None:

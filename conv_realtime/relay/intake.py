@@ -35,13 +35,9 @@ class Intake:
             self._log.begin_anew()
             self._log.cursor = page.cursor
             yield self.entry_of(Resync(data=ResyncData(reason="source_gap", cursor=page.cursor)))
-        before = self._log.cursor or page.cursor
-        for change, cursor in page.placed(before):
+        for change, cursor in page.placed(self._log.cursor or page.cursor):
             project = self._project_of(change)
             yield Entry(subject_of(change, project), cursor, now_ms(), change=change)
-            if cursor != before:  # or something before it is told of earlier than it stands
-                self._log.mark(cursor)
-                before = cursor
 
     def finish(self, page: Page) -> None:
         """Mark the end of a page whose entries are in the log."""
