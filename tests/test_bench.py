@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench.__main__ import main
-from tests.bench.harness import BENCHMARKS, Figure, Plot, Scale, in_turns
+from tests.bench.harness import BENCHMARKS, Figure, Plot, Scale, by_chance, in_turns
 from tests.bench.plot import svg
 from tests.bench.report import Report
 
@@ -61,6 +64,21 @@ def test_a_bar_is_kept_by_the_median_of_the_rounds() -> None:
     assert [figure.what for _, figure in report.missed] == ["a"]
     assert "| one | a | 9 x | 1 to 9 | 3 | ≤ 1.5 **is missed** |" in report.table()
     assert "| one | b | 0.123 ms |" in report.table()
+
+
+def test_two_equals_are_seldom_told_apart() -> None:
+    """By the median of their ratios, in one of forty runs; twice what differs is, always."""
+    draw = random.Random(1)
+
+    def ratio_of(mean: float) -> float:
+        return mean * math.exp(draw.gauss(0, 0.2))
+
+    bars = [by_chance([ratio_of(1.0) for _ in range(160)]) for _ in range(400)]
+    assert all(1.0 < bar < 1.1 for bar in bars)
+    above = sum(statistics.median(ratio_of(1.0) for _ in range(160)) > bar for bar in bars)
+    assert 1 <= above <= 30
+    assert all(statistics.median(ratio_of(1.2) for _ in range(160)) > bar for bar in bars)
+    assert by_chance([2.0]) == 2.0
 
 
 def test_rounds_take_turns_and_turn_around() -> None:

@@ -6,6 +6,7 @@ compared is measured in one run, in turns, and what is judged is the median of t
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Figure:
     def bar(self) -> str:
         """The bar in words."""
         if self.at_most is not None:
-            return f"≤ {self.at_most:g}"
+            return f"≤ {self.at_most:.4g}"
         return f"≥ {self.at_least:g}" if self.at_least is not None else ""
 
     @property
@@ -118,6 +119,16 @@ def in_turns(things: Sequence[_T], rounds: int) -> Iterator[tuple[int, _T]]:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Return, round by round, how many times theirs is ours."""
     return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def by_chance(ratios_of_equals: Sequence[float]) -> float:
+    """Return what the median of so many ratios of two equals is above in one of forty runs.
+
+    Either of the two may be the one below the line. The interval is that of the order statistics.
+    """
+    values = sorted([*ratios_of_equals, *(1 / one for one in ratios_of_equals)])
+    share = 0.5 + 0.98 / math.sqrt(len(ratios_of_equals))
+    return values[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
 
 
 def p95(values: Sequence[float]) -> float:

@@ -1,7 +1,8 @@
-"""The relay of this package: `relay serve|apart|mounted|wrapped`.
+"""The relay of this package: `relay serve|switched|mounted|wrapped`.
 
 * **serve**: as `conv-realtime serve` serves it
-* **apart**: the same, with a write for each frame, however many come in one turn of the loop
+* **switched**: the same, and a line `apart` gives each frame a write of its own from then on,
+  however many come in one turn of the loop; a line `joined` ends that
 * **mounted**: in somebody's FastAPI application, under uvicorn with its defaults
 * **wrapped**: the same behind a middleware that wraps `send`, so that the transport is out of reach
 
@@ -21,6 +22,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 
 from conv_realtime.cli.server import Server
+from conv_realtime.core.log import Entry
 from conv_realtime.edges.heap import collect_rarely
 from conv_realtime.models import Change, Message
 from conv_realtime.relay import LocalFeed, Relay
@@ -29,6 +31,7 @@ from tests.relay.host import Watching
 from tests.relay.rows import message
 from tests.relay.serving import serve, settings
 
+APART, JOINED = b"apart", b"joined"
 _TEXT = b'"text":"'
 
 
@@ -38,13 +41,16 @@ async def main(how: str) -> None:
     relay = Relay(feed=feed, settings=settings())
     numbers = count(1)
     template = message("")
-    if how in ("serve", "apart"):
+    hub = relay.manager.hub
+    if how in ("serve", "switched"):
         collect_rarely()  # as the command line does
-    if how == "apart":
-        hub = relay.manager.hub
-        hub.appended.append(lambda _: hub.flush())
+
+    def write_at_once(_: Entry) -> None:
+        hub.flush()
 
     def publish(lines: list[bytes]) -> None:
+        if how == "switched" and lines[0] in (APART, JOINED):
+            hub.appended[:] = [write_at_once] if lines.pop(0) == APART else []
         feed.publish([Change(row, created=True) for row in map(row_of, lines)])
 
     def row_of(line: bytes) -> Message:
@@ -58,7 +64,7 @@ async def main(how: str) -> None:
 
 @asynccontextmanager
 async def _served(relay: Relay, how: str) -> AsyncIterator[int]:
-    if how in ("serve", "apart"):
+    if how in ("serve", "switched"):
         async with Server("127.0.0.1", 0) as server, relay:
             await server.start(Starlette(routes=relay.routes))
             yield int(server.address.rpartition(":")[2])
