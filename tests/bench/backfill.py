@@ -216,7 +216,7 @@ async def one_at_a_time(target: Target, files: list[list[tuple[str, bytes]]]) ->
 @asynccontextmanager
 async def supabase() -> AsyncIterator[Target]:
     """Runs a local Supabase in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (pid, said):
+    with server() as (pid, said):
         yield Target(said["supabase_url"], said["secret_key"], pid)
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -152,8 +150,6 @@ async def load(said: dict[str, Any], pid: int, rows: int, users: Sequence[int]) 
 @benchmark("changes")
 def changes(scale: Scale) -> Iterator[Finding]:
     """`postgres_changes` of the local Supabase: a huge transaction, many users."""
-    with tempfile.TemporaryDirectory(prefix="conv_rt_load-") as folder:
-        Path(folder).chmod(0o755)
-        with server(Path(folder)) as (pid, said):
-            rows = scale.pick(200_000, 20_000, 100)
-            yield from asyncio.run(load(said, pid, rows, scale.pick((1, 100, 500), (1, 100), (1,))))
+    with server() as (pid, said):
+        rows = scale.pick(200_000, 20_000, 100)
+        yield from asyncio.run(load(said, pid, rows, scale.pick((1, 100, 500), (1, 100), (1,))))

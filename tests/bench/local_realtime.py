@@ -68,18 +68,20 @@ class Phase:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Runs `conv-realtime local`; gives its pid and what it says of itself."""
+def server() -> Iterator[tuple[int, dict[str, Any]]]:
+    """Runs a new `conv-realtime local`; gives its pid and what it says of itself."""
     command = [sys.executable, "-m", "conv_realtime", "local", "--json", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--state-dir", str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield process.pid, json.loads(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    with tempfile.TemporaryDirectory(prefix="conv_rt_load-") as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL may run as another account
+        process = subprocess.Popen(
+            [*command, "--state-dir", folder], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        try:
+            yield process.pid, json.loads(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
 
 
 @contextmanager
@@ -222,25 +224,23 @@ def local_realtime(scale: Scale) -> Iterator[Finding]:
         Phase("200 a second, each its own topic", 200.0, single, 1, SINGLE_BAR_MS),
         Phase("50 a second, one topic for all", 50.0, [ALL], sockets, COMMON_BAR_MS),
     ]
-    with tempfile.TemporaryDirectory(prefix="conv_rt_load-") as folder:
-        Path(folder).chmod(0o755)
-        with server(Path(folder)) as (pid, told):
-            with psycopg.connect(told["db_url"]) as connection:
-                connection.execute(POLICY.encode())
-            order = Order(
-                int(told["supabase_url"].rpartition(":")[2]),
-                f"/realtime/v1/websocket?apikey={told['publishable_key']}&vsn=2.0.0",
-                [[name, ALL] for name in single],
-                [
-                    mint(told["jwt_secret"], "authenticated", 7200, sub=str(uuid.uuid4()))
-                    for _ in single
-                ],
-            )
-            with listeners(order) as (pipe, (_, connecting, joining)):
-                yield Figure(f"{sockets} sockets connect", "s", [connecting])
-                yield Figure(f"{2 * sockets} private channels are joined", "s", [joining])
-                first = 0
-                for phase in phases:
-                    yield from measure(pid, told, pipe, phase, first, seconds)
-                    first += int(phase.rate * seconds)
+    with server() as (pid, told):
+        with psycopg.connect(told["db_url"]) as connection:
+            connection.execute(POLICY.encode())
+        order = Order(
+            int(told["supabase_url"].rpartition(":")[2]),
+            f"/realtime/v1/websocket?apikey={told['publishable_key']}&vsn=2.0.0",
+            [[name, ALL] for name in single],
+            [
+                mint(told["jwt_secret"], "authenticated", 7200, sub=str(uuid.uuid4()))
+                for _ in single
+            ],
+        )
+        with listeners(order) as (pipe, (_, connecting, joining)):
+            yield Figure(f"{sockets} sockets connect", "s", [connecting])
+            yield Figure(f"{2 * sockets} private channels are joined", "s", [joining])
+            first = 0
+            for phase in phases:
+                yield from measure(pid, told, pipe, phase, first, seconds)
+                first += int(phase.rate * seconds)
     yield from floor(sockets, 50.0, min(seconds, 10.0))

@@ -132,7 +132,7 @@ class _Up:
 async def _up(root: Path) -> AsyncIterator[_Up]:
     projects = root / "projects" / "-bench"
     projects.mkdir(parents=True)
-    with local_supabase(root / "supabase") as (_, local):
+    with local_supabase() as (_, local):
         variables = {
             "SUPABASE_URL": local["supabase_url"],
             "SUPABASE_SECRET_KEY": local["secret_key"],
