@@ -54,10 +54,11 @@ class Announcer:
             return
         totals = {row.id: row for row in batch.totals}
         begun = [totals.pop(stub.id, stub) for stub in batch.stubs]
+        new = {row.id for row in begun if row.id in batch.created and row.id not in self.rows}
         for row in (*begun, *totals.values()):
             self._keep(row.id, Shown(follower.path, row.project_id, row.revision, row))
         changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
-        changes += [Change(row, row.id in batch.created) for row in begun]
+        changes += [Change(row, row.id in new) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)
         changes += [Change(row, row.id in batch.created) for row in messages]
         owner = follower.identity.owner_id

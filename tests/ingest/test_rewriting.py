@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from conv_realtime.edges.checkpoints import Checkpoints
-from conv_realtime.models import Change, Message, Row, Table
+from conv_realtime.models import Change, Conversation, Message, Row, Table
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
 from tests.ingest.lines import SESSION, assistant, says, user
@@ -187,6 +187,22 @@ async def test_a_rewound_message_is_announced_as_deleted(tmp_path: Path) -> None
     assert (known.text, known.revision) == ("prompt r", deleted[0].revision)
     created = [c.row.text for c in heard.changes if isinstance(c.row, Message) and c.created]
     assert created == ["prompt q", "prompt r", "prompt s"]
+    talks = [c.created for c in heard.changes if isinstance(c.row, Conversation)]
+    assert talks.count(True) == 1 and len(talks) > 1, "what is rewritten is no new conversation"
+
+
+async def test_a_conversation_that_was_rewritten_while_nobody_watched_is_no_news(
+    tmp_path: Path,
+) -> None:
+    """Its row is there since an earlier run: listeners hear of an update."""
+    store, heard = MemoryStore(), Heard()
+    write(tmp_path, user("q"), user("r"))
+    await backfill(tmp_path, store)
+    write(tmp_path, user("q"), user("s"))
+    async with running(ingest(tmp_path, store, heard)):
+        await until(lambda: texts(store) == ["prompt q", "prompt s"])
+    talks = [c.created for c in heard.changes if isinstance(c.row, Conversation)]
+    assert talks and not any(talks)
 
 
 class Gate(MemoryStore):
