@@ -379,6 +379,12 @@ GUARDS = (
         f"{_REFUSALS}a_refusal_of_everything_parks_nothing",
     ),
     Guard(
+        "ingest/sender.py",
+        "return Refusal.UNCLEAR if",
+        "return Refusal.HELP if",
+        f"{_REFUSALS}what_a_policy_refuses_holds_up_nobody",
+    ),
+    Guard(
         "ingest/asking.py",
         "            self._not_before = max(",
         "            max(",

@@ -259,8 +259,8 @@ def _blame(error: StoreError, table: Table, request: _Request) -> Refusal:
     """Return what a refusal of rows of `table` means here."""
     refusal = judge(error.code)
     if refusal is Refusal.PARENT and (table == "projects" or request.resent):
-        # The parents are there as far as we could do it.
-        return Refusal.HELP if error.code == "42501" else Refusal.ROW
+        # The parents are there as far as we could do it; a policy may dislike one row, or all.
+        return Refusal.UNCLEAR if error.code == "42501" else Refusal.ROW
     if refusal is Refusal.HELP and error.retryable:  # what the network said
         return Refusal.PASSES
     return refusal

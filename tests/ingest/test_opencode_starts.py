@@ -122,7 +122,7 @@ class Limited(MemoryStore):
     ) -> int:
         """Write as long as it is allowed."""
         if self.left <= 0:
-            raise StoreError(table, "42501", "no", retryable=False)
+            raise StoreError(table, "PGRST301", "no", retryable=False)
         self.left -= 1
         return await super().write(table, rows, history=history, more=more)
 

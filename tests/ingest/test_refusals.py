@@ -12,11 +12,11 @@ import pytest
 from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, Message, Row, Table
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import prompts, user, uuid
+from tests.ingest.lines import OTHER, prompts, user, uuid
 from tests.ingest.running import backfill, letters, running, texts, until
 from tests.ingest.running import ingest as ingest_of
 from tests.ingest.running import write as transcript
-from tests.ingest.stores import Strict, saying
+from tests.ingest.stores import Strict, on, saying
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,22 @@ async def test_whose_fault_it_is_is_told_by_what_else_is_taken(tmp_path: Path, c
         await ingest.backfill()
         (fault,) = letters(ingest)
     assert (fault.code, texts(store)) == (code, ["a", "b", "c"])
+
+
+async def test_what_a_policy_refuses_holds_up_nobody(tmp_path: Path) -> None:
+    """One of the project's own, for rows of a signed-in user: it says what a missing right does."""
+    store = Strict(on("closed"), "42501")
+    transcript(tmp_path, *prompts("a"))
+    async with running(ingest_of(tmp_path, store, concurrency=2)) as ingest:
+        await until(lambda: texts(store) == ["a"])
+        for number in range(3):
+            lines = prompts("no", session=uuid(number), gitBranch="closed")
+            transcript(tmp_path, *lines, name=f"-p/{uuid(number)}.jsonl")
+        await until(lambda: len(letters(ingest)) == 3)
+        transcript(tmp_path, *prompts("b", session=OTHER), name=f"-p/{OTHER}.jsonl")
+        await until(lambda: len(store.messages) == 2)
+        assert {(one.table, one.code) for one in letters(ingest)} == {("conversations", "42501")}
+        assert ingest.health()["last_error"] is None
 
 
 async def test_a_store_that_turns_away_everybody_in_the_middle_parks_nothing(
