@@ -71,7 +71,7 @@ class Book:
     replaced: bool = False
     unremembered: frozenset[UUID] = frozenset()
     remembered: Mapping[UUID, KnownConversation | None] = field(default_factory=dict)
-    looking: bool = False
+    looking: asyncio.Task[None] | None = None
     look_again: bool = False
     sending: asyncio.Task[None] | None = None
     settling: asyncio.Task[None] | None = None

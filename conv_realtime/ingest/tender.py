@@ -62,7 +62,7 @@ class Tender:
             self._desk.sender.stubborn = False
             for book in self._desk.shelf.books.values():
                 # A task that is cancelled before its first step never gets to its `finally`.
-                book.looking = book.look_again = False
+                book.looking, book.look_again = None, False
                 book.unremembered = frozenset()
                 if book.rest is not None:
                     book.rest.cancel()
@@ -84,29 +84,28 @@ class Tender:
         """
         known = self._desk.shelf.knows(path)
         book = self._desk.shelf.book(path)
-        if book.looking:
+        if book.looking is not None:
             book.look_again = True
         elif not book.unremembered:  # else when the store has answered
-            book.looking = True
-            if self._spawn(self._look(book, resting=resting), f"look {path}") is None:
-                book.looking = False
+            self._begin_look(book, resting=resting)
         if tell:  # when the look has begun: what the file says is wanted sooner
             change = "modified" if known else "created"
             asyncio.get_running_loop().call_soon(self._tell, path, change)
 
     async def catch_up(self, path: str, *, resting: bool) -> set[asyncio.Task[None]]:
-        """Look at a file now, unless somebody does, and wait until it is sent.
+        """Look at a file now, if nobody does, and wait until it is sent.
 
         Return the work that is left, where the store is away and the file goes on: whoever listens
         wants the others as well.
         """
         book = self._desk.shelf.book(path)
-        if book.looking:
-            return set()
-        stat = disk.stat(path)
-        age = time.time() - stat.mtime_ns / 1e9 if stat else 0.0
-        book.looking = True
-        await self._look(book, resting=resting or age > self._desk.settings.rest_seconds)
+        if book.looking is None:
+            stat = disk.stat(path)
+            age = time.time() - stat.mtime_ns / 1e9 if stat else 0.0
+            rests = resting or age > self._desk.settings.rest_seconds
+            self._begin_look(book, resting=rests)
+        if book.looking is not None:
+            await asyncio.wait({book.looking})
         at_work = {task for task in (book.sending, book.settling) if task is not None}
         while at_work and (resting or self._desk.sender.last_error is None):
             _, at_work = await asyncio.wait(at_work, timeout=None if resting else LOOK_SECONDS)
@@ -142,6 +141,9 @@ class Tender:
         work.close()
         return None
 
+    def _begin_look(self, book: Book, *, resting: bool) -> None:
+        book.looking = self._spawn(self._look(book, resting=resting), f"look {book.path}")
+
     async def _look(self, book: Book, *, resting: bool) -> None:
         try:
             while True:
@@ -151,7 +153,7 @@ class Tender:
                     return
                 resting = False
         finally:
-            book.looking = False
+            book.looking = None
 
     async def _look_once(self, book: Book, *, resting: bool) -> None:
         try:

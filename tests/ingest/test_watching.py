@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 from conv_realtime.edges.watch.inotify import InotifyWatcher
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import user
-from tests.ingest.running import ingest, running, texts, until, write
+from tests.ingest.lines import user, uuid
+from tests.ingest.running import ingest, rested, running, shelf_of, texts, until, write
+from tests.ingest.stores import Shut
 from tests.ingest.watching import NEVER, grows, linux, new_session
 
 
@@ -119,6 +121,28 @@ async def test_of_a_single_file_nothing_beside_it_is_read(tmp_path: Path) -> Non
         await grows(river, path, store, 2)
         assert len(store.conversations) == 1
         assert river.health()["files"] == 1
+
+
+async def test_a_start_waits_for_a_file_that_an_event_told_of_first(tmp_path: Path) -> None:
+    """Whoever waits for `caught_up` finds what was there, whoever has begun to look at it."""
+    store = Shut()
+    store.takes.clear()
+    older = rested(tmp_path, 1)
+    write(tmp_path, user("q"))
+    async with running(ingest(tmp_path, store, concurrency=1, sweep_seconds=NEVER)) as river:
+        await until(lambda: store.asked)  # for the newer one
+        book = shelf_of(river).book(str(older))
+        async with book.lock:
+            with older.open("ab") as file:
+                file.write(user("r", session=uuid(1)))
+            await until(lambda: book.looking)
+            store.takes.set()
+            await until(lambda: store.messages)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not river.caught_up
+        await until(lambda: river.caught_up)
+        assert len(store.messages) == 3
 
 
 async def test_a_folder_that_cannot_be_listed_is_told_once(
