@@ -7,7 +7,8 @@ Its rules:
 * The place to go on from is the cursor of the last event told. While a snapshot is under way there
   is none, because no cursor covers the rows that are still to come.
 * A gap is told as `Resync`, before anything that comes after it. Whoever asked for a snapshot gets
-  a new one, from its first frame, also when the connection was lost in the middle of one.
+  a new one, from its first frame, also when the connection was lost in the middle of one. So who
+  asks for something else in the middle of one is told first that the rest of it does not come.
 """
 
 from __future__ import annotations
@@ -78,9 +79,7 @@ class Follower:
         self.due = False
         self.refusal = self.reconnect_after = None
         self.saying.clear()
-        if self._filling:
-            self._filling = False
-            self.told.append(Resync(data=ResyncData(reason="reconnected", cursor="")))
+        self._break_off("reconnected")
 
     def change(self, request: SubscribeRequest) -> None:
         """Follow something else from here on; what was told is behind it.
@@ -89,7 +88,7 @@ class Follower:
             ValueError: the request is longer than the server takes.
         """
         self.request = check(request)
-        self._filling = False
+        self._break_off("subscribed anew")
         if request.since is not None or self._wants_snapshot:
             self.cursor = request.since
         if self._welcomed:
@@ -158,11 +157,17 @@ class Follower:
             self.cursor = cursor
 
     def _restart(self, *, told: bool = False) -> None:
-        if self._filling and not told:
-            self.told.append(Resync(data=ResyncData(reason="unavailable", cursor="")))
-        self._filling = False
+        if told:
+            self._filling = False
+        self._break_off("unavailable")
         self.cursor = None
         self.due = True
+
+    def _break_off(self, reason: str) -> None:
+        """Tell that the rest of a snapshot does not come, if some of it was told."""
+        if self._filling:
+            self._filling = False
+            self.told.append(Resync(data=ResyncData(reason=reason, cursor="")))
 
 
 def check(request: SubscribeRequest) -> SubscribeRequest:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from conv_realtime.core.envelope import conversation_data
 from conv_realtime.core.following import Follower
+from conv_realtime.core.rows import Rows
 from conv_realtime.events import Event, SubscribeRequest
 from tests.relay.rows import conversation
 
@@ -44,9 +46,11 @@ class Server:
         id = str(conversation().id)
         self.says("message_deleted", id=id, conversation_id=id, revision=1, cursor=cursor)
 
-    def snapshot(self, cursor: str, *, more: bool = False) -> None:
-        """Send a frame of a snapshot."""
-        self.says("snapshot", conversations=[], messages=[], more=more, cursor=cursor)
+    def snapshot(self, cursor: str, *titles: str, more: bool = False) -> None:
+        """Send a frame of a snapshot, with conversations of these titles."""
+        talks = [conversation(title) for title in titles]
+        rows = [conversation_data(row, cursor).model_dump(mode="json") for row in talks]
+        self.says("snapshot", conversations=rows, messages=[], more=more, cursor=cursor)
 
     def lost(self) -> None:
         """Lose the connection, and have another one."""
@@ -118,6 +122,21 @@ def test_half_a_snapshot_is_taken_back_and_asked_for_again() -> None:
     server.heard()
     server.welcomes()
     assert server.heard() == [subscribe(snapshot=3)]
+
+
+def test_half_a_snapshot_of_another_subscription_is_taken_back() -> None:
+    """Else who keeps the rows would put those of both into one state."""
+    server, rows = Server(snapshot=3), Rows()
+    server.welcomes()
+    server.subscribes()
+    server.snapshot("s.5", "one", more=True)
+    server.follower.change(SubscribeRequest(snapshot=4))
+    server.subscribes()
+    server.snapshot("s.6", "two")
+    for event in server.follower.told:
+        rows.apply(event)
+    assert [row.title for row in rows.conversations.values()] == ["two"]
+    assert server.told() == ["snapshot", "resync", "snapshot"]
 
 
 def test_a_gap_is_followed_by_a_snapshot_where_one_was_asked_for() -> None:
