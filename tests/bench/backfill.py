@@ -36,7 +36,7 @@ from conv_realtime.ingest.rows import Identity
 from conv_realtime.models import Row
 from tests.bench.harness import Figure, Finding, Scale, benchmark, in_turns, ratios
 from tests.bench.local_realtime import children, server
-from tests.bench.rig import cpu_seconds
+from tests.bench.rig import cpu_seconds, waiting_seconds
 
 MACHINE = "bench"
 ONE_AT_A_TIME = 500
@@ -88,6 +88,7 @@ class Taken:
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.waiting: list[float] = []
         self.shares: dict[str, list[float]] = {
             "who sends": [], "the local Supabase": [], "PostgreSQL": []
         }  # fmt: skip
@@ -99,8 +100,9 @@ class Taken:
 
     async def add(self, target: Target, work: Coroutine[Any, Any, float]) -> None:
         """Do it once, and count it."""
-        before = _spent(target)
+        before, waited = _spent(target), waiting_seconds()
         self.seconds.append(await work)
+        self.waiting.append(waiting_seconds() - waited)
         for share, now, then in zip(self.shares.values(), _spent(target), before, strict=True):
             share.append(now - then)
 
@@ -109,6 +111,7 @@ class Taken:
         yield Figure(what, "s", self.seconds)
         for whose, share in self.shares.items():
             yield Figure(f"  CPU of {whose}", "s", share)
+        yield Figure("  who sends would run, and waits for a core", "s", self.waiting)
         cores = os.cpu_count() or 1
         yield Figure(f"  all of it / {cores} cores", "s", [one / cores for one in self.cpu])
 

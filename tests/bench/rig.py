@@ -289,6 +289,11 @@ def cpu_seconds(pid: int) -> float:
     return spent / 1e9
 
 
+def waiting_seconds() -> float:
+    """Return how long this thread would have run and was not given a core."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+
+
 def resident_bytes(pid: int) -> int:
     """Return how much memory a process uses."""
     pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
