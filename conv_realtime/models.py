@@ -73,26 +73,30 @@ def _names(model: type[BaseModel]) -> set[str]:
     return set(model.model_fields)
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    table: ClassVar[Table]
-    joined: ClassVar[frozenset[str]]  # shown in events, no column of the table
+class Made(BaseModel):
+    """What is often made of values that are right already."""
 
     @classmethod
     def made(cls, **fields: Any) -> Self:
-        """Return a row of these fields: all that it has, each what it should be.
+        """Return one of these fields: all that it has, each what it should be.
 
         `model_construct` looks for other names and for defaults, field by field; that was a
         quarter of the time in which the rows of a transcript were made.
         """
-        row = cls.__new__(cls)
+        one = cls.__new__(cls)
         put = object.__setattr__
-        put(row, "__dict__", fields)
-        put(row, "__pydantic_fields_set__", _names(cls))  # one for all: rows are frozen
-        put(row, "__pydantic_extra__", None)
-        put(row, "__pydantic_private__", None)
-        return row
+        put(one, "__dict__", fields)
+        put(one, "__pydantic_fields_set__", _names(cls))  # shared by all: they are frozen
+        put(one, "__pydantic_extra__", None)
+        put(one, "__pydantic_private__", None)
+        return one
+
+
+class _Row(Made):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    table: ClassVar[Table]
+    joined: ClassVar[frozenset[str]]  # shown in events, no column of the table
 
     def to_row(self) -> dict[str, Any]:
         """Return the columns as JSON values: one key set for every row of the table."""

@@ -31,7 +31,7 @@ from conv_realtime.events import (
     ProjectData,
     ProjectUpdate,
 )
-from conv_realtime.models import Change, Conversation, Message, Project
+from conv_realtime.models import Change, Conversation, Made, Message, Project
 
 MAX_FRAME_BYTES = 512 * 1024
 _TIMESTAMP_BYTES = 32
@@ -42,6 +42,7 @@ Stating = ConversationData | MessageData | ProjectData
 
 _Stating = TypeVar("_Stating", bound=Stating)
 _Named = TypeVar("_Named", bound=BaseModel)
+_Data = TypeVar("_Data", bound=Made)
 
 
 def subject_of(change: Change, project: UUID | None = None) -> Subject:
@@ -94,17 +95,17 @@ def event_of(change: Change, cursor: str) -> DataEvent:
 
 def project_data(row: Project, cursor: str) -> ProjectData:
     """Return what events say of a project."""
-    return ProjectData.model_construct(**_fields(row, ProjectData), cursor=cursor)
+    return _data(ProjectData, row, cursor)
 
 
 def conversation_data(row: Conversation, cursor: str) -> ConversationData:
     """Return what events say of a conversation."""
-    return ConversationData.model_construct(**_fields(row, ConversationData), cursor=cursor)
+    return _data(ConversationData, row, cursor)
 
 
 def message_data(row: Message, cursor: str) -> MessageData:
     """Return what events say of a message, uncut."""
-    return MessageData.model_construct(**_fields(row, MessageData), cursor=cursor)
+    return _data(MessageData, row, cursor)
 
 
 def encode(event: Event, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
@@ -171,12 +172,8 @@ def _type_of(change: Change) -> str:
     return "new_message" if change.created else "message_update"
 
 
-def _fields(
-    row: Project | Conversation | Message,
-    data: type[ProjectData] | type[ConversationData] | type[MessageData],
-) -> dict[str, Any]:
-    return {
-        name: getattr(row, name)
-        for name in data.model_fields
-        if name not in ("cursor", "truncated")
-    }
+def _data(kind: type[_Data], row: Project | Conversation | Message, cursor: str) -> _Data:
+    told: dict[str, Any] = {"cursor": cursor, "truncated": False}
+    return kind.made(
+        **{name: told[name] if name in told else getattr(row, name) for name in kind.model_fields}
+    )

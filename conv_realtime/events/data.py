@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from conv_realtime.models import (
     Activity,
     ConversationSummary,
+    Made,
     ProjectStatus,
     Role,
     Status,
@@ -24,7 +25,7 @@ Cursor = Annotated[
 ]
 
 
-class Data(BaseModel):
+class Data(Made):
     """What all of them have in common: fields that a later version adds are ignored."""
 
     model_config = ConfigDict(
