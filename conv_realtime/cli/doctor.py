@@ -89,7 +89,7 @@ async def _checks(
     yield machine.state_directory(settings.state_dir)
     transcripts = machine.Transcripts(settings.paths)
     yield transcripts.find()
-    yield await machine.watching(transcripts.paths)
+    yield await machine.watching(transcripts.reached)
     async for check in _of_project(settings, local_port, write=write):
         yield check
     if forecast and transcripts.files:

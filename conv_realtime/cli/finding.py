@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +46,7 @@ def _facts(source: Source) -> dict[str, Any]:
     return {
         "source": source.source,
         "title": source.title,
-        "places": [{"path": str(at), "exists": at.exists()} for at in source.places],
+        "places": [{"path": str(at), "exists": os.path.exists(at)} for at in source.places],
         "files": source.files,
         "bytes": source.bytes,
         "newest": None if newest is None else _when(newest).isoformat().replace("+00:00", "Z"),
@@ -61,7 +62,7 @@ def _table(found: Sequence[Source]) -> Iterator[str]:
         yield f"{'assistant':<{width}}  {'files':>6}  {'size':>9}  {'newest':<16}  where"
     for one in there:
         newest = "" if one.newest is None else f"{_when(one.newest).astimezone():%Y-%m-%d %H:%M}"
-        where = ", ".join(_short(at) for at in one.places if at.exists())
+        where = ", ".join(_short(at) for at in one.places if os.path.exists(at))
         yield f"{one.title:<{width}}  {one.files:>6}  {_size(one.bytes):>9}  {newest:<16}  {where}"
     skips = [skip for one in found for skip in one.skipped]
     if skips:

@@ -212,8 +212,10 @@ def require_paths(paths: Sequence[Path]) -> None:
     Raises:
         click.BadParameter: one of them does not exist.
     """
+    from conv_realtime.edges.disk import is_there
+
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             raise click.BadParameter(f"{path} does not exist", param_hint="PATH")
 
 

@@ -96,6 +96,14 @@ def test_no_transcripts_are_worth_a_word_and_no_failure(doctor: Doctor) -> None:
     assert "forecast" not in found
 
 
+def test_a_path_of_which_nothing_can_be_told(doctor: Doctor, home: Path) -> None:
+    """As one in a folder of another account; root has none that is closed, and none so long."""
+    path = str(home / ("n" * 300))
+    failed = doctor.failing(path)
+    assert list(failed) == ["transcripts"]
+    assert failed["transcripts"]["says"].startswith(f"{path}: ")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="is about inotify")
 def test_more_folders_than_the_system_watches(doctor: Doctor) -> None:
     """The limit is set below the number of folders, in a user namespace of its own."""

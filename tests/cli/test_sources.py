@@ -33,11 +33,11 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _sources(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _sources(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH")}
     return subprocess.run(
         [sys.executable, "-m", "conv_realtime", "sources", *arguments],
-        env={**kept, "HOME": str(home)},
+        env={**kept, "HOME": str(home), **variables},
         cwd=home,
         capture_output=True,
         text=True,
@@ -100,6 +100,17 @@ def test_a_path_is_told_by_content(home: Path) -> None:
     counted = {source: line["files"] for source, line in found.items() if line["files"]}
     assert counted == {"qwen_code": 1, "aider": 1, "chat_dataset": 1}
     assert [Path(skip["path"]).name for skip in found[None]["skipped"]] == ["notes.jsonl"]
+
+
+def test_a_place_of_which_nothing_can_be_told_hides_no_other(home: Path) -> None:
+    """As one in a folder of another account; root has none that is closed, and none so long."""
+    closed = str(home / ("n" * 300))
+    found = _by_name(_sources(home, "--json", GEMINI_CLI_HOME=closed))
+    assert found.keys() == {form.source for form in BUILT_IN}
+    (place,) = (at for one in found.values() for at in one["places"] if closed in at["path"])
+    assert not place["exists"]
+    done = _sources(home, closed)
+    assert done.returncode == 1 and f"Error: {closed}: " in done.stderr
 
 
 def test_nothing_is_left_behind_or_needed(home: Path) -> None:

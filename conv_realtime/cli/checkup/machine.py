@@ -68,11 +68,16 @@ class Transcripts:
         self.files: list[str] = []
         self.bytes = 0
 
+    @property
+    def reached(self) -> list[Path]:
+        """Those of `paths` that are there, and open to this account."""
+        return [path for path in self.paths if os.path.exists(path)]
+
     def find(self) -> Check:
         """Look for them."""
         name = "transcripts"
-        missing = [str(path) for path in self.paths if not path.exists()]
-        there = [path for path in self.paths if path.exists()]
+        missing = [str(path) for path in self.paths if not disk.is_there(path)]
+        there = [path for path in self.paths if disk.is_there(path)]
         where = ", ".join(map(str, there or self.paths))
         if self.usual and not there:
             where = "the usual place of any assistant"
@@ -98,14 +103,13 @@ class Transcripts:
 async def watching(paths: Sequence[Path]) -> Check:
     """Watch the folders for a moment, as `up` does."""
     name = "watching"
-    there = [path for path in paths if path.exists()]
-    if not there:
+    if not paths:
         return ok(name, "nothing to watch yet")
     limit = _limit("max_user_watches")
     of = f" of {limit} that this system watches for a user" if limit else ""
     with _silenced("conv_realtime.watch"):
-        async with watch(there) as watcher:
-            folders = await on_thread(_enter_all, watcher, there)
+        async with watch(paths) as watcher:
+            folders = await on_thread(_enter_all, watcher, paths)
             state = watcher.watching
     facts = {"folders": folders, "max_user_watches": limit}
     if state == "ok":

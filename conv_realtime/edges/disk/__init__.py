@@ -33,6 +33,20 @@ class Found:
     odd: dict[str, str] = field(default_factory=dict)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether there is something at a path; what is closed to this account is there.
+
+    For `Path.exists` it is an error, and from Python 3.14 on it is not there.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def walk(
     paths: Iterable[Path],
     wanted: Callable[[str], bool],
