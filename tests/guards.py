@@ -651,6 +651,12 @@ GUARDS = (
         f"{_ATTACKS}who_asks_and_never_reads_the_answers_is_not_asked_further",
     ),
     Guard(
+        "relay/hub.py",
+        "        await asyncio.sleep(0)  # however fast",
+        "        # however fast",
+        f"{_RESUMING}a_large_snapshot_leaves_others_their_turns",
+    ),
+    Guard(
         "core/allowance.py",
         "        if self._left < 1:\n            return False\n",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID
 
 from conv_realtime.background import on_thread
@@ -12,7 +13,7 @@ from conv_realtime.core.conversation_fold import ConversationFold
 from conv_realtime.edges import disk
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book
-from conv_realtime.ingest.desk import Desk
+from conv_realtime.ingest.desk import INLINE_ROWS, Desk, apart
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.tender import Tender
@@ -72,7 +73,10 @@ async def _last_messages(
                     # Which part it is, nobody remembers: another file goes on by now.
                     raise SourceError(path, "it is not what states the conversation any more")
                 follower, fold = await _folded(desk, tender, book, file, conversation)
-                return follower.last_messages(fold, file, last) if fold else []
+                if fold is None:
+                    return []
+                read = partial(follower.last_messages, fold, file, last)
+                return await apart(last > INLINE_ROWS, read)
         except (SourceError, RewrittenError):
             shown = desk.announcer.rows.get(conversation)
             if shown is None or shown.path == path:

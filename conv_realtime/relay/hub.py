@@ -206,7 +206,8 @@ class Hub:
             await client.moved.wait()
 
     async def drained(self, client: Client) -> bool:
-        """Wait until a client has read its backlog; False if it is gone."""
+        """Wait until a client has read its backlog, for a turn at least; False if it is gone."""
+        await asyncio.sleep(0)  # however fast it reads, others have their turn
         while client.id in self.clients:
             wire = client.wire
             if wire is not None and wire.closing:

@@ -27,6 +27,8 @@ from conv_realtime.settings import Settings
 
 logger = logging.getLogger("conv_realtime.relay")
 
+_ROWS_A_PART = 100
+
 
 class LocalFeed:
     """The changes that an ingest of this process makes, as a feed for its relay.
@@ -110,10 +112,14 @@ class LocalFeed:
         yield SnapshotPart((), (), cursor)
         if self._transcripts is None:
             return
-        for row in await self._transcripts.conversations():
-            if _is_chosen(row, owner, conversations, projects):
-                last = await self._transcripts.messages(row.id, messages) if messages else ()
-                yield SnapshotPart((row,), last, cursor)
+        rows = await self._transcripts.conversations()
+        chosen = [row for row in rows if _is_chosen(row, owner, conversations, projects)]
+        if not messages:
+            for start in range(0, len(chosen), _ROWS_A_PART):
+                yield SnapshotPart(chosen[start : start + _ROWS_A_PART], (), cursor)
+            return
+        for row in chosen:
+            yield SnapshotPart((row,), await self._transcripts.messages(row.id, messages), cursor)
 
     def health(self) -> FeedHealth:
         """Return the state of the feed: live from the start."""

@@ -7,6 +7,7 @@ both comes twice, and clients drop lower revisions.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -115,6 +116,7 @@ async def snapshot(hub: Hub, feed: Feed | None, client: Client, messages: int) -
                 hub.send(client, frame)
                 if not await hub.drained(client):
                     return
+            await asyncio.sleep(0)  # others hear of news between two parts
     except ConvRealtimeError as failed:
         logger.info("client %s gets no snapshot: %s", client.id, failed)
         hub.send(client, error("unavailable", "the source of snapshots does not answer"))

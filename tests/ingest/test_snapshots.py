@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,9 @@ from conv_realtime.edges.disk import OpenFile
 from conv_realtime.errors import FeedError, SourceError
 from conv_realtime.ingest import stated
 from conv_realtime.ingest.follow import Follower
+from conv_realtime.models import Message
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import OTHER, SESSION, assistant, user
+from tests.ingest.lines import OTHER, SESSION, assistant, prompts, user
 from tests.ingest.running import Heard, backfill, ingest, rested, running, shelf_of, until, write
 from tests.ingest.watching import NEVER
 
@@ -46,6 +49,25 @@ async def test_what_a_snapshot_went_without_stays_owed_until_it_is_read(
         await until(lambda: shelf_of(river).book(str(path)).follower is None)
         path.write_bytes(text)
         await until(lambda: heard.texts() == ["prompt 1"])
+
+
+async def test_many_messages_are_made_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for thousands holds up nobody else; a few are made at once."""
+    made, on_loop = Follower.last_messages, list[bool]()
+
+    def noted(follower: Follower, *args: Any) -> list[Message]:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        return made(follower, *args)
+
+    monkeypatch.setattr(Follower, "last_messages", noted)
+    write(tmp_path, *prompts(*map(str, range(30))))
+    async with running(ingest(tmp_path, MemoryStore(), Heard(), sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        (row,) = await river.conversations()
+        assert [len(await river.messages(row.id, last)) for last in (9, 30)] == [9, 30]
+    assert on_loop == [True, False]
 
 
 async def test_what_is_withdrawn_while_another_is_read_is_withdrawn_once(tmp_path: Path) -> None:

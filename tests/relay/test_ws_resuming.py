@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +17,7 @@ from starlette.applications import Starlette
 from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, Message
 from conv_realtime.ports import Page, SnapshotPart
-from conv_realtime.relay import Relay
+from conv_realtime.relay import Relay, replay
 from tests.project import Owner, SupabaseProject
 from tests.relay.rows import changed, conversation, created, message, project
 from tests.relay.serving import Served, eventually, serve, settings
@@ -173,6 +174,37 @@ async def test_a_snapshot_comes_in_frames_before_later_events() -> None:
     assert [row["seq"] for row in rows] == list(range(9, 21))
     assert [row["id"] for f in parts for row in f["data"]["conversations"]] == [str(one.id)]
     assert events[0]["data"]["text"] == "later"
+
+
+@pytest.mark.parametrize(("talks", "messages", "most"), [(1000, 0, 100), (1, 20, 8)])
+async def test_a_large_snapshot_leaves_others_their_turns(
+    talks: int, messages: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast its client reads: only some of the rows are made in one turn of the loop."""
+    loop, made, ended = asyncio.get_running_loop(), [0], False
+
+    def turn() -> None:
+        made.append(0)
+        if not ended:
+            loop.call_soon(turn)
+
+    for name in ("conversation_data", "message_data"):
+        make = getattr(replay, name)
+
+        def counted(row: Any, cursor: str, make: Any = make) -> Any:
+            made[-1] += 1
+            return make(row, cursor)
+
+        monkeypatch.setattr(replay, name, counted)
+    async with Served.run() as served, served.client() as client:
+        served.feed.attach(Files(*(conversation(str(number)) for number in range(talks))))
+        turn()
+        await client.say("subscribe", {"snapshot": messages})
+        while (await client.got("snapshot"))["more"]:
+            pass
+        ended = True
+    assert sum(made) == talks + messages
+    assert max(made) <= most
 
 
 async def test_a_title_of_megabytes_fits_into_a_frame() -> None:
