@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import pack
 
-_TEXT, _CLOSE, _PING = 0x81, 0x88, 0x89  # each with the FIN bit
+_TEXT, _BINARY, _CLOSE, _PING = 0x81, 0x82, 0x88, 0x89  # each with the FIN bit
 _MAX_CONTROL_BYTES = 125
 
 
@@ -28,6 +28,11 @@ def text_frames(payloads: Iterable[bytes]) -> bytes:
         parts.append(_header(_TEXT, len(payload)))
         parts.append(payload)
     return b"".join(parts)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """Return one frame of bytes that are no text."""
+    return _header(_BINARY, len(payload)) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:

@@ -21,9 +21,9 @@ from conv_realtime.local.realtime.frames import (
     TextBroadcast,
     UserBroadcast,
     Version,
+    Wire,
     decode,
     encode,
-    websocket_frame,
 )
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures" / "realtime-2.122"
@@ -201,7 +201,7 @@ def test_a_websocket_frame_reads_back_with_an_independent_parser(size: int) -> N
     """The three header forms of RFC 6455, parsed by the websockets package."""
     payload = b"x" * size
     reader = StreamReader()
-    reader.feed_data(websocket_frame(2, payload))
+    reader.feed_data(Wire(payload).framed)
     parser = WebSocketFrame.parse(reader.read_exact, mask=False)
     frame = None
     try:

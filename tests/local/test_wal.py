@@ -18,7 +18,7 @@ import pytest
 from conv_realtime.local import LocalSupabase
 from conv_realtime.local.postgres.server import Postgres
 from conv_realtime.local.wal.pgoutput import Decoder, Relation, Transaction
-from conv_realtime.local.wal.source import WalSource, backoff
+from conv_realtime.local.wal.source import WalSource
 from tests.local.own_postgres import kill_postmaster, open_folder
 
 PATIENCE = 30.0
@@ -279,12 +279,6 @@ async def test_a_fast_shutdown_is_not_held_up_by_a_live_stream(folder: Path) -> 
             started = time.monotonic()
         assert time.monotonic() - started < 8
         assert await table.state() is False
-
-
-def test_the_waits_between_attempts_double_up_to_a_limit() -> None:
-    """Retry as data."""
-    delays = backoff(0.5, 3.0)
-    assert [next(delays) for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ The rules, as a Realtime 2.122 server shows them on the wire:
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,11 +28,11 @@ from typing import Any
 
 import orjson
 
+from conv_realtime.core.wire import binary_frame, text_frames
+
 KIND_PUSH = 3
 KIND_BROADCAST = 4
 FIELD_MAX_BYTES = 255
-TEXT_OPCODE = 0x1
-BINARY_OPCODE = 0x2
 
 Ref = str | int | None
 
@@ -95,9 +94,9 @@ class Wire:
         """The complete unmasked WebSocket frame, header included, built once."""
         if self._framed is None:
             if isinstance(self.data, str):
-                self._framed = websocket_frame(TEXT_OPCODE, self.data.encode())
+                self._framed = text_frames((self.data.encode(),))
             else:
-                self._framed = websocket_frame(BINARY_OPCODE, self.data)
+                self._framed = binary_frame(self.data)
         return self._framed
 
 
@@ -230,16 +229,6 @@ def decode(version: Version, data: str | bytes) -> Frame | Push | None:
     if not (isinstance(topic, str) and isinstance(event, str) and _is_ref(ref)):
         return None
     return Frame(topic, event, payload, ref, join_ref) if _is_ref(join_ref) else None
-
-
-def websocket_frame(opcode: int, payload: bytes) -> bytes:
-    """Builds the final, unmasked frame that a WebSocket server writes (RFC 6455, 5.2)."""
-    size = len(payload)
-    if size < 126:
-        return struct.pack("!BB", 0x80 | opcode, size) + payload
-    if size < 1 << 16:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
 
 
 def _decode_push(data: bytes) -> Push | None:

@@ -25,6 +25,7 @@ from functools import partial
 import psycopg
 from psycopg import pq
 
+from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.local.wal.pgoutput import POSTGRES_EPOCH, Decoder, Relation, Transaction
 
 log = logging.getLogger("conv_realtime.local.wal")
@@ -39,6 +40,7 @@ _SETTINGS = {
 }
 STATUS_SECONDS = 5.0  # PostgreSQL drops a silent client after wal_sender_timeout, 60 s
 CONNECT_SECONDS = 10.0
+_PAUSES = (0.05, 2.0)  # seconds before another attempt to connect, at first and at most
 
 
 class WalSource:
@@ -86,13 +88,13 @@ class WalSource:
 
         Cancelling closes the connection, which frees the slot and the walsender.
         """
-        delays = backoff()
+        delays = pauses_between_attempts(*_PAUSES)
         while True:
             if self._may_connect is not None:
                 await self._may_connect()
             try:
                 async with self._slot() as pgconn:
-                    delays = backoff()
+                    delays = pauses_between_attempts(*_PAUSES)
                     self._connected(True)
                     try:
                         await self._stream(pgconn)
@@ -170,14 +172,6 @@ class WalSource:
         pgconn.put_copy_data(_status(self._position))
         pgconn.flush()
         self._reported = time.monotonic()
-
-
-def backoff(first: float = 0.05, limit: float = 2.0) -> Iterator[float]:
-    """Yields how many seconds to wait before each further attempt, doubling up to the limit."""
-    delay = first
-    while True:
-        yield delay
-        delay = min(delay * 2, limit)
 
 
 def _understand(message: bytes, decoder: Decoder) -> tuple[int, bool, Transaction | None]:
