@@ -28,7 +28,7 @@ class Announcer:
         self._sink = sink
         self.rows = AllShown()
         self._counts: Counter[UUID | None] = Counter()
-        self._projects: set[UUID] = set()
+        self._newest: dict[UUID, datetime | None] = {}
 
     @property
     def wanted(self) -> bool:
@@ -57,7 +57,7 @@ class Announcer:
         new = {row.id for row in begun if row.id in batch.created and row.id not in self.rows}
         for row in (*begun, *totals.values()):
             self._keep(row.id, Shown(follower.path, row.project_id, row.revision, row))
-        changes = [Change(self._counted(row), self._is_new(row)) for row in batch.projects]
+        changes = [self._of_project(row) for row in batch.projects]
         changes += [Change(row, row.id in new) for row in begun]
         messages = sorted(batch.messages, key=lambda row: row.revision)
         changes += [Change(row, row.id in batch.created) for row in messages]
@@ -128,19 +128,18 @@ class Announcer:
                 self._counts[known.project_id] -= 1
         self.rows[id] = shown
 
-    def _counted(self, row: Project) -> Project:
-        recent = row.updated_at is not None and datetime.now(UTC) - row.updated_at < _ACTIVE
-        return row.model_copy(
-            update={
-                "conversation_count": self._counts[row.id],
-                "status": "active" if recent else "inactive",
-            }
-        )
-
-    def _is_new(self, row: Project) -> bool:
-        new = row.id not in self._projects
-        self._projects.add(row.id)
-        return new
+    def _of_project(self, row: Project) -> Change:
+        """Return what is told of a project: as new as its newest conversation in this run."""
+        new = row.id not in self._newest
+        times = [at for at in (row.updated_at, self._newest.get(row.id)) if at is not None]
+        newest = self._newest[row.id] = max(times, default=None)
+        recent = newest is not None and datetime.now(UTC) - newest < _ACTIVE
+        update = {
+            "updated_at": newest,
+            "conversation_count": self._counts[row.id],
+            "status": "active" if recent else "inactive",
+        }
+        return Change(row.model_copy(update=update), new)
 
     def _tells(self, change: Change, batch: Batch) -> bool:
         """Return whether a change is worth an event: projects only when a conversation begins."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from conv_realtime.models import Project
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import SESSION, assistant, says, user, uuid
+from tests.ingest.lines import OTHER, SESSION, assistant, says, user, uuid
 from tests.ingest.running import Heard, ingest, running, texts, until, write
 
 
@@ -53,6 +55,20 @@ async def test_inline_subagents_and_late_lines_of_a_response(tmp_path: Path) -> 
         await until(lambda: "x\n\ny" in texts(store))
     main, child = sorted(store.conversations.values(), key=lambda row: row.agent_id or "")
     assert (main.message_count, child.message_count, child.parent_id) == (2, 2, main.id)
+
+
+async def test_a_project_stays_as_new_as_its_newest_conversation(tmp_path: Path) -> None:
+    """An older transcript that is found later takes neither its time nor its state back."""
+    store, heard = MemoryStore(), Heard()
+    now = datetime.now(UTC)
+    write(tmp_path, user("q", timestamp=now.isoformat()))
+    async with running(ingest(tmp_path, store, heard)):
+        await until(lambda: len(store.messages) == 1)
+        write(tmp_path, user("p", session=OTHER), name=f"-p/{OTHER}.jsonl")
+        await until(lambda: len(store.messages) == 2)
+    told = [c.row for c in heard.changes if isinstance(c.row, Project)]
+    assert [(row.updated_at, row.status) for row in told] == [(now, "active")] * 2
+    assert [row.conversation_count for row in told] == [1, 2]
 
 
 async def test_thousands_of_new_files_ask_the_store_a_few_at_a_time(tmp_path: Path) -> None:
