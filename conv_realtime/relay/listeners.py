@@ -13,7 +13,7 @@ from conv_realtime.core.envelope import event_of
 from conv_realtime.core.log import Entry
 from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.errors import ConvRealtimeError
-from conv_realtime.events import Event, Resync, ResyncData
+from conv_realtime.events import Event, FileUpdate, Resync, ResyncData
 from conv_realtime.events.matching import matches
 from conv_realtime.ports import Feed
 from conv_realtime.relay.hub import Hub
@@ -86,7 +86,8 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Even
     """Iterate over events behind the cursor `since`, or from now on, without a gap.
 
     Slow iteration costs nothing: what has left the memory is read from the feed again. Where
-    that has a gap, a `Resync` event says so. Pings are not shown.
+    that has a gap, a `Resync` event says so. Pings are not shown, nor is `file_update`, which has
+    no cursor.
     """
     wake = asyncio.Event()
 
@@ -116,7 +117,7 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Even
             for entry in hub.log.read(index, min(index + _STEP, hub.log.head)):
                 index += 1
                 cursor = entry.cursor
-                if entry.erased or entry.late:
+                if entry.erased or entry.late or isinstance(entry.event, FileUpdate):
                     continue
                 if entry.subject is not None or isinstance(entry.event, Resync):
                     yield entry.event

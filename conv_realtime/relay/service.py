@@ -124,8 +124,9 @@ class Relay:
 
         With the supabase feed nothing is missed, across restarts too: store `data.cursor` and
         go on from there. Some events may come twice; ids and revisions tell. A gap that cannot
-        be closed is a `Resync` event. Cancelling, as `asyncio.timeout` around `anext` does, ends
-        the iterator; another one goes on from the last cursor.
+        be closed is a `Resync` event. There is no `file_update`, which has no cursor: see `on`.
+        Cancelling, as `asyncio.timeout` around `anext` does, ends the iterator; another one goes
+        on from the last cursor.
 
         Raises:
             RuntimeError: the relay is not entered.

@@ -69,6 +69,18 @@ async def test_nobody_in_the_process_hears_what_is_older_than_what_was_told() ->
         await eventually(lambda: heard == [5, 6], "handlers hear the same")
 
 
+async def test_who_iterates_finds_a_cursor_in_each_event() -> None:
+    """A file's change has none: it is for handlers, and for clients that ask for it."""
+    feed = LocalFeed(settings())
+    relay = Relay(feed=feed, settings=settings())
+    async with relay, aclosing(relay.events()) as events:
+        reading = asyncio.create_task(_revisions(events, 1), name="reading")
+        await asyncio.sleep(0)
+        feed.file_changed("/x.jsonl", "modified", 10)
+        feed.publish(changed(message("a", revision=5)))
+        assert await reading == [5]
+
+
 async def _revisions(events: AsyncIterator[Any], count: int) -> list[int]:
     return [(await anext(events)).data.revision for _ in range(count)]
 
