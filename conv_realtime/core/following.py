@@ -88,7 +88,7 @@ class Follower:
             ValueError: the request is longer than the server takes.
         """
         self.request = check(request)
-        self._break_off("subscribed anew")
+        self._break_off("resubscribed")
         if request.since is not None or self._wants_snapshot:
             self.cursor = request.since
         if self._welcomed:
