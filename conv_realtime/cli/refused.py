@@ -166,8 +166,8 @@ def retry(
 ) -> int:
     """Send rows once more that the database refused.
 
-    IDs are those that `status` shows; default: all. Exit code 1 if some are refused again. It
-    may run beside `up`.
+    IDs are those that `status` shows; default: all. Exit code 1 if some of them are left:
+    refused again, or not sent, for their transcript is gone. It may run beside `up`.
     """
     settings = load_settings(state_dir=state_dir, owner_id=owner_id, machine=machine)
     left: list[StoredFault] = []
@@ -178,9 +178,9 @@ def retry(
         if as_json:
             emit({"event": "summary", "dead_letters": [_letter(fault) for fault in left]})
         else:
-            refused = len(_tried(left, ids))
+            tried = len(_tried(left, ids))
             if not discard and before:
-                click.echo(f"{refused} refused again" if refused else "all taken")
+                click.echo(f"{tried} left" if tried else "all taken")
             click.echo(f"{len(left)} dead letters" if before else "there are no dead letters")
             for fault in left:
                 click.echo(_line(_letter(fault)))

@@ -200,7 +200,7 @@ def test_what_is_refused_is_shown_and_tried_again(
             assert rule in letter["reason"]
             for words in ((), (letter["id"],)):
                 again = conv_realtime("retry", *words, **project)
-                assert (again.process.wait(60), again.rest()[0]) == (1, "1 refused again")
+                assert (again.process.wait(60), again.rest()[0]) == (1, "1 left")
             shown = conv_realtime("status", **project).rest()
             assert any(letter["id"] in line and "23514" in line for line in shown)
         finally:
