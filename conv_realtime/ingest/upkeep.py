@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -31,6 +32,8 @@ from conv_realtime.ingest.tender import Tender
 from conv_realtime.ingest.verifying import Verified, repair, verify
 from conv_realtime.models import StoredFault
 from conv_realtime.settings import as_paths
+
+_TRIES = 3
 
 
 @contextlib.contextmanager
@@ -100,11 +103,18 @@ class Upkeep(ABC):
         return usual_paths(desk.shelf.formats) if wanted is None else wanted
 
     async def _send_again(self) -> None:
-        """Send the files that are due once more, and those that become due by that."""
+        """Send the files that are due once more, and those that become due by that.
+
+        One that cannot be sent stays due, so each has some tries.
+        """
         desk, tender = self._opened
-        while stats := await on_thread(disk.stats, list(desk.resends)):
+        tried: Counter[str] = Counter()
+        while stats := await on_thread(
+            disk.stats, [path for path in desk.resends if tried[path] < _TRIES]
+        ):
+            tried.update(stats.keys())
             await catch_up(desk, tender, stats, resting=True)
-            desk.resends.difference_update(stats)
+        desk.resends.difference_update(tried)
 
     async def verify(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 from conv_realtime.edges.checkpoints import survey
 from conv_realtime.errors import SourceError
-from conv_realtime.models import Conversation, Message, Row, Table
+from conv_realtime.models import Conversation, Message, Project, Row, Table
 from tests.ingest.lines import OTHER, SESSION, assistant, prompts, says, user
 from tests.ingest.running import Heard, backfill, letters, running, texts, until
 from tests.ingest.running import ingest as ingest_of
@@ -272,6 +272,40 @@ async def test_a_refused_project_holds_its_conversations_back(tmp_path: Path) ->
         project = next(fault.id for fault in letters(ingest) if fault.table == "projects")
         assert await ingest.retry([project]) == []
     assert sorted(texts(store)) == sorted((SESSION, OTHER))
+
+
+async def test_a_file_that_is_due_again_while_it_is_retried_is_sent_again(tmp_path: Path) -> None:
+    """Its project is taken with another file, after its conversation has waited for it in vain."""
+
+    class Crossing(Strict):
+        """A store that takes the other file's rows between two writes of the first one's."""
+
+        crosses = False
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            """Wait for the other file where that is to be first, and write."""
+            if self.crosses and any(isinstance(row, Conversation) and row.agent_id for row in rows):
+                waited.set()
+                await taken.wait()
+            elif self.crosses and table == "projects" and len(rows) == 1:
+                await waited.wait()
+            written = await super().write(table, rows, **hints)
+            if any(saying("other")(row) for row in rows):
+                taken.set()
+            return written
+
+    waited, taken = asyncio.Event(), asyncio.Event()
+    store = Crossing(lambda row: isinstance(row, Project) and row.path == "/home/ada/garden")
+    child = user("s", "below", isSidechain=True, cwd="/elsewhere")
+    transcript(tmp_path, *prompts("first"), child)
+    transcript(tmp_path, *prompts("other", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    async with ingest_of(tmp_path, store) as ingest:
+        await ingest.backfill()
+        assert texts(store) == ["below"]
+    store.crosses, store.poison = True, saying()
+    async with asyncio.timeout(20), ingest_of(tmp_path, store) as ingest:
+        assert await ingest.retry() == []
+    assert sorted(texts(store)) == ["below", "first", "other"]
 
 
 async def test_a_parent_that_never_comes_is_a_row_that_is_refused(tmp_path: Path) -> None:
