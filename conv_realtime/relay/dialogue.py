@@ -65,6 +65,8 @@ class Dialogue:
             client.speaks = True
             if not allowance.spend(loop.time()):
                 return await self._reject(client, 1008, "too many frames")
+            if not self._hub.hears(client):
+                continue  # a snapshot for nobody would be read from the database, too
             text = message.get("text")
             if text is None:
                 self._hub.send(client, error("invalid_message", "frames are text"))

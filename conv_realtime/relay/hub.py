@@ -198,9 +198,13 @@ class Hub:
         client.held = False
         self.laggards.pump(client)
 
+    def hears(self, client: Client) -> bool:
+        """Return whether a client is there: what one has said who has gone may still come in."""
+        return client.id in self.clients and not (client.wire is not None and client.wire.closing)
+
     async def room_for_answers(self, client: Client) -> None:
         """Wait until a client has read enough of its answers, or is gone."""
-        while client.id in self.clients and client.answer_bytes > ANSWER_BYTES:
+        while self.hears(client) and client.answer_bytes > ANSWER_BYTES:
             client.moved.clear()
             self.laggards.poll_soon()
             await client.moved.wait()
@@ -208,11 +212,8 @@ class Hub:
     async def drained(self, client: Client) -> bool:
         """Wait until a client has read its backlog, for a turn at least; False if it is gone."""
         await asyncio.sleep(0)  # however fast it reads, others have their turn
-        while client.id in self.clients:
-            wire = client.wire
-            if wire is not None and wire.closing:
-                return False
-            if client.empty and (wire is None or wire.waiting_bytes <= BEHIND_BYTES):
+        while self.hears(client):
+            if client.empty and (client.wire is None or client.wire.waiting_bytes <= BEHIND_BYTES):
                 return True
             client.moved.clear()
             self.laggards.poll_soon()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from conv_realtime.ports import SnapshotPart
+from conv_realtime.relay.hub import ANSWER_BYTES
+from tests.relay.raw import TEXT, Raw, masked
 from tests.relay.rows import changed, conversation, created, message, project
-from tests.relay.serving import Served
+from tests.relay.serving import Served, eventually
 
 
 @pytest.mark.parametrize("timestamp", [1, 1.5, "x", None, [1], {"a": 1}, 12345678901234567890123])
@@ -132,3 +138,44 @@ async def test_file_updates_are_for_who_asks() -> None:
             "size": 10,
         }
         assert [frame["type"] for frame in await one.sync()] == ["connection_established"]
+
+
+async def test_what_somebody_asked_for_who_is_sent_away_is_not_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits in the server: each snapshot would be read from the database, for nobody."""
+    asked, answered = 0, asyncio.Event()
+
+    async def snapshot(**_: Any) -> AsyncIterator[SnapshotPart]:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        yield SnapshotPart((), (), "s.1")
+
+    async with Served.run() as served:
+        monkeypatch.setattr(served.feed, "snapshot", snapshot)
+        hub = served.relay.manager.hub
+        async with Raw.upgraded(served.server.port) as raw:
+            # In one piece: the server reads no further while a request waits.
+            await raw.send(masked(TEXT, b'{"type":"subscribe","data":{"snapshot":1}}') * 3)
+            await eventually(lambda: asked, "the first one is answered")
+            (there,) = hub.clients.values()
+            hub.evict(there, 4401, "token expired")
+            answered.set()
+        connections = served.server.server.server_state.connections
+        await eventually(lambda: not connections, "all that it asked for is done")
+    assert asked == 1
+
+
+async def test_who_leaves_with_answers_unread_is_forgotten_at_once() -> None:
+    """And not only when it has not answered two pings."""
+    question = masked(TEXT, b'{"type":"ping","data":{"timestamp":"%s"}}' % (b"x" * 60_000))
+    async with Served.run() as served:
+        hub = served.relay.manager.hub
+        async with Raw.upgraded(served.server.port) as raw:
+            await eventually(lambda: hub.clients, "it is connected")
+            (there,) = hub.clients.values()
+            while there.answer_bytes <= ANSWER_BYTES:
+                await raw.send(question)
+                await asyncio.sleep(0.001)
+        await eventually(lambda: not hub.clients, "it is forgotten")
