@@ -82,7 +82,7 @@ class Database:
             desk.secrets.remember(desk.checkpoints.redacted())
             if desk.announcer.wanted:
                 desk.announcer.remember(desk.checkpoints)
-        for book in desk.shelf.books.values():
+        for book in list(desk.shelf.books.values()):
             book.follower = None
         desk.sender.forget_projects()
         self._know_letters()

@@ -70,7 +70,8 @@ class Shelf:
 
     def owners(self) -> list[Book]:
         """Return the books that state a conversation of their own."""
-        return [book for book in self.books.values() if book.key and book.owner is None]
+        books = list(self.books.values())  # more may be found meanwhile, on a thread
+        return [book for book in books if book.key and book.owner is None]
 
     def owe(self, path: str) -> list[str]:
         """Note that listeners are to be told all that a file states, which could not be read.
@@ -254,7 +255,7 @@ class Shelf:
 
     def _logs(self, key: ConversationKey | None) -> set[str]:
         """Return the logs of a session: documents never own what a log states."""
-        paths = self._by_key.get(key, set()) if key else set()
+        paths = tuple(self._by_key.get(key, ())) if key else ()  # which a thread may add to
         return {path for path in paths if isinstance(self.book(path).form, LogFormat)}
 
     def _left_behind(self, key: ConversationKey) -> str | None:

@@ -60,7 +60,7 @@ class Tender:
         finally:
             self._tasks = None
             self._desk.sender.stubborn = False
-            for book in self._desk.shelf.books.values():
+            for book in list(self._desk.shelf.books.values()):
                 # A task that is cancelled before its first step never gets to its `finally`.
                 book.looking, book.look_again = None, False
                 book.unremembered = frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,3 +126,29 @@ def test_what_is_remembered_is_what_was_saved(tmp_path: Path) -> None:
         assert remembered.pop("/2.jsonl") == kept["/2.jsonl"]
         assert remembered.get("/2.jsonl") is None and len(remembered) == 3
         assert remembered["/1.jsonl"] == Checkpoint(base=99)
+
+
+def test_files_may_be_found_while_it_is_asked_which_there_are() -> None:
+    """A start recognises files on a thread, and snapshots and health go on meanwhile."""
+    shelf = Shelf(BUILT_IN, Sanitizer())
+    for number in range(1000):
+        shelf.book(f"/{number}")
+    stop = threading.Event()
+
+    def find() -> None:
+        number = 1000
+        while not stop.is_set() and number < 200_000:
+            shelf.book(f"/{number}")
+            number += 1
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=find)
+    thread.start()
+    try:
+        for _ in range(50):
+            assert shelf.owners() == []
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(before)
