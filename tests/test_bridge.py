@@ -112,6 +112,8 @@ async def test_a_users_test_appends_and_hears() -> None:
     async with testing.bridge() as b:
         b.append(testing.claude_line("hi"))
         assert (await b.next("new_message")).data.text == "hi"
+        path = b.append(testing.claude_line("again"))
+        assert (await b.next("file_update")).data.path == str(path)
 
 
 async def test_a_users_test_hears_in_order() -> None:

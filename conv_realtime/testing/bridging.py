@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid5
 
-from conv_realtime.background import beside
 from conv_realtime.bridge import Bridge
+from conv_realtime.core.log import Entry
 from conv_realtime.events import DATA_TYPES, Event
 from conv_realtime.events.matching import matches, values_of
 from conv_realtime.models import NAMESPACE
@@ -57,12 +57,10 @@ class TestBridge:
                 if event.type == type and matches(event.data, values):
                     return event
 
-    async def hear(self) -> None:
-        """Take the bridge's events as they come, until cancelled."""
-        async with aclosing(self.bridge.events()) as events:
-            async for event in events:
-                if event.type in DATA_TYPES:
-                    self._events.put_nowait(event)
+    def hear(self, entry: Entry) -> None:
+        """Take an event in the order of `/ws`; unlike `events()`, this has `file_update` too."""
+        if entry.event.type in DATA_TYPES and not entry.late:
+            self._events.put_nowait(entry.event)
 
 
 @asynccontextmanager
@@ -74,8 +72,8 @@ async def bridge(**settings: Any) -> AsyncIterator[TestBridge]:
         values = {"state_dir": root / "state", "owner_id": OWNER, "machine": "testing", **settings}
         running = Bridge([transcripts], store=store, **values)
         tested = TestBridge(running, store, transcripts)
-        async with running, beside(tested.hear(), "testing events"):
-            await asyncio.sleep(0)  # it listens from here on
+        async with running:
+            running.manager.hub.appended.append(tested.hear)
             yield tested
 
 
