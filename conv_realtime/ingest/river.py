@@ -149,8 +149,15 @@ class Ingest(Upkeep):
         desk, _ = self._opened
         given = desk.settings.paths
         self._paths = all_places(desk.shelf.formats) if given is None else given
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
         with plain_errors():
-            while not await self._run_until_replaced():
+            # In a task of its own: until Python 3.12 a group, over an error of one of its tasks,
+            # forgets that it was cancelled, and leaves a cancellation that was its own.
+            while not await asyncio.create_task(self._run_until_replaced(), name="ingest"):
+                if task.cancelling() > before:
+                    raise asyncio.CancelledError
                 self._database.recall()
 
     async def drain(self, within: float = 3.0) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import pytest
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.errors import MigrationError
 from conv_realtime.ingest import database
+from conv_realtime.models import Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
@@ -37,6 +38,51 @@ async def test_a_database_replaced_while_running_gets_everything(tmp_path: Path)
         await until(lambda: texts(store) == ["prompt q"])
         store.__init__()  # type: ignore[misc]
         await until(lambda: texts(store) == ["prompt q"])
+
+
+class Unhurried(MemoryStore):
+    """A store that ends a request in order when it is cancelled, as soon as it may.
+
+    Attributes:
+        asked: set when rows have come.
+        cancelled: set when that was cancelled.
+        may_end: whether that has an end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Take none before that."""
+        self.asked.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            await self.may_end.wait()
+            raise
+        return await super().write(table, rows, **hints)
+
+
+async def test_what_is_cancelled_while_it_turns_to_another_database_ends(tmp_path: Path) -> None:
+    """Until Python 3.12 a group of tasks forgets a cancellation over an error of one of them."""
+    store = Unhurried()
+    write(tmp_path, user("q"))
+    async with ingest(tmp_path, store, sweep_seconds=0.05) as river:
+        run = asyncio.create_task(river.run())
+        await asyncio.wait_for(store.asked.wait(), 60)
+        store._name = "another"
+        await asyncio.wait_for(store.cancelled.wait(), 60)
+        run.cancel()
+        await asyncio.sleep(0)
+        store.may_end.set()
+        _, goes_on = await asyncio.wait({run}, timeout=20)
+        run.cancel()
+        await asyncio.wait({run})
+    assert not goes_on and run.cancelled()
 
 
 class Asked(MemoryStore):
