@@ -687,6 +687,12 @@ GUARDS = (
         "tests/sql/test_silence.py::test_a_repeated_row_writes_and_sends_nothing",
     ),
     Guard(
+        "sql/20260101000200_conv_realtime_silence.sql",
+        "new.owner_id for key share;",
+        "new.owner_id;",
+        "tests/sql/test_forget.py::test_what_is_written_at_the_same_moment_is_forgotten_too",
+    ),
+    Guard(
         "sql/20260101000300_conv_realtime_changes.sql",
         "pg_snapshot_xmin(pg_current_snapshot())",
         "pg_snapshot_xmax(pg_current_snapshot())",

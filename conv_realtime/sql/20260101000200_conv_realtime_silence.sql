@@ -134,6 +134,9 @@ create function conv_realtime.forget_conversation() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   if tg_op = 'UPDATE' then
+    -- Whoever is about to write messages of it is waited for: `forget_below` sees them then.
+    perform from public.conversations c
+    where c.id = new.id and c.owner_id = new.owner_id for update;
     new.revision := greatest(new.revision, old.revision + 1);
   end if;
   new.change_forgotten := true;
@@ -177,11 +180,13 @@ $$;
 -- refused like any other, and does not tell by being dropped what that other has forgotten.
 create function conv_realtime.drop_forgotten() returns trigger
 language plpgsql set search_path = '' as $$
+declare
+  is_forgotten boolean;
 begin
-  if exists (
-    select from public.conversations c
-    where c.id = new.conversation_id and c.owner_id = new.owner_id and c.change_forgotten
-  ) then
+  -- The foreign key takes the same lock later; whoever forgets is waited for.
+  select c.change_forgotten into is_forgotten from public.conversations c
+  where c.id = new.conversation_id and c.owner_id = new.owner_id for key share;
+  if is_forgotten then
     return null;
   end if;
   return new;

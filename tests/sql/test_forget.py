@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from conv_realtime.events import DeletedConversationData
 from conv_realtime.models import conversation_id
 from tests.sql.conftest import Recorder
-from tests.sql.database import Database
+from tests.sql.database import Database, Request
 from tests.sql.rows import conversation, message, project
 
 FORGET = "update public.conversations set metadata = '{\"forgotten\": true}' where id = %s"
@@ -254,3 +257,54 @@ def test_a_digest_says_that_it_is_forgotten(db: Database, alice: str, talk: dict
         answer = request.value("select public.conversation_digests(%s::uuid[])", ids)
     assert answer[talk["id"]]["forgotten"] is True
     assert (answer[talk["id"]]["messages"], answer[talk["id"]]["deleted"]) == (0, 3)
+
+
+@pytest.mark.parametrize("forgets_first", [False, True])
+def test_what_is_written_at_the_same_moment_is_forgotten_too(
+    db: Database, alice: str, talk: dict[str, Any], forgets_first: bool
+) -> None:
+    """Neither transaction sees what the other does, so each waits for the other to end."""
+
+    def forget(request: Request) -> None:
+        request.rows(FORGET, talk["id"])
+
+    def write(request: Request) -> None:
+        request.upsert("messages", [message(talk, 7)])
+
+    first, second = (forget, write) if forgets_first else (write, forget)
+    with db.user(alice) as request:
+        first(request)
+        with beside(db, alice, second) as waits:
+            assert waits(), "it does not wait for the other"
+            request.connection.commit()
+    with db.user(alice) as request:
+        assert not request.rows("select id from public.messages where deleted_at is null")
+
+
+@contextmanager
+def beside(db: Database, user: str, act: Callable[[Request], None]) -> Iterator[Callable[[], bool]]:
+    """Does something in a transaction of its own; gives what tells whether that has to wait."""
+    pid: list[int] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with db.user(user) as request:
+                pid.append(request.connection.info.backend_pid)
+                act(request)
+        except BaseException as error:
+            failed.append(error)
+
+    def waits() -> bool:
+        while working.is_alive():
+            with db.postgres() as request:
+                blocked = pid and request.value("select pg_blocking_pids(%s) <> '{}'", pid[0])
+            if blocked:
+                return True
+        return False
+
+    working = threading.Thread(target=work)
+    working.start()
+    yield waits
+    working.join()
+    assert not failed, failed
