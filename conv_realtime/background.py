@@ -43,7 +43,8 @@ async def whole(work: Awaitable[_Result]) -> _Result:
     """Return the result of `work`; who is cancelled meanwhile, however often, waits for its end."""
     working = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(working)
+        # Not `asyncio.shield`: from Python 3.14 on it logs what fails when nobody waits any more.
+        await asyncio.wait([working])
     except asyncio.CancelledError:
         while not working.done():
             with suppress(asyncio.CancelledError):
@@ -52,6 +53,7 @@ async def whole(work: Awaitable[_Result]) -> _Result:
             # Ctrl-C also reaches the programs that a command has started.
             logger.debug("what was cancelled has failed", exc_info=error)
         raise
+    return working.result()
 
 
 async def on_thread(work: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
