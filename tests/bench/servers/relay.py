@@ -45,12 +45,19 @@ async def main(how: str) -> None:
     if how in ("serve", "switched"):
         collect_rarely()  # as the command line does
 
+    apart = False
+
     def write_at_once(_: Entry) -> None:
-        hub.flush()
+        if apart:
+            hub.flush()
+
+    if how == "switched":
+        hub.appended.append(write_at_once)
 
     def publish(lines: list[bytes]) -> None:
-        if how == "switched" and lines[0] in (APART, JOINED):
-            hub.appended[:] = [write_at_once] if lines.pop(0) == APART else []
+        nonlocal apart
+        if lines[0] in (APART, JOINED):
+            apart = lines.pop(0) == APART
         feed.publish([Change(row, created=True) for row in map(row_of, lines)])
 
     def row_of(line: bytes) -> Message:
