@@ -14,14 +14,10 @@ same frames to as many sockets. What lies between the floor and the server is th
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
-import signal
 import socket
 import statistics
 import struct
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -38,7 +34,7 @@ import psycopg
 from conv_realtime.local.keys import mint
 from tests.bench.harness import Figure, Finding, Scale, benchmark
 from tests.bench.listening import Heard, Order, run
-from tests.bench.rig import cpu_seconds, resident_bytes
+from tests.bench.rig import cpu_seconds, program, resident_bytes
 
 ALL = "load:all"
 PADDING = 400
@@ -70,18 +66,10 @@ class Phase:
 @contextmanager
 def server() -> Iterator[tuple[int, dict[str, Any]]]:
     """Runs a new `conv-realtime local`; gives its pid and what it says of itself."""
-    command = [sys.executable, "-m", "conv_realtime", "local", "--json", "--port", "0"]
     with tempfile.TemporaryDirectory(prefix="conv_rt_load-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL may run as another account
-        process = subprocess.Popen(
-            [*command, "--state-dir", folder], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        try:
-            yield process.pid, json.loads(process.stdout.readline())
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+        with program("local", "--port", "0", "--state-dir", folder) as started:
+            yield started
 
 
 @contextmanager

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +14,7 @@ from uuid import uuid4
 
 from conv_realtime.testing import claude_line
 from tests.bench.harness import Figure, Finding, Plot, Scale, benchmark, p95
-from tests.bench.rig import Clients, stamp
+from tests.bench.rig import Clients, program, stamp
 
 PADDING = "x" * 300
 BARS = {50: 5.0, 500: 15.0, 2000: 50.0}
@@ -63,14 +59,6 @@ def _round(folder: Path, clients: Clients, numbers: Iterator[int]) -> list[float
 @contextmanager
 def running(transcripts: Path, state: Path) -> Iterator[int]:
     """Run `conv-realtime up` with a local Supabase; give the port of `/ws`."""
-    command = [sys.executable, "-m", "conv_realtime", "up", str(transcripts.parent), "--json"]
     ports = ["--port", "0", "--local-port", "0", "--state-dir", str(state)]
-    process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        told = json.loads(process.stdout.readline())
+    with program("up", str(transcripts.parent), *ports) as (_, told):
         yield int(told["ws"].rpartition(":")[2].partition("/")[0])
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        process.stdout.close()

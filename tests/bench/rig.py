@@ -11,16 +11,17 @@ import os
 import resource
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from conv_realtime.core.envelope import encode, event_of
 from tests.bench.harness import CannotRun
@@ -185,6 +186,26 @@ class Child:
             self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+@contextmanager
+def program(
+    *arguments: str, variables: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run a command of `conv-realtime` until left; give its pid and what it says first, as JSON."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "conv_realtime", *arguments, "--json"],
+        env={**os.environ, **(variables or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.pid, json.loads(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        process.stdout.close()
 
 
 class Server(Child):

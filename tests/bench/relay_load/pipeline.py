@@ -10,14 +10,9 @@ they add to its ingest.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +26,7 @@ from tests.bench.harness import Figure, in_turns, ratios
 from tests.bench.local_realtime import server as local_supabase
 from tests.bench.relay_load.figures import QUIET, TEXT, process_cpu
 from tests.bench.relay_load.ingest import real_folder
+from tests.bench.rig import program
 from tests.bench.sinks import distant_sinks
 from tests.relay.rows import changed, conversation, created, message
 from tests.relay.serving import Served
@@ -140,27 +136,8 @@ async def _up(root: Path) -> AsyncIterator[_Up]:
             "CONV_REALTIME_STATE_DIR": str(root / "state"),
             "CONV_REALTIME_HEARTBEAT_SECONDS": "3600",  # the sinks answer no ping
         }
-        with _command(["up", str(projects.parent), "--json", "--port", "0"], variables) as started:
+        with program("up", str(projects.parent), "--port", "0", variables=variables) as started:
             yield _Up(*started, projects)
-
-
-@contextmanager
-def _command(
-    arguments: Sequence[str], variables: Mapping[str, str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "conv_realtime", *arguments],
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.pid, json.loads(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        process.stdout.close()
 
 
 class _Relay:
