@@ -35,6 +35,10 @@ TOKEN_FIELDS = (
 )
 
 
+_VERSION_5 = 5 << 76 | 2 << 62
+_OWN_BITS = ~(15 << 76 | 3 << 62)  # RFC 9562 takes the others for version and variant
+
+
 def _id(*parts: str) -> UUID:
     return uuid5(NAMESPACE, json.dumps(parts, separators=(",", ":")))
 
@@ -65,7 +69,8 @@ def message_id(conversation: UUID | str, native: str) -> UUID:
     # The same as _id("message", conversation, native), at half the cost.
     rest = _message_ids(conversation).copy()
     rest.update(encode_basestring_ascii(native).encode() + b"]")
-    return UUID(bytes=rest.digest()[:16], version=5)
+    number = int.from_bytes(rest.digest()[:16], "big")
+    return UUID(int=number & _OWN_BITS | _VERSION_5)
 
 
 @cache
@@ -77,8 +82,8 @@ class Made(BaseModel):
     """What is often made of values that are right already."""
 
     @classmethod
-    def made(cls, **fields: Any) -> Self:
-        """Return one of these fields: all that it has, each what it should be.
+    def made(cls, fields: dict[str, Any]) -> Self:
+        """Return one that keeps `fields` as its own: all that it has, each what it should be.
 
         `model_construct` looks for other names and for defaults, field by field; that was a
         quarter of the time in which the rows of a transcript were made.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from conv_realtime.core.ownership import FORKED
 from conv_realtime.core.redaction import Found
+from conv_realtime.core.sanitize import Cleaning
 from conv_realtime.models import TOKEN_FIELDS, Activity, Role, Status
 
 Span = tuple[int, int, int, int]
@@ -44,7 +45,7 @@ class Entry:
         model: who said it, where the records themselves do not tell.
         calls: ids of the tools that it calls.
         deleted_at: when it was taken back, None while it stands.
-        plain: whether all its records were looked at, and none holds a secret.
+        cleaning: what is to be done to what its records say.
         revision: its revision, where that does not follow from `end`.
         digest: what it says, in short, where that has to be compared.
         weight: about how many bytes it has, where `spans` do not tell.
@@ -60,7 +61,7 @@ class Entry:
     model: str | None = None
     calls: tuple[str, ...] = ()
     deleted_at: datetime | None = None
-    plain: bool = False
+    cleaning: Cleaning = Cleaning.ALL
     revision: int | None = None
     digest: str = ""
     weight: int = 0

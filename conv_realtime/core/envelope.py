@@ -175,5 +175,5 @@ def _type_of(change: Change) -> str:
 def _data(kind: type[_Data], row: Project | Conversation | Message, cursor: str) -> _Data:
     told: dict[str, Any] = {"cursor": cursor, "truncated": False}
     return kind.made(
-        **{name: told[name] if name in told else getattr(row, name) for name in kind.model_fields}
+        {name: told[name] if name in told else getattr(row, name) for name in kind.model_fields}
     )

@@ -131,7 +131,7 @@ def message_fields(transcript: Transcript, entry: Entry, said: Sequence[Said]) -
     for one in said:
         merged = blocks.merge(merged, blocks_of(one))
         metadata |= one.metadata
-    clean = transcript.clean(merged, plain=entry.plain)
+    clean = transcript.clean(merged, entry.cleaning)
     model = next((one.model for one in said if one.model), entry.model)
     return {
         "role": entry.role,

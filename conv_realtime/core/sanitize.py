@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection
+from enum import IntEnum
 from typing import Any
 from uuid import uuid5
 
@@ -29,6 +30,7 @@ MAX_NAME = 100_000
 """Characters of a value that is a name or a path: the database refuses rows with much longer."""
 
 _MAX_NUMBER = 1e300  # the database refuses larger ones: readers could not take them
+_MAX_INTEGER = 2**63  # of what lies between it and its negative, all stays as it is
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -43,6 +45,15 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text)
     return text
+
+
+class Cleaning(IntEnum):
+    """What is to be done to a value; of several together what most is to be done to one."""
+
+    NOTHING = 0
+    STORING = 1
+    """It holds no secret, but maybe something that PostgreSQL does not take, or too much."""
+    ALL = 2
 
 
 class Sanitizer:
@@ -84,50 +95,68 @@ class Sanitizer:
         clean = self._without_secrets(text)
         return clean[:MAX_NAME] if clean == storable(text) else f"redacted-{uuid5(NAMESPACE, text)}"
 
-    def value(self, value: Any, *, plain: bool = False) -> Any:
+    def value(self, value: Any, needed: Cleaning | None = None) -> Any:
         """Return a JSON value, keys included, that jsonb takes; order is kept.
 
         What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and numbers beyond 1e300 None.
-        `plain` where `note` has looked at all that is in it, and found nothing.
+        `needed` where `note` has looked at all that is in it. Mostly nothing is: then it is the
+        same value.
         """
-        clean = self._storable if plain or not self._may_hold_secrets(value) else self.text
-        return self._clean(value, 0, clean)
+        if needed is None:
+            needed = self._look(value)
+        if needed is Cleaning.NOTHING:
+            return value
+        return self._clean(value, 0, self._storable if needed is Cleaning.STORING else self.text)
 
-    def note(self, value: Any) -> bool:
-        """Remember the secrets of a JSON value; return whether there are any."""
-        if not self._may_hold_secrets(value):
-            return False
+    def note(self, value: Any) -> Cleaning:
+        """Remember the secrets of a JSON value; return what is to be done to it."""
+        needed = self._look(value)
+        if needed is not Cleaning.ALL:
+            return needed
         before, self._found = self._found, set()
         self._clean(value, 0, self.text)
         found = bool(self._found)
         self._found |= before
-        return found
+        return Cleaning.ALL if found else Cleaning.STORING
 
     def take_found(self) -> Collection[Found]:
         """Return the secrets that were replaced since this was asked last."""
-        if not self._found:
-            return ()
-        found, self._found = self._found, set()
+        found = self._found
+        if found:
+            self._found = set()
         return found
 
-    def _may_hold_secrets(self, value: Any) -> bool:
-        """Return whether there may be one anywhere in a value: one search for all its texts."""
-        if self._redactor is None:
-            return False
-        shortest = self._redactor.shortest
+    def _look(self, value: Any) -> Cleaning:
+        """Return what may have to be done to a value: one search for all its texts."""
         texts: list[str] = []
         parts = [value]
+        as_it_is = True
         for part in parts:  # which grows while it is read
             if isinstance(part, str):
-                if len(part) >= shortest:
-                    data_url = part.startswith("data:")
-                    texts.append(self._without_data_url(part) if data_url else part)
+                texts.append(part)
             elif isinstance(part, dict):
                 texts += part
-                parts += (self._without_media(part) if "data" in part else part).values()
+                block = self._without_media(part) if "data" in part else part
+                as_it_is = as_it_is and block is part
+                parts += block.values()
             elif isinstance(part, list):
                 parts += part
-        return self._redactor.suspects("\n".join(texts))
+            elif isinstance(part, int | float):
+                as_it_is = as_it_is and -_MAX_INTEGER <= part < _MAX_INTEGER
+        said = "\n".join(texts)
+        if "data:" in said:
+            said, as_it_is = "\n".join(map(self._without_data_url, texts)), False
+        try:
+            data = said.encode()
+        except UnicodeEncodeError:
+            data, as_it_is = said.encode(errors="replace"), False
+        if b"\x00" in data:
+            data, as_it_is = data.replace(b"\x00", b""), False
+        if self._redactor is not None and self._redactor.suspects(data):
+            return Cleaning.ALL
+        # As many parts as there may be levels are not too deep.
+        fits = len(data) <= self._max_text_bytes and len(parts) <= MAX_DEPTH
+        return Cleaning.NOTHING if as_it_is and fits else Cleaning.STORING
 
     def _clean(self, value: Any, depth: int, text: Callable[[str], str]) -> Any:
         if isinstance(value, str):

@@ -17,7 +17,7 @@ from conv_realtime.core.conversation_fold import ConversationFold, Entry, LogEnt
 from conv_realtime.core.framing import Line
 from conv_realtime.core.records import Record, Torn
 from conv_realtime.core.redaction import Found
-from conv_realtime.core.sanitize import Sanitizer
+from conv_realtime.core.sanitize import Cleaning, Sanitizer
 from conv_realtime.models import Role
 
 TITLE_CHARS = 100
@@ -71,9 +71,9 @@ class Transcript(abc.ABC):
         """Return a name that ids are made of; one that holds a secret becomes a digest."""
         return self._sanitizer.id(text)
 
-    def clean(self, value: Any, *, plain: bool = False) -> Any:
+    def clean(self, value: Any, needed: Cleaning | None = None) -> Any:
         """Return a JSON value without what must not leave the machine; see `Sanitizer.value`."""
-        return self._sanitizer.value(value, plain=plain)
+        return self._sanitizer.value(value, needed)
 
     def take_secrets(self) -> Collection[Found]:
         """Return the secrets that were replaced since this was asked last."""
@@ -82,10 +82,10 @@ class Transcript(abc.ABC):
     def note_secrets(self, entry: Entry, said: Sequence[Mapping[str, Any]]) -> None:
         """Count the secrets in what a record of a message says: once for each, or for none.
 
-        With `entry.plain` the sanitizer need not look again when the message's row is made.
+        By `entry.cleaning` the sanitizer need not look again when the message's row is made.
         """
-        secret = self._sanitizer.note(said)
-        entry.plain = not secret and (entry.plain or len(entry.spans) == 1)
+        needed = self._sanitizer.note(said)
+        entry.cleaning = needed if len(entry.spans) == 1 else max(needed, entry.cleaning)
 
     def shortened(self, title: str) -> str:
         """Return a title on one line, without what must not leave the machine."""

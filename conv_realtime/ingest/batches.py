@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from operator import attrgetter
 from uuid import UUID
 
 from conv_realtime.core.conversation_fold import ConversationFold, Entry
@@ -18,6 +19,9 @@ from conv_realtime.core.transcript import Transcript
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.rows import Rows, Tombstone
 from conv_realtime.models import Conversation, Message, Project
+
+_end = attrgetter("end")
+_number = attrgetter("id.int")  # sorts as the ids do, faster
 
 Mark = tuple[int, int]
 """A position in the file, and the CRC-32 of everything before it."""
@@ -113,26 +117,40 @@ def make_batch(
     messages: list[Message] = []
     gone: list[Tombstone] = []
     created = {rows.conversation_id(fold) for fold in begun if not fold.recalled}
-    for name, entries in chosen.items():
+    for name, entries in sorted(chosen.items(), key=lambda one: now[one[0]].id):
         fold, row = transcript.conversations[name], now[name]
         stated = [entry for entry in entries if entry.spans]
         built = rows.messages(fold, row, stated, file)
         pairs = zip(built, stated, strict=True)
         created.update(one.id for one, entry in pairs if entry.since >= reader.position)
-        messages += built
+        messages += sorted(built, key=_number)
         gone += rows.tombstones(row.id, [entry for entry in entries if not entry.spans])
     involved = {fold.thread: fold for fold in (*begun, *ended)}.values()
     totals = (now.get(fold.thread) or rows.conversation(fold) for fold in ended)
     return Batch(
         projects=list({row.id: row for row in map(rows.project, involved)}.values()),
-        stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_id),
-        messages=sorted(messages, key=lambda row: (row.conversation_id.int, row.id.int)),
+        stubs=sorted((rows.conversation(fold, 0) for fold in begun), key=_number),
+        messages=messages,
         gone=gone,
-        totals=sorted(totals, key=_id),
+        totals=sorted(totals, key=_number),
         created=frozenset(created),
         mark=mark,
         newest=_newest(messages, involved),
         ended={fold.thread: fold.end for fold in ended},
+    )
+
+
+def beginning(rows: Rows, fold: ConversationFold) -> Batch:
+    """Return what a conversation begins with, and none of its messages."""
+    return Batch(
+        projects=[rows.project(fold)],
+        stubs=[rows.conversation(fold, 0)],
+        messages=(),
+        gone=(),
+        totals=(),
+        created=frozenset(),
+        mark=(0, 0),
+        newest=fold.last_time,
     )
 
 
@@ -142,7 +160,7 @@ def _choose(
     """Return the messages to take, by thread, and the mark behind them."""
     log = transcript.log
     chosen: dict[str | None, list[Entry]] = {}
-    place = bisect_right(log, reader.position, key=lambda entry: entry.end)
+    place = bisect_right(log, reader.position, key=_end)
     while place < len(log):
         at, thread, native, mark = log[place]
         entry = transcript.conversations[thread].entries[native]
@@ -160,7 +178,3 @@ def _choose(
 def _newest(messages: Sequence[Message], folds: Iterable[ConversationFold]) -> datetime | None:
     times = [row.created_at for row in messages] or [fold.last_time for fold in folds]
     return max((time for time in times if time is not None), default=None)
-
-
-def _id(row: Conversation | Message) -> UUID:
-    return row.id

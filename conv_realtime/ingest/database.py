@@ -84,7 +84,7 @@ class Database:
                 desk.announcer.remember(desk.checkpoints)
         for book in list(desk.shelf.books.values()):
             book.follower = None
-        desk.sender.forget_projects()
+        desk.sender.forget_parents()
         self._know_letters()
 
     def clean_as_set(self) -> None:

@@ -18,7 +18,7 @@ from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.ingest.announcing import Announcer
-from conv_realtime.ingest.batches import Batch, Reader
+from conv_realtime.ingest.batches import Batch, Reader, beginning
 from conv_realtime.ingest.book import Book
 from conv_realtime.ingest.document_rows import Parses
 from conv_realtime.ingest.follow import Follower
@@ -156,6 +156,21 @@ class Desk:
         """Return what the database has of the file's conversations."""
         ids = [id for id, _ in follower.rows.conversations()]
         return await self.ask(lambda: self.store.known(ids))
+
+    async def begin(self, follower: Following) -> bool:
+        """Write the file's conversation without its messages; return whether that is news.
+
+        Of several some may be there, and then it is not sure which ids the others have.
+        """
+        async with self.slots:
+            conversations = list(follower.rows.conversations())
+            if len(conversations) != 1:
+                return False
+            begun = beginning(follower.rows, conversations[0][1])
+            forgotten = self.checkpoints.letters.forgotten
+            if conversations[0][0] in forgotten or begun.below(forgotten):
+                return False
+            return await self.sender.begin(begun)
 
     async def ask(self, question: Callable[[], Awaitable[_Result]]) -> _Result:
         """Return the store's answer, when it is this question's turn.

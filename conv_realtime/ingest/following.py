@@ -9,6 +9,7 @@ import abc
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from uuid import UUID
 
 from conv_realtime.core.checkpoint import Checkpoint, FileStat
@@ -139,7 +140,7 @@ class Following(abc.ABC):
     def waiting(self, reader: Reader) -> int:
         """Return how many records `reader` has not got."""
         log = self.transcript.log
-        return len(log) - bisect_right(log, reader.position, key=lambda entry: entry.end)
+        return len(log) - bisect_right(log, reader.position, key=attrgetter("end"))
 
     def has_news(self, reader: Reader) -> bool:
         """Return whether `reader` is behind what has been folded."""

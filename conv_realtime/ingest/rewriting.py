@@ -150,9 +150,10 @@ async def _mark(desk: Desk, follower: Follower, what: Unmarked, known: Known) ->
 
 
 async def settle(desk: Desk, book: Book, follower: Follower) -> None:
-    """Ask the database, once, what it has of a file that has something to be sent.
+    """Learn from the database, once, what it has of a file that has something to be sent.
 
-    Also where a clean checkpoint speaks for it: that may come from a backup.
+    Also where a clean checkpoint speaks for it: that may come from a backup. A file that nothing
+    is known of is mostly new: then its conversation is written, and it need not be asked.
 
     Raises:
         RewrittenError: the file was rewritten meanwhile.
@@ -162,7 +163,8 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
         return
     while True:
         generation = book.generation
-        known = await desk.known(follower)
+        new = not follower.settled and await desk.begin(follower)
+        known = {} if new else await desk.known(follower)
         async with book.lock:
             if book.follower is not follower:
                 return  # another file states this by now

@@ -92,15 +92,17 @@ class Rows(abc.ABC):
         """Return the row of the project that a conversation belongs to."""
         who, path = self.identity, fold.project_path or ""
         return Project.made(
-            id=project_id(who.owner_id, who.machine, path),
-            owner_id=who.owner_id,
-            machine=who.machine,
-            path=path,
-            name=_last_part(path),
-            metadata={},
-            updated_at=fold.last_time,
-            conversation_count=1,
-            status="active",
+            {
+                "id": project_id(who.owner_id, who.machine, path),
+                "owner_id": who.owner_id,
+                "machine": who.machine,
+                "path": path,
+                "name": _last_part(path),
+                "metadata": {},
+                "updated_at": fold.last_time,
+                "conversation_count": 1,
+                "status": "active",
+            }
         )
 
     def conversation(self, fold: ConversationFold, revision: int | None = None) -> Conversation:
@@ -108,35 +110,37 @@ class Rows(abc.ABC):
         project = self.project(fold)
         tokens: dict[str, Any] = dict(fold.tokens)
         return Conversation.made(
-            **tokens,
-            id=self.conversation_id(fold),
-            owner_id=self.identity.owner_id,
-            project_id=project.id,
-            parent_id=self._parent_id(fold),
-            source=self.transcript.source,
-            machine=self.identity.machine,
-            session_id=fold.session or self.transcript.session or "",
-            agent_id=self._agent_id(fold.agent, self.part),
-            title=fold.title,
-            status=fold.status,
-            activity=fold.activity,
-            model=fold.model,
-            cwd=fold.cwd,
-            git_branch=fold.git_branch,
-            created_at=fold.first_time,
-            started_at=fold.first_time,
-            updated_at=fold.last_time,
-            message_count=fold.message_count,
-            tool_usage_count=len(fold.tool_ids),
-            revision=self._revision(fold) if revision is None else revision,
-            metadata={**fold.metadata, **metadata_of(fold.secrets)},
-            deleted_at=None,
-            project_name=project.name,
+            {
+                **tokens,
+                "id": self.conversation_id(fold),
+                "owner_id": self.identity.owner_id,
+                "project_id": project.id,
+                "parent_id": self._parent_id(fold),
+                "source": self.transcript.source,
+                "machine": self.identity.machine,
+                "session_id": fold.session or self.transcript.session or "",
+                "agent_id": self._agent_id(fold.agent, self.part),
+                "title": fold.title,
+                "status": fold.status,
+                "activity": fold.activity,
+                "model": fold.model,
+                "cwd": fold.cwd,
+                "git_branch": fold.git_branch,
+                "created_at": fold.first_time,
+                "started_at": fold.first_time,
+                "updated_at": fold.last_time,
+                "message_count": fold.message_count,
+                "tool_usage_count": len(fold.tool_ids),
+                "revision": self._revision(fold) if revision is None else revision,
+                "metadata": {**fold.metadata, **metadata_of(fold.secrets)},
+                "deleted_at": None,
+                "project_name": project.name,
+            }
         )
 
     def conversations(self) -> Iterator[tuple[UUID, ConversationFold]]:
         """Yield each conversation that has a message, and its id."""
-        for fold in self.transcript.conversations.values():
+        for fold in list(self.transcript.conversations.values()):  # a thread may read on
             if fold.entries:
                 yield self.conversation_id(fold), fold
 
@@ -175,15 +179,18 @@ class Rows(abc.ABC):
         shown = ConversationSummary.of(conversation)
         return [
             Message.made(
-                id=message_id(conversation.id, entry.native),
-                owner_id=self.identity.owner_id,
-                conversation_id=conversation.id,
-                seq=entry.seq,
-                revision=self._revision(entry),
-                deleted_at=entry.deleted_at,
-                conversation=shown,
-                project_id=conversation.project_id,
-                **(_UNSAID | fields),
+                {
+                    "id": message_id(conversation.id, entry.native),
+                    "owner_id": self.identity.owner_id,
+                    "conversation_id": conversation.id,
+                    "seq": entry.seq,
+                    "revision": self._revision(entry),
+                    "deleted_at": entry.deleted_at,
+                    "conversation": shown,
+                    "project_id": conversation.project_id,
+                    **_UNSAID,
+                    **fields,
+                }
             )
             for entry, fields in zip(entries, self._fields(fold, entries, file), strict=True)
         ]

@@ -24,7 +24,7 @@ from conv_realtime.ingest.asking import Asker
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.pace import Pace, waits
 from conv_realtime.ingest.rows import Tombstone
-from conv_realtime.models import Conversation, Message, Row, StoredFault, Table
+from conv_realtime.models import Conversation, Message, Project, Row, StoredFault, Table
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings
 
@@ -93,6 +93,7 @@ class Sender(Asker):
         self._live_window = settings.live_window
         self._pace = Pace(settings.realtime_messages_per_second)
         self._projects: set[UUID] = set()
+        self._begun: set[UUID] = set()  # conversations of which nothing else was sent yet
         self._taken: Counter[Table] = Counter()
         self._control: dict[Table, Row] = {}  # one that the table took
         self._in_a_row: Counter[Table] = Counter()  # refused since then
@@ -112,22 +113,49 @@ class Sender(Asker):
                 stubborn.
         """
         request = _Request(path, self._is_history(batch), resent=resent)
-        projects = [row for row in batch.projects if row.id not in self._projects]
+        projects = self._unsent(batch.projects)
+        stubs = [row for row in batch.stubs if row.id not in self._begun]
+        self._begun.difference_update(row.id for row in batch.stubs)
         totals = bool(batch.totals)
         # Added up at the end: other files' batches count in between.
-        first, last = request.of(projects), request.of(batch.totals)
-        stubs = request.of(batch.stubs, more=True)
+        written = await self._write("projects", projects, request.of(projects))
+        await self._write("conversations", stubs, request.of(stubs, more=True))
         messages = request.of(batch.messages, more=totals)
-        written = await self._write("projects", projects, first)
-        await self._write("conversations", batch.stubs, stubs)
         written += await self._write("messages", batch.messages, messages)
         written += await self._mark_deleted(batch.gone)
-        written += await self._write("conversations", batch.totals, last)
+        written += await self._write("conversations", batch.totals, request.of(batch.totals))
         self.changed += written
         refused = {fault.id for fault in request.faults}
         self._projects.update(row.id for row in projects if row.id not in refused)
         faults = {fault.id: fault for fault in request.faults}.values()
         return Outcome(list(faults), frozenset(request.held))
+
+    async def begin(self, batch: Batch) -> bool:
+        """Try to write the stubs of a batch alone; return whether the store had none of them.
+
+        Whatever else comes of it, what is asked and written next finds out, and judges.
+        """
+        request = _Request("", self._is_history(batch))
+        rows: tuple[Row, ...] = (*batch.projects, *batch.stubs)
+        if not self.refused.isdisjoint(row.id for row in rows):
+            return False
+        try:
+            if projects := self._unsent(batch.projects):
+                written = await self._once("projects", projects, request)
+                self.changed += written
+                self._projects.update(row.id for row in projects)
+            begun = await self._once("conversations", batch.stubs, replace(request, more=True))
+        except StoreError as error:
+            if error.retryable:
+                self._note(error)
+            return False
+        if begun < len(batch.stubs):
+            return False
+        self._begun.update(row.id for row in batch.stubs)
+        return True
+
+    def _unsent(self, rows: Sequence[Project]) -> Sequence[Project]:
+        return [row for row in rows if row.id not in self._projects]
 
     async def _mark_deleted(self, gone: Sequence[Tombstone]) -> int:
         """Mark messages deleted; return how many rows that changed."""
@@ -137,9 +165,10 @@ class Sender(Asker):
             written += await self.ask(partial(self._store.mark_deleted, ids, revision, at))
         return written
 
-    def forget_projects(self) -> None:
-        """Send projects again: the database lost what it had."""
+    def forget_parents(self) -> None:
+        """Send projects and stubs again: the database lost what it had."""
         self._projects.clear()
+        self._begun.clear()
 
     # One table -----------------------------------------------------------------------------
 

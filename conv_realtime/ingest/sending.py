@@ -61,7 +61,7 @@ async def send(desk: Desk, book: Book) -> None:
                 outcome = await desk.sender.write(batch, book.path, resent=lost_at >= 0)
         except MissingParentError as error:
             logger.warning("the database lost rows (%s); sending %s again", error, book.path)
-            desk.sender.forget_projects()
+            desk.sender.forget_parents()
             follower.send_again()
             if not follower.complete:
                 desk.resends.add(book.path)

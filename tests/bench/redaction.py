@@ -71,7 +71,7 @@ def found_by_kind(search: Redactor, each: int) -> tuple[Counter[str], Counter[st
     for secret in planted(SEED, each):
         for around in AROUND:
             text = around.format(secret.text)
-            clean = search.redact(text)[0] if search.suspects(text) else text
+            clean = search.redact(text)[0] if search.suspects(text.encode()) else text
             sown[secret.kind] += 1
             gone[secret.kind] += all(piece not in clean for piece in secret.secrets)
     return sown, gone
@@ -134,7 +134,7 @@ def alarms(search: Redactor) -> Iterator[tuple[str, str]]:
     """Yield the kind of each thing in real transcripts that was taken for a secret, and where."""
     seen = set()
     for text in sample_texts():
-        if not search.suspects(text):
+        if not search.suspects(text.encode()):
             continue
         clean, found = search.redact(text)
         at = 0

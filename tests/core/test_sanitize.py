@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conv_realtime.core.sanitize import MAX_DEPTH, MAX_NAME, Sanitizer
+from conv_realtime.core.sanitize import MAX_DEPTH, MAX_NAME, Cleaning, Sanitizer
 from tests.planted import planted
 
 _json = st.recursive(
@@ -34,6 +35,50 @@ def test_cleaning_twice_is_cleaning_once(value: Any) -> None:
     """A value that was cleaned is left as it is, so re-sending changes no row."""
     once = Sanitizer().value(value)
     assert Sanitizer().value(once) == once
+
+
+@settings(deadline=None)
+@given(_json)
+def test_a_value_is_left_as_it_is_where_cleaning_would_change_nothing(value: Any) -> None:
+    """Whether it was looked at before or not; also without looking for secrets."""
+    for clean in (Sanitizer(), Sanitizer(redacting=False), Sanitizer(max_text_bytes=20)):
+        cleaned = clean.value(value, Cleaning.ALL)
+        assert clean.value(value) == cleaned
+        assert clean.value(value, clean.note(value)) == cleaned
+
+
+_BASE64 = "A" * 400
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"key\x00": 1},
+        ["lone \ud800"],
+        [float("nan")],
+        [2**64],
+        [-1e301],
+        "long " * 10,
+        {"media_type": "image/png", "data": _BASE64},
+        {"url": f"data:image/png;base64,{_BASE64}"},
+        {f"data:image/png;base64,{_BASE64}": 1},
+        [[[[["deep"] * 4] * 4] * 4] * 4],
+    ],
+)
+def test_what_cannot_be_stored_as_it_is_is_seen(value: Any) -> None:
+    """One thing is enough, however deep it lies."""
+    clean = Sanitizer(max_text_bytes=40)
+    for wrapped in (value, [{"in": [value]}], {"before": "short", "in": value}):
+        assert clean.note(wrapped) is Cleaning.STORING
+        assert clean.value(wrapped) == clean.value(wrapped, Cleaning.ALL)
+
+
+def test_most_values_are_left_as_they_are() -> None:
+    """They are the same objects: nothing is copied."""
+    value = [{"type": "text", "text": "größer", "count": 12, "cost": 0.5, "none": [None, True]}]
+    clean = Sanitizer()
+    assert clean.note(value) is Cleaning.NOTHING
+    assert clean.value(value) is value
 
 
 def test_redaction_can_be_turned_off() -> None:

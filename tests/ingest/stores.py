@@ -47,7 +47,7 @@ class Shut(MemoryStore):
     Attributes:
         tells: set while it says what it has.
         takes: set while it takes rows.
-        asked: how many have asked what it has.
+        asked: how many have asked what it has, or wanted it to take rows.
     """
 
     def __init__(self) -> None:
@@ -65,6 +65,7 @@ class Shut(MemoryStore):
 
     async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
         """Wait until it takes."""
+        self.asked += 1
         await self.takes.wait()
         return await super().write(table, rows, **hints)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
-from conv_realtime.models import Project
-from conv_realtime.ports import KnownConversation
+from conv_realtime.models import Conversation, Project, Row, Table
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import OTHER, SESSION, assistant, says, user, uuid
 from tests.ingest.running import Heard, ingest, running, texts, until, write
@@ -77,12 +75,13 @@ async def test_thousands_of_new_files_ask_the_store_a_few_at_a_time(tmp_path: Pa
     class Counting(MemoryStore):
         asking = most = 0
 
-        async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
-            self.asking += 1
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            asks = isinstance(rows[0], Conversation) and rows[0].revision == 0
+            self.asking += asks
             self.most = max(self.most, self.asking)
             await asyncio.sleep(0)
-            self.asking -= 1
-            return await super().known(conversations)
+            self.asking -= asks
+            return await super().write(table, rows, **hints)
 
     store = Counting()
     (tmp_path / "projects").mkdir()

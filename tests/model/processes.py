@@ -176,7 +176,7 @@ async def _ingest(world: World, feed: LocalFeed) -> None:
     sender.stubborn = True
     while True:
         stream = await sender.ask(store.database)
-        sender.forget_projects()
+        sender.forget_parents()
         sender.refused.clear()
         async with asyncio.TaskGroup() as files:
             tasks = [
@@ -211,7 +211,7 @@ async def _follow(world: World, file: File, stream: str, sender: Sender, feed: L
             try:
                 outcome = await sender.write(batch, file.session, resent=lost_at >= 0)
             except MissingParentError:
-                sender.forget_projects()
+                sender.forget_parents()
                 position, lost_at = 0, batch.mark[0]
                 continue
             except PutOffError:
@@ -220,7 +220,7 @@ async def _follow(world: World, file: File, stream: str, sender: Sender, feed: L
             lost_at = -1 if batch.mark[0] >= lost_at else lost_at
             if outcome.faults or outcome.held:  # no row here is bad: a restore took its parent
                 sender.refused.clear()
-                sender.forget_projects()
+                sender.forget_parents()
                 position = 0
                 await asyncio.sleep(LATER_SECONDS)
                 continue

@@ -184,7 +184,7 @@ class ClaudeTranscript(LogTranscript):
                 merged = content.merge(merged, self.blocks(fields))
             if uuid is not None:
                 seen.add(uuid)
-        clean = self._sanitizer.value(merged, plain=entry.plain)
+        clean = self._sanitizer.value(merged, entry.cleaning)
         extra = claude.metadata(records[0])
         if len(records) > 1 and "stop_reason" in (last := claude.metadata(records[-1])):
             extra["stop_reason"] = last["stop_reason"]

@@ -130,8 +130,9 @@ def role(record: Mapping[str, Any], found: Sequence[Block]) -> Role:
     for name in _NOT_TYPED:
         if said.get(name) is True:
             return "system"
-    if found and all(block.get("type") == "tool_result" for block in found):
-        return "tool"
+    if found and found[0].get("type") == "tool_result":
+        if all(block.get("type") == "tool_result" for block in found):
+            return "tool"
     return "user" if _is_typed(said, found) else "system"
 
 

@@ -144,7 +144,7 @@ class CodexTranscript(LogTranscript):
         lines = [rollout.unwrap(fields) for fields in records]
         said = [one for one in lines if one.kind != "event_msg" or rollout.failure(one.payload)]
         found = [block for line in said for block in rollout.blocks(line)]
-        clean = self._sanitizer.value(found, plain=entry.plain)
+        clean = self._sanitizer.value(found, entry.cleaning)
         extra: dict[str, Any] = {}
         for line in said:
             extra |= rollout.metadata(line)

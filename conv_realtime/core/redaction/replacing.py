@@ -56,12 +56,9 @@ class Redactor:
         self._anchors = Choice([kind.anchor for kind in kinds])
         self._patterns: dict[int, Pattern] = {}
 
-    def suspects(self, text: str) -> bool:
-        """Return whether `text`, without its NULs, may hold a secret."""
-        data = text.encode(errors="replace")  # lone surrogates
-        return len(data) >= self.shortest and bool(
-            self._anchors.among(data.replace(b"\x00", b""))  # faster than in wide text
-        )
+    def suspects(self, data: bytes) -> bool:
+        """Return whether a text, in UTF-8 and without NUL, may hold a secret."""
+        return len(data) >= self.shortest and bool(self._anchors.among(data))
 
     def redact(self, text: str) -> tuple[str, list[Found]]:
         """Return `text` with each secret replaced by `[redacted:kind]`, and the secrets.
