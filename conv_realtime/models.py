@@ -226,6 +226,12 @@ class Message(_Row):
 
 Row = Project | Conversation | Message
 
+
+def is_beginning(row: Row) -> bool:
+    """Return whether a row only begins a conversation, for messages to hang under."""
+    return isinstance(row, Conversation) and row.revision == 0
+
+
 ROW_TYPES: Mapping[Table, type[Project] | type[Conversation] | type[Message]] = {
     "projects": Project,
     "conversations": Conversation,

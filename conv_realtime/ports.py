@@ -77,6 +77,8 @@ class Store(Protocol):
         """Upsert `rows`, all of `table` and no id twice; return when the database has them.
 
         The number returned is that of rows written: what was there already does not count.
+        Conversations of revision 0 come alone and only begin them: one that is there stays as it
+        is, whatever it says.
 
         `history` marks rows that are no news, so that they are not broadcast one by one.
         `more` says that other rows of the same conversations follow at once, so that what

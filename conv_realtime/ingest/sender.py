@@ -24,7 +24,15 @@ from conv_realtime.ingest.asking import Asker
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.pace import Pace, waits
 from conv_realtime.ingest.rows import Tombstone
-from conv_realtime.models import Conversation, Message, Project, Row, StoredFault, Table
+from conv_realtime.models import (
+    Conversation,
+    Message,
+    Project,
+    Row,
+    StoredFault,
+    Table,
+    is_beginning,
+)
 from conv_realtime.ports import Store
 from conv_realtime.settings import Settings
 
@@ -112,14 +120,15 @@ class Sender(Asker):
             StoreError: the store refuses for good, or has never answered, and the sender is not
                 stubborn.
         """
+        begun = self._begun.intersection(row.id for row in batch.stubs)
+        self._begun -= begun
+        batch = replace(batch, stubs=[row for row in batch.stubs if row.id not in begun])
         request = _Request(path, self._is_history(batch), resent=resent)
         projects = self._unsent(batch.projects)
-        stubs = [row for row in batch.stubs if row.id not in self._begun]
-        self._begun.difference_update(row.id for row in batch.stubs)
         totals = bool(batch.totals)
         # Added up at the end: other files' batches count in between.
         written = await self._write("projects", projects, request.of(projects))
-        await self._write("conversations", stubs, request.of(stubs, more=True))
+        await self._write("conversations", batch.stubs, request.of(batch.stubs, more=True))
         messages = request.of(batch.messages, more=totals)
         written += await self._write("messages", batch.messages, messages)
         written += await self._mark_deleted(batch.gone)
@@ -210,7 +219,8 @@ class Sender(Asker):
         written = await self._store.write(table, rows, history=request.history, more=request.more)
         self._taken[table] += 1
         self._in_a_row[table] = 0
-        self._control[table] = rows[0]
+        if not is_beginning(rows[0]):  # which says nothing of whether rows may be changed
+            self._control[table] = rows[0]
         self._recover()
         return written
 

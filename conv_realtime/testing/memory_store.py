@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from conv_realtime.core.digest import digest, text_sha256
 from conv_realtime.errors import StoreError
-from conv_realtime.models import Conversation, Message, Project, Row, Table
+from conv_realtime.models import Conversation, Message, Project, Row, Table, is_beginning
 from conv_realtime.ports import Digest, KnownConversation, StoredMessage
 
 
@@ -151,4 +151,6 @@ class MemoryStore:
 def _replaces(row: Row, known: Row) -> bool:
     if isinstance(row, Project) or isinstance(known, Project):
         return row.to_row() != known.to_row()
+    if is_beginning(row):
+        return False
     return row.revision >= known.revision and row.to_row() != known.to_row()

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from conv_realtime.errors import StoreError
 from conv_realtime.models import Conversation, Row, Table
 from conv_realtime.ports import KnownConversation
@@ -72,6 +74,28 @@ async def test_one_that_the_database_has_is_asked_about(tmp_path: Path) -> None:
             file.write(user("s"))
         await until(lambda: len(texts(store)) == 2)
     assert max(one.revision for one in store.messages.values()) > highest
+
+
+async def test_one_that_was_begun_and_went_on_is_asked_about(tmp_path: Path) -> None:
+    """What it begins with is not what it began with then: still the database had it already."""
+
+    class Dying(Asked):
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if any(isinstance(row, Conversation) and row.revision for row in rows):
+                raise RuntimeError("the process dies before its totals")
+            return await super().write(table, rows, **hints)
+
+    store = Dying()
+    write(tmp_path, user("p", "long " * 100), user("q"))
+    with pytest.raises(ExceptionGroup):
+        await backfill(tmp_path, store)
+    shutil.rmtree(tmp_path / "state")
+    write(tmp_path, user("q", "other words"), user("r"))
+    after = Asked()
+    after.__dict__.update(vars(store))
+    await backfill(tmp_path, after)
+    assert after.questions == 1
+    assert "other words" in texts(after)
 
 
 async def test_a_beginning_whose_answer_is_lost_is_asked_about(tmp_path: Path) -> None:

@@ -105,6 +105,21 @@ async def test_a_store_that_turns_away_everybody_in_the_middle_parks_nothing(
         await until(lambda: texts(store) == ["a", "b", "c"])
 
 
+async def test_who_may_add_rows_and_change_none_parks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That conversations were begun says nothing of whether they may be changed."""
+    monkeypatch.setattr("conv_realtime.ingest.sending.LATER_SECONDS", 0.01)
+    store = Strict(lambda row: isinstance(row, Conversation) and row.revision > 0, "42501")
+    transcript(tmp_path, *prompts("a"))
+    transcript(tmp_path, *prompts("b", session=OTHER), name=f"-p/{OTHER}.jsonl")
+    async with ingest_of(tmp_path, store) as ingest:
+        with pytest.raises(StoreError, match="42501"):
+            await ingest.backfill()
+        assert letters(ingest) == []
+    assert len(store.conversations) == 2
+
+
 async def test_a_row_that_fails_for_now_makes_way_for_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,18 @@ async def test_rows_are_written_once_and_counted(supabase: SupabaseProject, memb
         assert await _write_all(store, rows) == [0, 0, 0]
 
 
+async def test_a_beginning_leaves_a_conversation_as_it_is(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """Also one that only began so far, and has another title: it counts where it is new."""
+    project, row, _ = rows_of_one(member.id)
+    first, again = (row.model_copy(update={"revision": 0, "title": title}) for title in "ab")
+    async with supabase_store(supabase.url, member.token) as store:
+        await store.write("projects", [project])
+        wrote = [await store.write("conversations", [one]) for one in (first, again, row, again)]
+    assert wrote == [1, 0, 1, 0]
+
+
 async def test_known_says_what_the_database_has(supabase: SupabaseProject, member: Owner) -> None:
     """Revisions by conversation and message, beyond one page, deleted ones apart."""
     project, conversation, messages = rows_of_one(member.id, 1100)

@@ -20,7 +20,7 @@ from conv_realtime.edges.store.answers import mapped, stranger
 from conv_realtime.edges.store.encoding import encoded
 from conv_realtime.edges.store.queries import call, chunks, rows
 from conv_realtime.errors import MigrationError, StoreError
-from conv_realtime.models import Row, Table
+from conv_realtime.models import Row, Table, is_beginning
 from conv_realtime.ports import Digest, KnownConversation, StoredMessage
 from conv_realtime.sql import latest_version
 
@@ -88,6 +88,7 @@ class SupabaseStore:
             query: Any = self._client.table(table).upsert(
                 columns,
                 on_conflict="id,owner_id",
+                ignore_duplicates=all(map(is_beginning, rows)),
                 returning=ReturnMethod.minimal,
                 count=CountMethod.exact,
             )
