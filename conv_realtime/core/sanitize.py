@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 from typing import Any
 from uuid import uuid5
@@ -45,6 +45,13 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text)
     return text
+
+
+def _as_json(value: Any) -> Any:
+    """Return what a format gives, and JSON does not have, as what JSON has for it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else str(value)
 
 
 class Cleaning(IntEnum):
@@ -98,6 +105,7 @@ class Sanitizer:
     def value(self, value: Any, needed: Cleaning | None = None) -> Any:
         """Return a JSON value, keys included, that jsonb takes; order is kept.
 
+        A format of one's own may give what JSON does not have: a tuple, a set, a read-only dict.
         What is nested deeper than `MAX_DEPTH` becomes a marker, NaN and numbers beyond 1e300 None.
         `needed` where `note` has looked at all that is in it. Mostly nothing is: then it is the
         same value.
@@ -143,6 +151,9 @@ class Sanitizer:
                 parts += part
             elif isinstance(part, int | float):
                 as_it_is = as_it_is and -_MAX_INTEGER <= part < _MAX_INTEGER
+            elif part is not None:
+                parts.append(_as_json(part))
+                as_it_is = False
         said = "\n".join(texts)
         if "data:" in said:
             said, as_it_is = "\n".join(map(self._without_data_url, texts)), False
@@ -177,7 +188,9 @@ class Sanitizer:
             return value if math.isfinite(value) and abs(value) <= _MAX_NUMBER else None
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # what orjson reads as a float
             return float(value) if abs(value) <= _MAX_NUMBER else None
-        return value
+        if value is None or isinstance(value, int):
+            return value
+        return self._clean(_as_json(value), depth, text)
 
     def _storable(self, text: str) -> str:
         """Return a string without secrets as PostgreSQL takes it."""

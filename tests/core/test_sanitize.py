@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -105,6 +106,20 @@ def test_secrets_go_from_keys_and_values_alike() -> None:
         value = {secret.text: [1, {"deep": [secret.text, "beside it"]}]}
         clean = Sanitizer().value(value)
         assert clean == {secret.redacted: [1, {"deep": [secret.redacted, "beside it"]}]}
+
+
+def test_what_json_does_not_have_is_cleaned_as_what_it_has_for_it() -> None:
+    """A format of one's own may give it, with secrets."""
+    (secret, *_) = planted(1)
+    sanitizer = Sanitizer()
+    value = {"a": (secret.text, ("\x00",)), "b": MappingProxyType({"c": secret.text}), "d": {1}}
+    assert sanitizer.note(value) is Cleaning.ALL
+    clean = {"a": [secret.redacted, [""]], "b": {"c": secret.redacted}, "d": "{1}"}
+    assert sanitizer.value(value) == clean
+    deep: Any = ()
+    for _ in range(2 * MAX_DEPTH):
+        deep = (deep,)
+    assert "[nested too deep]" in json.dumps(sanitizer.value(deep))
 
 
 def test_one_that_was_hidden_by_what_cannot_be_stored_is_found() -> None:
