@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 from pydantic import SecretStr
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from conv_realtime.edges.feed import SupabaseFeed
+from conv_realtime.edges.feed.unreadable import Unreadable
 from conv_realtime.events import NewMessage
 from conv_realtime.models import Message
 from conv_realtime.ports import Page
 from conv_realtime.relay import Relay
 from tests.project import Owner, SupabaseProject
-from tests.relay.rows import conversation, message, project
+from tests.relay.rows import START, conversation, message, project
 from tests.relay.serving import eventually, settings
 
 
@@ -168,6 +171,39 @@ async def test_a_snapshot_is_the_selected_conversations(
                         : 0 if chosen["conversations"] and chosen["projects"] else 1
                     ]
                 )
+
+
+async def test_a_snapshot_takes_the_loop_for_a_few_rows_at_a_time(
+    supabase: SupabaseProject, member: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many conversations there are, others hear of news between two parts; oldest first."""
+    me = UUID(member.id)
+    rows = [
+        conversation(str(tenths), me, project_id=None).model_copy(
+            update={"updated_at": START + timedelta(seconds=tenths / 10)}
+        )
+        for tenths in (9, 2, 11, 20, 4, 7, 1, 10, 3, 8, 6)
+    ]
+    made: list[Any] = []
+    read = Unreadable.read
+
+    def counted(self: Unreadable, kind: Any, row: Any, **joined: Any) -> Any:
+        made.append(row)
+        return read(self, kind, row, **joined)
+
+    async with client_of(supabase, supabase.secret_key) as client:
+        await write(client, *rows)
+        async with Reader.run(feed_of(supabase)) as reader:
+            monkeypatch.setattr(Unreadable, "read", counted)
+            titles: list[str | None] = []
+            chosen = {row.id for row in rows}
+            async for part in reader.feed.snapshot(
+                owner=me, conversations=chosen, projects=None, messages=0
+            ):
+                assert len(made) <= 4
+                made.clear()
+                titles += [row.title for row in part.conversations]
+    assert titles == ["1", "2", "3", "4", "6", "7", "8", "9", "10", "11", "20"]
 
 
 async def test_a_snapshot_has_more_messages_than_postgrest_gives_at_once(

@@ -7,7 +7,7 @@ Conversations of which no more is wanted are read side by side; of others a page
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -39,16 +39,16 @@ async def read_snapshot(
     yield SnapshotPart((), (), cursor)
     rows = await _conversations(client, owner, conversations, projects)
     names = await _project_names(client, {row["project_id"] for row in rows} - {None}, owner)
-    read = (
-        unreadable.read(
-            Conversation, row, project_name=names.get((row["project_id"], row["owner_id"]))
+    rows.sort(key=_age)
+    for start in range(0, len(rows), _AT_ONCE):
+        # Not all at once: of tens of thousands the loop would hear nothing else meanwhile.
+        read = (
+            unreadable.read(
+                Conversation, row, project_name=names.get((row["project_id"], row["owner_id"]))
+            )
+            for row in rows[start : start + _AT_ONCE]
         )
-        for row in rows
-    )
-    chosen = [row for row in read if row is not None]
-    chosen.sort(key=lambda row: (row.updated_at is not None, row.updated_at, row.id))
-    for start in range(0, len(chosen), _AT_ONCE):
-        group = chosen[start : start + _AT_ONCE]
+        group = [row for row in read if row is not None]
         if not messages:
             yield SnapshotPart(group, (), cursor)
             continue
@@ -90,6 +90,11 @@ async def _conversations(
         rows += await _select(client, "conversations", "*", group, owner)
     live = [row for row in rows if row["deleted_at"] is None]
     return [row for row in live if wanted is None or row["project_id"] in wanted]
+
+
+def _age(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what sorts rows by age as they come: all their times are written in one zone."""
+    return row["updated_at"] or "", row["id"]
 
 
 async def _project_names(
