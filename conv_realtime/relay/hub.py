@@ -57,7 +57,7 @@ class Hub:
         self.evicted = 0
         self.gaps: Counter[str] = Counter()  # told of, by reason, beside slow clients
         self.appended: list[Callable[[Entry], None]] = []
-        self.iterators = 0  # of `events()`
+        self.iterators: set[asyncio.Event] = set()  # of `events()`: what wakes each
         self._flush_due = False
         self._unwritten = 0  # bytes in the log that nobody was sent yet, about
         self._intake = Intake(self.log)

@@ -82,12 +82,14 @@ class Listener:
                 logger.exception("a handler of %s failed", self.type)
 
 
-async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Event, None]:
+async def follow(
+    hub: Hub, feed: Feed, since: str | None, is_over: Callable[[], bool]
+) -> AsyncGenerator[Event, None]:
     """Iterate over events behind the cursor `since`, or from now on, without a gap.
 
     Slow iteration costs nothing: what has left the memory is read from the feed again. Where
     that has a gap, a `Resync` event says so. Pings are not shown, nor is `file_update`, which has
-    no cursor.
+    no cursor. Ends when `is_over`, which those in `hub.iterators` are woken to see.
     """
     wake = asyncio.Event()
 
@@ -95,25 +97,20 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Even
         wake.set()
 
     hub.appended.append(hear)
-    hub.iterators += 1
+    hub.iterators.add(wake)
     try:
-        index = hub.log.head
-        cursor = hub.log.cursor
-        if since is not None:
-            found = hub.log.find(since)
-            if found is not None:
-                index = found
-            else:
-                async for place, event in _catch_up(feed, since):
-                    cursor = place
-                    yield event
+        index = hub.log.head if since is None else hub.log.find(since)
+        cursor = hub.log.cursor if since is None else since
         while True:
-            wake.clear()
-            if index < hub.log.first:
+            if index is None or index < hub.log.first:
                 index = hub.log.head
-                async for place, event in _catch_up(feed, cursor):
+                async for place, event in _catch_up(feed, cursor, is_over):
                     cursor = place
                     yield event
+                if is_over():
+                    return
+                continue
+            wake.clear()
             for entry in hub.log.read(index, min(index + _STEP, hub.log.head)):
                 index += 1
                 cursor = entry.cursor
@@ -124,17 +121,21 @@ async def follow(hub: Hub, feed: Feed, since: str | None) -> AsyncGenerator[Even
                     if index < hub.log.first:
                         break
             if index >= hub.log.head:
+                if is_over():
+                    return
                 await wake.wait()
     finally:
-        hub.iterators -= 1
+        hub.iterators.remove(wake)
         hub.appended.remove(hear)
 
 
-async def _catch_up(feed: Feed, cursor: str) -> AsyncIterator[tuple[str, Event]]:
+async def _catch_up(
+    feed: Feed, cursor: str, is_over: Callable[[], bool]
+) -> AsyncIterator[tuple[str, Event]]:
     """Yield what the feed has behind `cursor`, each event with the place to go on from."""
     pauses = pauses_between_attempts()
     told, more = False, True
-    while more:
+    while more and not is_over():
         try:
             page = await feed.since(cursor)
         except ConvRealtimeError as error:

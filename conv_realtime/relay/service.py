@@ -125,15 +125,16 @@ class Relay:
         With the supabase feed nothing is missed, across restarts too: store `data.cursor` and
         go on from there. Some events may come twice; ids and revisions tell. A gap that cannot
         be closed is a `Resync` event. There is no `file_update`, which has no cursor: see `on`.
-        Cancelling, as `asyncio.timeout` around `anext` does, ends the iterator; another one goes
-        on from the last cursor.
+        Cancelling, as `asyncio.timeout` around `anext` does, ends the iterator, and so does leaving
+        the relay; another one goes on from the last cursor.
 
         Raises:
             RuntimeError: the relay is not entered.
         """
         if self._tasks is None or self._feed is None:
             raise RuntimeError("enter the relay before reading its events")
-        async with aclosing(follow(self.manager.hub, self._feed, since)) as events:
+        following = follow(self.manager.hub, self._feed, since, lambda: self._is_over)
+        async with aclosing(following) as events:
             async for event in events:
                 yield event
 
@@ -223,6 +224,8 @@ class Relay:
         self._is_over = True
         for task in self._running:
             task.cancel()
+        for wake in self.manager.hub.iterators:
+            wake.set()
 
     def _start(self, listener: Listener) -> None:
         assert self._tasks is not None

@@ -284,7 +284,46 @@ async def test_an_iterator_that_is_closed_is_forgotten_at_once() -> None:
         assert (await anext(events)).type == "new_message"
         assert len(hub.appended) == before + 1
         await events.aclose()
-        assert len(hub.appended) == before and hub.iterators == 0
+        assert len(hub.appended) == before and not hub.iterators
+
+
+async def test_iterating_ends_when_the_relay_is_left() -> None:
+    """Behind what was told by then: nobody waits for a relay that is not there."""
+    feed = LocalFeed(settings())
+
+    async def read(relay: Relay) -> list[str]:
+        return [event.type async for event in relay.events()]
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        async with Relay(feed=feed, settings=settings()) as relay:
+            reading = tasks.create_task(read(relay))
+            await asyncio.sleep(0)
+            feed.publish(created(message("a")))
+    assert reading.result() == ["new_message"]
+
+
+async def test_iterating_ends_in_the_middle_of_trouble_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was not caught up with by then is left: what comes behind it would hide the gap."""
+    monkeypatch.setattr(listeners_module, "pauses_between_attempts", lambda: repeat(0.001))
+    feed, asked = LocalFeed(settings()), asyncio.Event()
+
+    async def away(cursor: str | None, limit: int = 500) -> Page:
+        asked.set()
+        raise StoreError("changes_since", "ConnectError", "no answer", retryable=True)
+
+    monkeypatch.setattr(feed, "since", away)
+
+    async def read(relay: Relay) -> list[Any]:
+        return [event async for event in relay.events(since="other.1")]
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        async with Relay(feed=feed, settings=settings()) as relay:
+            reading = tasks.create_task(read(relay))
+            await asked.wait()
+            feed.publish(created(message("a")))
+    assert reading.result() == []
 
 
 async def test_events_of_an_unknown_cursor_begin_with_resync() -> None:
