@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -212,6 +214,48 @@ async def test_a_long_conversation_is_forgotten_in_pieces(
     assert set(gone) == set(found.ids)
     assert (digests[conversation.id].messages, digests[conversation.id].deleted) == (0, 1150)
     assert texts == [True] * 1150
+
+
+async def test_who_forgets_gives_way_to_who_writes(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """PostgreSQL ends one of two that wait for each other; who forgets begins again.
+
+    A writer that has a subagent's row locked waits for that of the conversation above it.
+    """
+    project, conversation, messages = rows_of_one(member.id, 1)
+    below = {"id": uuid4(), "parent_id": conversation.id, "agent_id": "a"}
+    child = conversation.model_copy(update=below)
+    lock = "select from public.conversations where id = %s for key share"
+    waits = "select exists (select from pg_stat_activity"
+    waits += " where pg_backend_pid() = any (pg_blocking_pids(pid)))"
+    settings = Settings(supabase_url=supabase.url, supabase_key=supabase.secret_key)
+    async with (
+        http_client(30) as http,
+        await psycopg.AsyncConnection.connect(supabase.db_url) as writer,
+    ):
+        client = await new_client(settings, http)
+        store = SupabaseStore(client)
+        await _write_all(store, (project, conversation, messages))
+        await store.write("conversations", [child])
+        found = await family(client, conversation.id, UUID(member.id))
+        assert found is not None
+        await writer.execute(lock, [child.id])
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(forget(client, found))
+            while not await _first(writer, waits):  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+            # Who has waited longer is ended; on a machine that is very busy, now and then, this.
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                await writer.execute(lock, [conversation.id])
+            await writer.rollback()
+        again = await family(client, conversation.id)
+    assert again is not None and again.already
+
+
+async def _first(connection: psycopg.AsyncConnection[Any], query: str) -> Any:
+    row = await (await connection.execute(query)).fetchone()
+    return row and row[0]
 
 
 async def test_copies_of_a_session_are_forgotten_with_it(

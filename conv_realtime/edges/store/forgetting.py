@@ -18,12 +18,14 @@ from conv_realtime.core.ownership import is_subagent
 from conv_realtime.edges.store.answers import mapped, stranger
 from conv_realtime.edges.store.queries import chunks, rows
 from conv_realtime.edges.store.supabase import HISTORY_HEADER
+from conv_realtime.errors import StoreError
 from conv_realtime.models import Table
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
 
 _SESSION_LENGTH = 32  # shorter names of sessions are not the same everywhere
+_DEADLOCK = "40P01"
 _AT_ONCE = 500  # messages that are erased together with their conversation
 
 
@@ -121,7 +123,14 @@ def _update(client: AsyncClient, table: Table) -> Any:
 
 
 async def _done(table: Table, update: Any) -> None:
-    with mapped(table):
-        answer = await update.execute()
+    for left in (2, 1, 0):
+        try:
+            with mapped(table):
+                answer = await update.execute()
+            break
+        except StoreError as error:
+            # A batch may lock what is below first, and wait for what is above.
+            if not left or error.code != _DEADLOCK:
+                raise
     if answer.count is None:
         raise stranger(table)
