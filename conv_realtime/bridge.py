@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conv_realtime.background import beside
+from conv_realtime.background import beside, was_cancelled
 from conv_realtime.core.format import Format
 from conv_realtime.edges.checkpoints import StateLock
 from conv_realtime.edges.metrics import Metrics, metrics_of
@@ -224,17 +224,20 @@ class Bridge:
         )
 
     async def _kept_up(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work`; should it fail after the start, do it again: the files are there."""
+        """Do `work`; should it fail after the start, do it again: the files are there.
+
+        Also where it was cancelled by somebody else than us.
+        """
         while True:
             try:
                 return await work()
-            except Exception as error:
-                if self._is_over:
+            except (Exception, asyncio.CancelledError) as error:
+                if self._is_over or (isinstance(error, asyncio.CancelledError) and was_cancelled()):
                     raise
                 self._note_failure(error)
             await asyncio.sleep(RESTART_SECONDS)
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: BaseException) -> None:
         if isinstance(error, ConvRealtimeError):
             logger.error("ingest: %s; starting again in %s s", error, RESTART_SECONDS)
             self._fault = str(error)

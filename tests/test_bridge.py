@@ -306,8 +306,16 @@ async def test_one_of_two_ingests_and_the_other_takes_over(
             assert await heard.get() == "from the second"
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (StoreError("conversations", "42501", "permission denied", retryable=False), "denied"),
+        (asyncio.CancelledError(), "CancelledError"),  # of something that a store waited for
+    ],
+    ids=["refused", "cancelled"],
+)
 async def test_a_takeover_that_fails_is_told_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, told: str
 ) -> None:
     """The lock is ours then, so nobody else would ingest: /healthz says so until it works."""
     monkeypatch.setattr(bridge_module, "RESTART_SECONDS", 0.01)
@@ -317,7 +325,7 @@ async def test_a_takeover_that_fails_is_told_and_tried_again(
 
     async def database(self: testing.MemoryStore) -> str:
         if refusing:
-            raise StoreError("conversations", "42501", "permission denied", retryable=False)
+            raise failure
         return await answer(self)
 
     monkeypatch.setattr(testing.MemoryStore, "database", database)
@@ -334,7 +342,7 @@ async def test_a_takeover_that_fails_is_told_and_tried_again(
         async with bridge, asyncio.timeout(WITHIN):
             assert bridge.health()[1]["ingest"]["watcher"] == "standby"
             other.__exit__()
-            while "permission denied" not in str(bridge.health()[1]["ingest"].get("last_error")):  # noqa: ASYNC110
+            while told not in str(bridge.health()[1]["ingest"].get("last_error")):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert bridge.health()[1]["ingest"]["watcher"] == "stopped"
             refusing = False
