@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from conv_realtime.events.frames import DATA_TYPES
 
 _TypeName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(DATA_TYPES)})]
+
+
+def _flag_or_number(asked: object) -> object:
+    """Say in one sentence what pydantic would say of each type by itself."""
+    if isinstance(asked, bool | int | None):
+        return asked
+    raise PydanticCustomError("snapshot", "true, false or a number of messages")
 
 
 class SubscribeRequest(BaseModel):
@@ -23,7 +31,7 @@ class SubscribeRequest(BaseModel):
     conversations: list[UUID] | None = Field(None, description="Only these.")
     projects: list[UUID] | None = Field(None, description="Only theirs.")
     since: str | None = Field(None, description="A cursor: what came after it is sent first.")
-    snapshot: StrictBool | StrictInt | None = Field(
+    snapshot: Annotated[bool | int | None, BeforeValidator(_flag_or_number)] = Field(
         None, description="The last messages of each conversation; `true` is 50, 0 is none of them."
     )
 

@@ -37,6 +37,15 @@ async def test_the_older_form_has_a_timestamp_beside() -> None:
     assert all(isinstance(frame["timestamp"], int) for frame in frames)
 
 
+@pytest.mark.parametrize("asked", ["yes", 1.5, [1]])
+async def test_what_a_snapshot_may_be_is_told_in_one_sentence(asked: object) -> None:
+    """It names the field as the page does, and none of the types that it is tried as."""
+    async with Served.run() as served, served.client() as client:
+        await client.say("subscribe", {"snapshot": asked})
+        said = (await client.got("error"))["message"]
+    assert said == "snapshot: true, false or a number of messages"
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
