@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 
 from conv_realtime.background import whole
+from conv_realtime.core.addresses import reached_at
 from conv_realtime.core.requests import MAX_REQUEST_BYTES
 from conv_realtime.edges.doorstep import Doorstep, protocol
 from conv_realtime.errors import ConfigError
@@ -47,8 +48,7 @@ class Server:
     @property
     def address(self) -> str:
         """`host:port` for a URL; a server on all addresses is reached by loopback."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
-        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+        return reached_at(self._host, self._port)
 
     async def __aenter__(self) -> Self:
         """Take the port.

@@ -9,7 +9,6 @@ local needs a token, and a page also an origin that is allowed.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from uuid import UUID
 
 import jwt
 
+from conv_realtime.core.addresses import is_loopback
 from conv_realtime.errors import ConfigError
 from conv_realtime.settings import Settings
 
@@ -139,7 +139,8 @@ def is_local(caller: Caller) -> bool:
     host = _host_of(caller.headers.get("host", ""))
     if caller.peer == _TEST_PEER and host == _TEST_HOST:
         return True
-    return (caller.peer == _TEST_PEER or _is_loopback(caller.peer)) and _is_loopback(host)
+    here = caller.peer == _TEST_PEER or is_loopback(caller.peer or "")
+    return here and is_loopback(host or "")
 
 
 def _token_of(caller: Caller) -> str | None:
@@ -161,24 +162,11 @@ def _host_of(header: str) -> str | None:
         return None
 
 
-def _is_loopback(name: str | None) -> bool:
-    if not name:
-        return False
-    if name.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
 def _is_loopback_origin(origin: str | None) -> bool:
     if origin is None:
         return True
     scheme, _, host = origin.partition("://")
-    return scheme.lower() in ("http", "https") and _is_loopback(_host_of(host))
+    return scheme.lower() in ("http", "https") and is_loopback(_host_of(host) or "")
 
 
 def _read_origin(named: str) -> str:

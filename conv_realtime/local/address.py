@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import socket
 from collections.abc import Iterator
 
+from conv_realtime.core.addresses import is_loopback
 from conv_realtime.errors import ConfigError
 
 _BACKLOG = 2048
-
-
-def is_loopback(host: str) -> bool:
-    """Says whether only processes of this machine reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_host(host: str, *, allow_remote: bool) -> None:
@@ -33,12 +25,6 @@ def check_host(host: str, *, allow_remote: bool) -> None:
             f"{host} is not loopback: everybody who can reach it could use the project's keys "
             "over plain HTTP; if that is meant, say --allow-remote (allow_remote=True)",
         )
-
-
-def reached_at(host: str, port: int) -> str:
-    """Gives `host:port` for a URL; a server on all addresses is reached by loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID
 
-from conv_realtime.local.address import reached_at
+from conv_realtime.core.addresses import reached_at
 from conv_realtime.local.gateway import Gateway
 from conv_realtime.local.keys import Keys
 from conv_realtime.local.postgres.server import Postgres

@@ -10,8 +10,9 @@ from typing import Self
 from uuid import UUID
 
 from conv_realtime.background import beside
+from conv_realtime.core.addresses import is_loopback
 from conv_realtime.local import provision
-from conv_realtime.local.address import check_host, is_loopback
+from conv_realtime.local.address import check_host
 from conv_realtime.local.keys import load_keys
 from conv_realtime.local.postgres.placement import usable
 from conv_realtime.local.postgres.server import Postgres

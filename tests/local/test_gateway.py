@@ -183,6 +183,18 @@ async def test_another_machine_needs_a_key(local_supabase: LocalSupabase, peer: 
             assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+async def test_this_machine_needs_none(local_supabase: LocalSupabase, peer: str) -> None:
+    """Also where it comes by IPv4 to what listens on all addresses of both kinds."""
+    async with DataApi(
+        local_supabase.postgres.dsn(user="authenticator"), local_supabase.keys.verify
+    ) as api:
+        transport = httpx.ASGITransport(Starlette(routes=api.routes), client=(peer, 1))
+        base = "http://127.0.0.1/rest/v1"
+        async with httpx.AsyncClient(transport=transport, base_url=base) as client:
+            assert (await client.get("/")).status_code == 200
+
+
 async def test_answers_are_not_held_back(local_supabase: LocalSupabase) -> None:
     """A response with a body comes without the 40 ms of Nagle's delay against delayed ACKs."""
     headers = {"apikey": local_supabase.secret_key}

@@ -11,6 +11,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 
+from conv_realtime.core.addresses import is_loopback
 from conv_realtime.core.keys import without_secrets
 from conv_realtime.errors import ConfigError, FeedError
 
@@ -57,7 +58,7 @@ class Address:
             FeedError: the server refuses this client; coming back would not help.
             Unreachable: nobody is there, or refuses for now.
         """
-        local = self._host() in ("localhost", "127.0.0.1", "::1")
+        local = is_loopback(self._host() or "")
         try:
             connection = await self._connect(await self._fresh_token(), local)
         except InvalidStatus as error:

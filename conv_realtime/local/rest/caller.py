@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from conv_realtime.local.address import is_loopback
+from conv_realtime.core.addresses import is_loopback
 from conv_realtime.local.keys import Verify
 from conv_realtime.local.rest.errors import ApiError
 
