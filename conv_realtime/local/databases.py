@@ -26,6 +26,7 @@ class Databases:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connecting = asyncio.Lock()
 
     async def close(self) -> None:
         """Gives the connection back."""
@@ -69,18 +70,21 @@ class Databases:
         self, statement: sql.SQL | sql.Composed, values: tuple[object, ...] | None = None
     ) -> psycopg.AsyncCursor[Any]:
         """Runs a statement; PostgreSQL may have been restarted since the last one."""
-        if self._connection is None or self._connection.closed:
-            self._connection = await self._connect()
+        connection = await self._connected()
         try:
-            return await self._connection.execute(statement, values)
+            return await connection.execute(statement, values)
         except psycopg.OperationalError:
-            if not self._connection.closed:
+            if not connection.closed:
                 raise
-        self._connection = await self._connect()
-        return await self._connection.execute(statement, values)
+        connection = await self._connected()
+        return await connection.execute(statement, values)
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(self._postgres.dsn(), autocommit=True)
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        async with self._connecting:
+            if self._connection is None or self._connection.closed:
+                connect = psycopg.AsyncConnection.connect
+                self._connection = await connect(self._postgres.dsn(), autocommit=True)
+            return self._connection
 
 
 _END = sql.SQL("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s")

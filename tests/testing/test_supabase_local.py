@@ -345,6 +345,23 @@ async def test_giving_up_while_it_ends_leaves_nothing(
     assert not [name for name in names if name.startswith("project")]
 
 
+async def test_two_who_find_no_connection_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second would replace the first, which nobody closes then."""
+    made, connect = list[str](), psycopg.AsyncConnection.connect
+
+    async def counted(dsn: str, **options: Any) -> Any:
+        made.append(dsn)
+        return await connect(dsn, **options)
+
+    with server_folder(roomy()) as folder:
+        async with ProjectHost(folder) as host:
+            databases = Databases(host.postgres)
+            monkeypatch.setattr(psycopg.AsyncConnection, "connect", counted)
+            await asyncio.gather(databases.drop("one"), databases.drop("two"))
+            await databases.close()
+    assert made == [host.postgres.dsn()]
+
+
 async def test_projects_begin_side_by_side(
     supabase_local_server: SupabaseServer, tmp_path: Path
 ) -> None:
