@@ -70,9 +70,10 @@ class Watcher(abc.ABC):
     @property
     @abc.abstractmethod
     def outdated(self) -> bool:
-        """Whether `arm` has to be called.
+        """Whether `arm` has to be called at once.
 
-        A path appeared, vanished or was replaced by another, or no event comes any more.
+        A path appeared, vanished or was replaced by another, or a thread has ended. Where the
+        system lets nobody watch (`blind`), it is called before each sweep.
         """
 
     @abc.abstractmethod
