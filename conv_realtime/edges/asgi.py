@@ -150,16 +150,10 @@ def find_wire(websocket: object) -> Wire | None:
     Only Starlette's own wrappers are looked through: a middleware of the host that wraps `send`
     wants to see what is sent, and does.
     """
-    protocol = find_protocol(websocket)
-    if protocol is None or getattr(protocol, "transport", None) is None:
+    protocol = _protocol_below(websocket, _WRAPPERS)
+    if type(protocol).__module__ not in _SERVERS or getattr(protocol, "transport", None) is None:
         return None
     return Wire(protocol)
-
-
-def find_protocol(websocket: object) -> Any | None:
-    """Return uvicorn's protocol object of a Starlette WebSocket, if frames may go around `send`."""
-    protocol = _protocol_below(websocket, _WRAPPERS)
-    return protocol if type(protocol).__module__ in _SERVERS else None
 
 
 def cut_later(websocket: object, patience: float) -> None:

@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from conv_realtime.core.envelope import encode, with_timestamp
 from conv_realtime.core.log import Entry, Log
@@ -83,11 +82,6 @@ class Client:
     def group(self) -> tuple[Selection, bool]:
         """Clients of one group get the same bytes."""
         return (self.selection, self.stamped)
-
-    @property
-    def owner(self) -> UUID | None:
-        """The owner whose rows alone it sees, or None for all."""
-        return self.selection.owner
 
     @property
     def empty(self) -> bool:

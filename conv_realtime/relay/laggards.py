@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from conv_realtime.core.log import Entry, Log
 from conv_realtime.core.wire import text_frames
@@ -66,9 +66,6 @@ class Laggards:
 
     def __contains__(self, client: Client) -> bool:
         return client in self._clients
-
-    def __iter__(self) -> Iterator[Client]:
-        return iter(self._clients)
 
     def __len__(self) -> int:
         return len(self._clients)
