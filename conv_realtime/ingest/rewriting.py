@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from conv_realtime.background import on_thread
@@ -25,7 +27,7 @@ from conv_realtime.errors import SourceError
 from conv_realtime.ingest.book import Book, Unmarked
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
-from conv_realtime.ingest.rows import RewrittenError
+from conv_realtime.ingest.rows import LogRows, RewrittenError
 from conv_realtime.ports import KnownConversation
 
 logger = logging.getLogger("conv_realtime.ingest")
@@ -165,16 +167,20 @@ async def settle(desk: Desk, book: Book, follower: Follower) -> None:
         generation = book.generation
         new = not follower.settled and await desk.begin(follower)
         known = {} if new else await desk.known(follower)
+        fits = follower.settled and not _is_another(follower, known)
+        fit = None if fits else await find_fit(desk, follower, known)
         async with book.lock:
             if book.follower is not follower:
                 return  # another file states this by now
             if book.generation == generation:  # else it was begun again: another question
-                return await _settle(desk, book, follower, known)
+                return await _settle(desk, book, follower, known, fit)
         if follower.settled and follower.confirmed:
             return
 
 
-async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
+async def _settle(
+    desk: Desk, book: Book, follower: Follower, known: Known, fit: Fit | None
+) -> None:
     follower.confirmed = True
     if _is_another(follower, known):
         if follower.published.position:
@@ -183,7 +189,8 @@ async def _settle(desk: Desk, book: Book, follower: Follower, known: Known) -> N
         follower.checkpoint = Checkpoint(part=follower.checkpoint.part)
         follower.settled = False
     if not follower.settled:
-        await _adopt(desk, book, follower, known)
+        assert fit is not None
+        await _adopt(desk, book, follower, fit)
         return
     checkpoint = follower.checkpoint
     # Live messages that only this file can have stated, and states no longer.
@@ -244,22 +251,33 @@ def _is_behind(follower: Follower, known: Known) -> bool:
     return any(revision > stated.get(id, revision) for id, revision in there)
 
 
-async def fit(desk: Desk, follower: Follower, known: Known) -> None:
-    """Fit base and part to what the database has, so that no row is below what it knows."""
-    before = follower.checkpoint
-    part = before.part
-    while (base := _base(follower, known)) is None:
-        part += 1
-        follower.checkpoint = replace(before, part=part)
-        known = await desk.known(follower)
-    foreign = _foreign(follower, known)
-    follower.checkpoint = before
-    follower.settle(base, part, foreign)
+class Fit(NamedTuple):
+    """The base and part under which no row is below what the database has of that part."""
+
+    base: int
+    part: int
+    known: Known
 
 
-async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> None:
-    """Fit base and part to what the database has, keep them, and tell what is to be told so."""
-    await fit(desk, follower, known)
+async def find_fit(desk: Desk, follower: Follower, known: Known) -> Fit:
+    """Return what fits a file of which the database has `known`; later parts are asked for."""
+    rows = follower.rows
+    while (base := _base(rows, known)) is None:
+        rows = replace(rows, part=rows.part + 1)
+        ids = [id for id, _ in rows.conversations()]
+        known = await desk.ask(partial(desk.store.known, ids))
+    return Fit(base, rows.part, known)
+
+
+def take_fit(follower: Follower, fit: Fit) -> None:
+    """Have the file's rows counted as it fits the database."""
+    foreign = _foreign(replace(follower.rows, part=fit.part), fit.known)
+    follower.settle(fit.base, fit.part, foreign)
+
+
+async def _adopt(desk: Desk, book: Book, follower: Follower, fit: Fit) -> None:
+    """Take what fits the database, keep it, and tell what is to be told so."""
+    take_fit(follower, fit)
     # Kept before the first row leaves: should its acknowledgement be lost and the file
     # be rewritten, the next start knows that the rows are this file's own.
     desk.save(book.path, follower.checkpoint)
@@ -267,16 +285,16 @@ async def _adopt(desk: Desk, book: Book, follower: Follower, known: Known) -> No
         await desk.announce(follower, file)
 
 
-def _foreign(follower: Follower, known: Known) -> int:
+def _foreign(rows: LogRows, known: Known) -> int:
     """Return the highest revision of live messages that the file does not state, or 0."""
     if not known:
         return 0
-    stated = follower.rows.all_told()
+    stated = rows.all_told()
     live = (pair for row in known.values() for pair in row.live.items())
     return max((revision for id, revision in live if id not in stated), default=0)
 
 
-def _base(follower: Follower, known: Known) -> int | None:
+def _base(rows: LogRows, known: Known) -> int | None:
     """Return the base under which the file's rows have the revisions that the database knows.
 
     Messages that did not change since tell it, all by the same difference. Where most agree,
@@ -288,11 +306,11 @@ def _base(follower: Follower, known: Known) -> int | None:
     """
     differences: list[int] = []
     there = 0
-    for id, fold in follower.rows.conversations():
+    for id, fold in rows.conversations():
         if (row := known.get(id)) is None:  # nearly always: the file is new
             continue
         there += len(row.live) + len(row.deleted)
-        for message, entry in follower.rows.told(fold).items():
+        for message, entry in rows.told(fold).items():
             revision = row.live.get(message, row.deleted.get(message))
             if revision is not None:
                 differences.append(revision - entry.end)
@@ -300,10 +318,10 @@ def _base(follower: Follower, known: Known) -> int | None:
         return None if there else 0
     usual, times = Counter(differences).most_common(1)[0]
     base = max(0, usual if times * 2 >= len(differences) else max(differences))
-    if max(differences) > base or _foreign(follower, known):
+    if max(differences) > base or _foreign(rows, known):
         return base
     # Nothing else is there that this file does not state: where totals are above it, they are its
     # own, from when it was rewritten and the database refused its messages.
-    folds = follower.rows.conversations()
+    folds = rows.conversations()
     above = [row.revision - fold.end for id, fold in folds if (row := known.get(id))]
     return max(base, *above)

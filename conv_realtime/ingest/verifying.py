@@ -29,7 +29,7 @@ from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.following import Following
-from conv_realtime.ingest.rewriting import fit
+from conv_realtime.ingest.rewriting import find_fit, take_fit
 from conv_realtime.ingest.rows import RewrittenError
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Conversation
@@ -163,7 +163,7 @@ async def _fit(desk: Desk, follower: Following) -> None:
         if asked := follower.unknown():
             follower.adopt(asked, await desk.ask(lambda: desk.store.known(asked.values())))
     elif isinstance(follower, Follower) and not follower.settled:
-        await fit(desk, follower, await desk.known(follower))
+        take_fit(follower, await find_fit(desk, follower, await desk.known(follower)))
 
 
 def _is_forgotten(row: Conversation, stored: Mapping[UUID, Digest]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import pytest
 
 from conv_realtime.edges.checkpoints import Checkpoints
 from conv_realtime.models import Change, Conversation, Message, Row, Table
+from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 from tests.ingest.folding import IDENTITY
 from tests.ingest.lines import SESSION, assistant, says, user
 from tests.ingest.running import Heard, backfill, ingest, running, texts, until, write
+from tests.ingest.watching import NEVER
 
 
 async def test_a_rewritten_file_takes_its_messages_back(tmp_path: Path) -> None:
@@ -156,6 +158,43 @@ async def test_an_unrelated_file_of_the_same_name_is_a_new_conversation(tmp_path
     assert len(store.messages) == 5
     lost = await backfill(tmp_path, store, state_dir=tmp_path / "lost")
     assert (lost.changed, len(store.conversations)) == (0, 2)
+
+
+async def test_nobody_waits_for_a_file_whose_later_part_is_asked_for(tmp_path: Path) -> None:
+    """The database may be away then: what is said meanwhile is told, and who asks gets it."""
+    store, heard = Leaving(), Heard()
+    write(tmp_path, user("q"), assistant("a", "m1"))
+    await backfill(tmp_path, store)
+    write(tmp_path, user("x"))
+    store.answers = 1
+    river = ingest(tmp_path, store, heard, state_dir=tmp_path / "lost", sweep_seconds=NEVER)
+    async with running(river):
+        await asyncio.wait_for(store.asked.wait(), 60)
+        await until(lambda: heard.texts() == ["prompt x"])
+        (row,) = await river.conversations()
+        async with asyncio.timeout(20):
+            (message,) = await river.messages(row.id, 9)
+        assert message.text == "prompt x"
+        store.back.set()
+        await until(lambda: "prompt x" in texts(store))
+    assert len(store.conversations) == 2
+
+
+class Leaving(MemoryStore):
+    """A store that goes after some answers about what it has, until it is back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 1000
+        self.asked, self.back = asyncio.Event(), asyncio.Event()
+
+    async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Answer, once it is back if it is away."""
+        self.answers -= 1
+        if self.answers < 0:
+            self.asked.set()
+            await self.back.wait()
+        return await super().known(conversations)
 
 
 async def test_an_emptied_or_deleted_file_deletes_nothing(tmp_path: Path) -> None:
