@@ -5,13 +5,15 @@ The store and the feed are built on one each, and do not know each other. Making
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
+
+import httpx
 
 from conv_realtime.errors import ConfigError
 from conv_realtime.settings import Settings
 
 if TYPE_CHECKING:
-    import httpx
     from supabase import AsyncClient
 
 
@@ -32,7 +34,7 @@ def project_and_key(settings: Settings) -> tuple[str, str]:
 
 
 async def new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient:
-    """Return a client over `http`, which the caller closes.
+    """Return a client over `http`, which the caller closes, and which lets answers go once read.
 
     Raises:
         ConfigError: no project is named, or its URL or key have no usable form.
@@ -40,8 +42,35 @@ async def new_client(settings: Settings, http: httpx.AsyncClient) -> AsyncClient
     from supabase import AsyncClientOptions, acreate_client
 
     url, key = project_and_key(settings)
+    http.event_hooks["response"].append(_let_go)
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
     try:
         return await acreate_client(url, key, options=options)
     except Exception as error:  # supabase-py raises unrelated types for a bad URL or key
         raise ConfigError("SUPABASE_URL", str(error) or "no client can be made") from error
+
+
+class _Released(httpx.AsyncByteStream):
+    """An answer's bytes, nothing of which is kept after the last one.
+
+    httpx's stream has the answer that has the stream. What was sent and what was answered would
+    stay until the garbage is collected, and our commands collect rarely: all of a backfill stayed.
+    """
+
+    def __init__(self, bound: httpx.AsyncByteStream) -> None:
+        self._bound = bound
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._bound:
+            yield part
+
+    async def aclose(self) -> None:
+        try:
+            await self._bound.aclose()
+        finally:
+            del self._bound
+
+
+async def _let_go(response: httpx.Response) -> None:
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _Released(response.stream)

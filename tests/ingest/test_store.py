@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -71,6 +73,29 @@ async def test_known_says_what_the_database_has(supabase: SupabaseProject, membe
     assert found.deleted == {messages[0].id: 2000}
     assert found.live == {row.id: row.revision for row in messages[1:]}
     assert found.highest == 2000
+
+
+async def test_nothing_of_a_request_stays_once_it_is_answered(
+    supabase: SupabaseProject, member: Owner
+) -> None:
+    """What was sent, and the answer, go by themselves: the collector comes after hundreds."""
+    asked: list[weakref.ref[Any]] = []
+
+    async def note(response: httpx.Response) -> None:
+        asked.extend([weakref.ref(response), weakref.ref(response.request)])
+
+    settings = Settings(supabase_url=supabase.url, supabase_key=supabase.secret_key)
+    gc.disable()
+    try:
+        async with http_client(30) as http:
+            http.event_hooks["response"].append(note)
+            store = SupabaseStore(await new_client(settings, http))
+            await _write_all(store, rows_of_one(member.id))
+            await store.known([uuid4()])
+            assert len(asked) >= 8
+            assert [of for of in asked if of() is not None] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_signed_in_user_writes_their_own_rows_only(
