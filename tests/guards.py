@@ -83,6 +83,24 @@ GUARDS = (
         f"{_BEGINNING}one_that_the_database_has_is_asked_about",
     ),
     Guard(
+        "edges/store/supabase.py",
+        "ignore_duplicates=all(map(is_beginning, rows))",
+        "ignore_duplicates=False",
+        "tests/ingest/test_store.py::test_a_beginning_leaves_a_conversation_as_it_is",
+    ),
+    Guard(
+        "ingest/sender.py",
+        "        if not is_beginning(rows[0]):",
+        "        if True:",
+        f"{_REFUSALS}who_may_add_rows_and_change_none_parks_nothing",
+    ),
+    Guard(
+        "core/sanitize.py",
+        "                parts.append(_as_json(part))\n                as_it_is = False\n",
+        "                pass\n",
+        f"{_SANITIZE}what_json_does_not_have_is_cleaned_as_what_it_has_for_it",
+    ),
+    Guard(
         "edges/checkpoints/kept.py",
         '"update checkpoints set position = 0, crc = 0, size = null, device = null,"',
         '"update checkpoints set size = size, device = device,"',

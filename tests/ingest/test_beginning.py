@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from conv_realtime.errors import StoreError
+from conv_realtime.ingest.sender import UNITS_A_MESSAGE
 from conv_realtime.models import Conversation, Row, Table
 from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
@@ -106,6 +107,25 @@ async def test_a_beginning_whose_answer_is_lost_is_asked_about(tmp_path: Path) -
     summary = await backfill(tmp_path, store)
     assert (summary.changed, store.questions) == (4, 1)
     assert sorted(texts(store)) == ["answer a", "prompt q"]
+
+
+async def test_what_was_begun_is_counted_once_for_realtime(tmp_path: Path) -> None:
+    """Its beginning, its message and its totals are all that a minute may tell."""
+
+    class Telling(Asked):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[Table] = []
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            self.told += [] if hints["history"] or not rows else [table]
+            return await super().write(table, rows, **hints)
+
+    store = Telling()
+    write(tmp_path, user("q"))
+    enough = {"live_window": 1e9, "realtime_messages_per_second": 3 * UNITS_A_MESSAGE / 60}
+    await backfill(tmp_path, store, **enough)
+    assert store.told == ["projects", "conversations", "messages", "conversations"]
 
 
 async def test_a_file_of_several_conversations_is_asked_about(tmp_path: Path) -> None:
