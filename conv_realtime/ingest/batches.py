@@ -22,6 +22,7 @@ from conv_realtime.models import Conversation, Message, Project
 
 _end = attrgetter("end")
 _number = attrgetter("id.int")  # sorts as the ids do, faster
+_place = attrgetter("conversation_id.int", "id.int")
 
 Mark = tuple[int, int]
 """A position in the file, and the CRC-32 of everything before it."""
@@ -51,7 +52,7 @@ class Batch:
     `stubs` are conversations that begin here, at revision 0, so that messages have something
     to hang under; `totals` are the conversations as they stand behind the batch. `created`
     are the ids that were in no earlier batch, `newest` is the time of the newest record. `ended`
-    is how far the totals go, by thread.
+    is how far the totals go, by thread. `size` is how many bytes the messages have in the file.
     """
 
     projects: Sequence[Project]
@@ -63,6 +64,12 @@ class Batch:
     mark: Mark
     newest: datetime | None
     ended: Mapping[str | None, int] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has, without projects."""
+        return len(self.stubs) + len(self.messages) + len(self.gone) + len(self.totals)
 
     def without(
         self, conversations: Collection[UUID], messages: Mapping[UUID, int] | None = None
@@ -106,7 +113,7 @@ def make_batch(
         RewrittenError: the file no longer holds what was folded.
     """
     transcript = rows.transcript
-    chosen, mark = _choose(transcript, reader, end, count, size)
+    chosen, mark, chosen_size = _choose(transcript, reader, end, count, size)
     begun = list(transcript.begun(reader.position, mark[0]))
     ended = [
         fold
@@ -137,6 +144,7 @@ def make_batch(
         mark=mark,
         newest=_newest(messages, involved),
         ended={fold.thread: fold.end for fold in ended},
+        size=chosen_size,
     )
 
 
@@ -154,11 +162,29 @@ def beginning(rows: Rows, fold: ConversationFold) -> Batch:
     )
 
 
+def merged(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of batches of several files as one batch, which no file's mark fits."""
+    if len(batches) == 1:
+        return batches[0]
+    projects = {row.id: row for batch in reversed(batches) for row in batch.projects}
+    times = [batch.newest for batch in batches if batch.newest is not None]
+    return Batch(
+        projects=sorted(projects.values(), key=_number),
+        stubs=sorted((row for batch in batches for row in batch.stubs), key=_number),
+        messages=sorted((row for batch in batches for row in batch.messages), key=_place),
+        gone=[one for batch in batches for one in batch.gone],
+        totals=sorted((row for batch in batches for row in batch.totals), key=_number),
+        created=frozenset(),
+        mark=(0, 0),
+        newest=max(times, default=None),
+    )
+
+
 def _choose(
     transcript: Transcript, reader: Reader, end: Mark, count: int, size: int
-) -> tuple[dict[str | None, list[Entry]], Mark]:
-    """Return the messages to take, by thread, and the mark behind them."""
-    log = transcript.log
+) -> tuple[dict[str | None, list[Entry]], Mark, int]:
+    """Return the messages to take, by thread, the mark behind them, and how large they are."""
+    log, taken = transcript.log, 0
     chosen: dict[str | None, list[Entry]] = {}
     place = bisect_right(log, reader.position, key=_end)
     while place < len(log):
@@ -168,11 +194,11 @@ def _choose(
         if entry.end == at:  # else a later record of the same message follows
             chosen.setdefault(thread, []).append(entry)
             count -= 1
-            size -= entry.size
-        full = count <= 0 or size <= 0
+            taken += entry.size
+        full = count <= 0 or taken >= size
         if full and place < len(log) and log[place].mark != mark:
-            return chosen, mark
-    return chosen, end
+            return chosen, mark, taken
+    return chosen, end, taken
 
 
 def _newest(messages: Sequence[Message], folds: Iterable[ConversationFold]) -> datetime | None:

@@ -16,13 +16,16 @@ from conv_realtime.core.checkpoint import FileStat
 from conv_realtime.edges import heap
 from conv_realtime.errors import SourceError
 from conv_realtime.ingest import documents
-from conv_realtime.ingest.desk import Desk
+from conv_realtime.ingest.desk import SMALL_BYTES, Desk
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.ingest.tender import Tender
 from conv_realtime.models import Skipped
 
 _A_HOP = 64
 """How many files' first bytes are read in one go on a thread."""
+
+_FEW = 32
+"""How many small files a worker has under way."""
 
 _LIVELY_SECONDS = 86_400.0
 """How long after its last line a file may well get another: until then its fold is kept."""
@@ -115,14 +118,18 @@ async def catch_up(
     waiting = sorted(left, key=lambda path: stats[path].mtime_ns)
     unsent: dict[str, set[asyncio.Task[None]]] = {}
 
+    async def take(path: str) -> None:
+        if sending := await tender.catch_up(path, resting=resting):
+            unsent[path] = sending
+        done([path])
+        if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
+            tender.let_go(path)
+
     async def work() -> None:
         while waiting:
-            path = waiting.pop()
-            if sending := await tender.catch_up(path, resting=resting):
-                unsent[path] = sending
-            done([path])
-            if time.time() - stats[path].mtime_ns / 1e9 > _LIVELY_SECONDS:
-                tender.let_go(path)
+            async with asyncio.TaskGroup() as group:
+                for path in _next_few(waiting, stats, MOST_AHEAD - len(unsent)):
+                    group.create_task(take(path))
             await _until_less_waits(unsent, stats)
 
     async with asyncio.TaskGroup() as workers:
@@ -130,6 +137,16 @@ async def catch_up(
             workers.create_task(work(), name=f"catch up {number}")
     if left_over := set(chain.from_iterable(unsent.values())):
         await asyncio.wait(left_over)
+
+
+def _next_few(waiting: list[str], stats: Mapping[str, FileStat], most: int) -> Sequence[str]:
+    """Take the next file, and where it is small some more that are."""
+    few = [waiting.pop()]
+    while waiting and len(few) < min(most, _FEW):
+        if max(stats[few[-1]].size, stats[waiting[-1]].size) > SMALL_BYTES:
+            break
+        few.append(waiting.pop())
+    return few
 
 
 async def _until_less_waits(

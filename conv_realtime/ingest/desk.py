@@ -27,9 +27,10 @@ from conv_realtime.ingest.follow_document import DocumentFollower
 from conv_realtime.ingest.follow_statements import Common
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.holding import Holder
+from conv_realtime.ingest.joint import Joint
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
-from conv_realtime.ingest.sender import Sender
+from conv_realtime.ingest.sender import Outcome, Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.models import Conversation
 from conv_realtime.ports import KnownConversation, Meter, Store
@@ -39,6 +40,12 @@ logger = logging.getLogger("conv_realtime.ingest")
 
 INLINE_BYTES = 256 * 2**10
 """What is read on the loop in one go."""
+
+SMALL_BYTES = 128 * 2**10
+"""What of a file is sent together with other files', if it is history."""
+
+SMALL_BATCHES = 64
+"""How many batches of so little exist at the same time."""
 
 INLINE_ROWS = 20
 """How many rows are made on the loop in one go."""
@@ -60,6 +67,8 @@ class Desk:
     slots: asyncio.Semaphore
     holder: Holder
     sends: asyncio.Semaphore
+    beginnings: Joint
+    histories: Joint
     sanitizer: Callable[[], Sanitizer]
     """Gives what cleans the values of one file, by the settings."""
     secrets: Secrets
@@ -67,6 +76,7 @@ class Desk:
     resends: set[str] = field(default_factory=set)
     """Files to be sent from their start once more when they are looked at next."""
     parses: Parses = field(default_factory=Parses)
+    small_sends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BATCHES))
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Whose large work is done on the loop next: one at a time, and others in between."""
 
@@ -162,7 +172,7 @@ class Desk:
 
         Of several some may be there, and then it is not sure which ids the others have.
         """
-        async with self.slots:
+        async with self.small_sends:
             conversations = list(follower.rows.conversations())
             if len(conversations) != 1:
                 return False
@@ -170,7 +180,27 @@ class Desk:
             forgotten = self.checkpoints.letters.forgotten
             if conversations[0][0] in forgotten or begun.below(forgotten):
                 return False
-            return await self.sender.begin(begun)
+            if self.sender.is_old(begun):
+                return await self.beginnings.write(begun)
+            async with self.slots:
+                return await self.sender.begin(begun)
+
+    def is_small(self, follower: Following) -> bool:
+        """Return whether what is to be sent of a log is little."""
+        if not isinstance(follower, Follower):
+            return False
+        return follower.end[0] - follower.sent.position <= SMALL_BYTES
+
+    async def write_small(self, batch: Batch, path: str) -> Outcome:
+        """Write what is little: history together with that of other files.
+
+        Raises:
+            StoreError, MissingParentError, PutOffError: see `Sender.write`.
+        """
+        if self.sender.is_old(batch) and await self.histories.write(batch):
+            return Outcome([], frozenset())
+        async with self.sends:
+            return await self.sender.write(batch, path)
 
     async def ask(self, question: Callable[[], Awaitable[_Result]]) -> _Result:
         """Return the store's answer, when it is this question's turn.

@@ -36,6 +36,7 @@ from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
 from conv_realtime.ingest.database import Database, DatabaseReplacedError
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.holding import Holder, room
+from conv_realtime.ingest.joint import Joint
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
@@ -113,17 +114,21 @@ class Ingest(Upkeep):
             address = getattr(store, "destination", type(store).__name__)
             whose = f"{identity.owner_id} {identity.machine}"
             checkpoints = stack.enter_context(Checkpoints(settings.state_dir, address, whose))
+            sender = Sender(store, settings)
+            rows, size = settings.batch_rows, settings.batch_bytes
             self._desk = Desk(
                 settings=settings,
                 identity=identity,
                 store=store,
-                sender=Sender(store, settings),
+                sender=sender,
                 shelf=Shelf(formats, sanitizer(), list(map(str, all_places(formats)))),
                 checkpoints=checkpoints,
                 announcer=Announcer(self._sink),
                 slots=asyncio.Semaphore(settings.concurrency),
                 holder=stack.enter_context(contextlib.closing(Holder(room()))),
                 sends=asyncio.Semaphore(settings.concurrency),
+                beginnings=Joint(sender.begin, rows, size),
+                histories=Joint(sender.write_history, rows, size),
                 sanitizer=sanitizer,
                 secrets=Secrets(),
                 meter=self._meter,

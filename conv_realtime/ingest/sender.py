@@ -120,9 +120,7 @@ class Sender(Asker):
             StoreError: the store refuses for good, or has never answered, and the sender is not
                 stubborn.
         """
-        begun = self._begun.intersection(row.id for row in batch.stubs)
-        self._begun -= begun
-        batch = replace(batch, stubs=[row for row in batch.stubs if row.id not in begun])
+        batch = replace(batch, stubs=self._unbegun(batch.stubs))
         request = _Request(path, self._is_history(batch), resent=resent)
         projects = self._unsent(batch.projects)
         totals = bool(batch.totals)
@@ -145,26 +143,67 @@ class Sender(Asker):
         Whatever else comes of it, what is asked and written next finds out, and judges.
         """
         request = _Request("", self._is_history(batch))
-        rows: tuple[Row, ...] = (*batch.projects, *batch.stubs)
-        if not self.refused.isdisjoint(row.id for row in rows):
+        if not await self._try_projects(batch.projects, request):
             return False
-        try:
-            if projects := self._unsent(batch.projects):
-                written = await self._once("projects", projects, request)
-                self.changed += written
-                self._projects.update(row.id for row in projects)
-            begun = await self._once("conversations", batch.stubs, replace(request, more=True))
-        except StoreError as error:
-            if error.retryable:
-                self._note(error)
-            return False
-        if begun < len(batch.stubs):
+        new = await self._try("conversations", batch.stubs, request.of((), more=True))
+        if new is None or new < len(batch.stubs):
             return False
         self._begun.update(row.id for row in batch.stubs)
         return True
 
+    async def write_history(self, batch: Batch) -> bool:
+        """Try to write rows of several files that are no news; return whether all were taken.
+
+        Where they were not, `write` finds out about each file's.
+        """
+        request = _Request("", history=True)
+        stubs = self._unbegun(batch.stubs)
+        if batch.gone or not await self._try_projects(batch.projects, request):
+            return False
+        if await self._try("conversations", stubs, request.of((), more=True)) is None:
+            return False
+        more = request.of((), more=bool(batch.totals))
+        if (written := await self._try("messages", batch.messages, more)) is None:
+            return False
+        self.changed += written
+        if (written := await self._try("conversations", batch.totals, request)) is None:
+            return False
+        self.changed += written
+        return True
+
+    async def _try_projects(self, rows: Sequence[Project], request: _Request) -> bool:
+        projects = self._unsent(rows)
+        if (written := await self._try("projects", projects, request)) is None:
+            return False
+        self.changed += written
+        self._projects.update(row.id for row in projects)
+        return True
+
+    async def _try(self, table: Table, rows: Sequence[Row], request: _Request) -> int | None:
+        """Write rows once; return how many changed anything, None where they were not taken."""
+        if not self.refused.isdisjoint(of for row in rows for of in (row.id, _parent_of(row))):
+            return None
+        try:
+            return await self._once(table, rows, request) if rows else 0
+        except StoreError as error:
+            if error.retryable:
+                self._note(error)
+            return None
+
+    def _unbegun(self, rows: Sequence[Conversation]) -> Sequence[Conversation]:
+        """Return the stubs that are to be written; those that were need not be remembered."""
+        new = [row for row in rows if row.id not in self._begun]
+        self._begun.difference_update(row.id for row in rows)
+        return new
+
     def _unsent(self, rows: Sequence[Project]) -> Sequence[Project]:
         return [row for row in rows if row.id not in self._projects]
+
+    def is_old(self, batch: Batch) -> bool:
+        """Return whether rows are no news."""
+        if batch.newest is None:
+            return False
+        return (datetime.now(UTC) - batch.newest).total_seconds() > self._live_window
 
     async def _mark_deleted(self, gone: Sequence[Tombstone]) -> int:
         """Mark messages deleted; return how many rows that changed."""
@@ -283,11 +322,9 @@ class Sender(Asker):
 
     def _is_history(self, batch: Batch) -> bool:
         """Return whether rows are no news, or more of them than Realtime would carry."""
-        if batch.newest is not None:
-            if (datetime.now(UTC) - batch.newest).total_seconds() > self._live_window:
-                return True
-        rows = len(batch.messages) + len(batch.gone) + len(batch.totals) + len(batch.stubs)
-        return not self._pace.spend(rows * UNITS_A_MESSAGE, time.monotonic())
+        if self.is_old(batch):
+            return True
+        return not self._pace.spend(batch.rows * UNITS_A_MESSAGE, time.monotonic())
 
 
 def _grave(one: Tombstone) -> tuple[int, datetime]:

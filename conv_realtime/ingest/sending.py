@@ -50,15 +50,19 @@ async def send(desk: Desk, book: Book) -> None:
             logger.warning("%s", error)
             return
         try:
+            small = lost_at < 0 and desk.is_small(follower)
             # Built in its turn: however many files wait, and however long, few batches exist.
-            async with desk.sends:
+            async with desk.small_sends if small else desk.sends:
                 batch, generation = await _next(desk, book, follower)
                 if batch is None:
                     break
                 if book.follower is not follower:
                     continue  # another file states this by now
                 follower.prepare(batch)
-                outcome = await desk.sender.write(batch, book.path, resent=lost_at >= 0)
+                if small:
+                    outcome = await desk.write_small(batch, book.path)
+                else:
+                    outcome = await desk.sender.write(batch, book.path, resent=lost_at >= 0)
         except MissingParentError as error:
             logger.warning("the database lost rows (%s); sending %s again", error, book.path)
             desk.sender.forget_parents()

@@ -1,0 +1,230 @@
+"""Small batches of several files go to the database together; each file is answered for itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from conv_realtime.errors import StoreError
+from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.joint import Joint
+from conv_realtime.models import Conversation, Message, Row, Table
+from conv_realtime.testing import MemoryStore
+from tests.ingest.lines import assistant, user, uuid
+from tests.ingest.running import backfill, ingest, letters, running, texts, until, write
+from tests.ingest.stores import Strict, saying
+
+FILES = 40
+
+
+def _batch(size: int = 1) -> Batch:
+    return Batch((), (), (), (), (), frozenset(), (0, 0), None, size=size)
+
+
+class Writes:
+    """What a joint writes with.
+
+    Attributes:
+        count, most: writes that were begun, and those at the same time.
+        open: set while writes are answered.
+        error: raised by each instead.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.at_work = self.most = 0
+        self.open = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self, batch: Batch) -> bool:
+        """Write when it is open."""
+        self.count += 1
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        try:
+            await self.open.wait()
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.at_work -= 1
+        return True
+
+
+async def _three_waiting(writes: Writes, joint: Joint) -> list[asyncio.Task[bool]]:
+    """Has two writes under way, and three batches wait behind them; gives the tasks of all five."""
+    tasks = [asyncio.create_task(joint.write(_batch())) for _ in range(5)]
+    await until(lambda: writes.at_work == 2)
+    return tasks
+
+
+async def test_what_waits_is_written_together() -> None:
+    """The first ones at once, and all others as one when there is room."""
+    writes = Writes()
+    tasks = await _three_waiting(writes, Joint(writes, rows=500, size=100))
+    writes.open.set()
+    assert await asyncio.gather(*tasks) == [True] * 5
+    assert (writes.count, writes.most) == (3, 2)
+
+
+async def test_one_request_has_its_limits() -> None:
+    """What is more than it takes waits for the next one."""
+    writes = Writes()
+    joint = Joint(writes, rows=500, size=100)
+    tasks = [asyncio.create_task(joint.write(_batch(40))) for _ in range(8)]
+    await until(lambda: writes.at_work == 2)
+    writes.open.set()
+    assert await asyncio.gather(*tasks) == [True] * 8
+    assert writes.count == 2 + 3
+
+
+async def test_who_is_cancelled_while_it_waits_is_not_written() -> None:
+    """The others are."""
+    writes = Writes()
+    joint = Joint(writes, rows=500, size=100)
+    tasks = await _three_waiting(writes, joint)
+    for task in tasks[2:]:
+        task.cancel()
+    await asyncio.wait(tasks[2:])
+    writes.open.set()
+    assert await asyncio.gather(*tasks[:2]) == [True] * 2
+    assert writes.count == 2
+    assert await joint.write(_batch())
+
+
+async def test_who_is_cancelled_while_it_writes_leaves_the_others_to_themselves() -> None:
+    """They know that nothing was taken, and nobody waits for ever."""
+    writes = Writes()
+    joint = Joint(writes, rows=500, size=100)
+    tasks = await _three_waiting(writes, joint)
+    tasks[0].cancel()
+    await until(lambda: writes.count == 3)  # the third, with two others
+    tasks[2].cancel()
+    assert await asyncio.gather(*tasks[3:]) == [False] * 2
+    writes.open.set()
+    assert await tasks[1] and await joint.write(_batch())
+
+
+async def test_an_error_is_its_writers_and_the_others_try_by_themselves() -> None:
+    """Whatever it is."""
+    writes = Writes()
+    tasks = await _three_waiting(writes, Joint(writes, rows=500, size=100))
+    writes.error = OSError("no")
+    writes.open.set()
+    with pytest.raises(OSError, match="no"):
+        await tasks[2]
+    assert await asyncio.gather(*tasks[3:]) == [False] * 2
+    assert [type(task.exception()) for task in tasks[:2]] == [OSError] * 2
+
+
+def _short(folder: Path) -> list[str]:
+    """Writes short transcripts; gives what they say, sorted."""
+    for number in range(FILES):
+        session = uuid(number)
+        lines = user(f"q{number}", session=session), assistant(f"a{number}", "m", session=session)
+        write(folder, *lines, name=f"-p/{session}.jsonl")
+    return sorted(f"{said}{number}" for said in ("prompt q", "answer a") for number in range(FILES))
+
+
+class Counting(MemoryStore):
+    """A store that counts requests, and takes a while for each."""
+
+    requests = 0
+
+    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+        """Count the request."""
+        self.requests += 1
+        await asyncio.sleep(0.02)
+        return await super().write(table, rows, **hints)
+
+
+async def test_short_transcripts_are_sent_together(tmp_path: Path) -> None:
+    """In some requests instead of three for each, and each row is counted once."""
+    store, said = Counting(), _short(tmp_path)
+    summary = await backfill(tmp_path, store)
+    assert sorted(texts(store)) == said
+    assert (summary.files, summary.messages) == (FILES, 2 * FILES)
+    assert summary.changed == 3 * FILES + len(store.projects)
+    assert store.requests < 2 * FILES
+    assert (await backfill(tmp_path, store)).changed == 0
+
+
+async def test_a_refused_row_among_others_is_its_own_files(tmp_path: Path) -> None:
+    """The letter names it and its file, and all others are taken."""
+    store, said = Strict(saying("prompt q7")), _short(tmp_path)
+    async with ingest(tmp_path, store) as river:
+        await river.backfill()
+        (letter,) = letters(river)
+        assert letter.path.endswith(f"{uuid(7)}.jsonl") and letter.table == "messages"
+        assert river.readings()["rows_refused"] == 1
+    assert sorted(texts(store)) == [text for text in said if text != "prompt q7"]
+
+
+async def test_parents_that_were_lost_come_again_for_each(tmp_path: Path) -> None:
+    """The database was emptied behind what was begun together."""
+
+    class Losing(Counting):
+        lost = False
+
+        def _is_orphan(self, row: Row) -> bool:
+            if isinstance(row, Message):
+                return row.conversation_id not in self.conversations
+            return isinstance(row, Conversation) and row.project_id not in self.projects
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if table == "messages" and not self.lost:
+                self.lost = True
+                self.projects.clear()
+                self.conversations.clear()
+            if any(map(self._is_orphan, rows)):
+                raise StoreError(table, "23503", "missing parent", retryable=False)
+            return await super().write(table, rows, **hints)
+
+    store, said = Losing(), _short(tmp_path)
+    await backfill(tmp_path, store)
+    assert sorted(texts(store)) == said
+    assert len(store.conversations) == FILES and len(store.projects) == 1
+
+
+async def test_an_outage_in_the_middle_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """Answers that are lost, too: rows that are there already do not count as written."""
+
+    class Flaky(Counting):
+        failures = 0
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            written = await super().write(table, rows, **hints)
+            if self.requests % 7 == 0:
+                self.failures += 1
+                raise StoreError(table, "ReadError", "the answer was lost", retryable=True)
+            return written
+
+    store, said = Flaky(), _short(tmp_path)
+    await backfill(tmp_path, store)
+    assert sorted(texts(store)) == said
+    assert store.failures
+
+
+async def test_news_is_sent_by_itself(tmp_path: Path) -> None:
+    """It waits for nobody, and is told to whoever listens to the database."""
+
+    class Noting(Counting):
+        def __init__(self) -> None:
+            super().__init__()
+            self.news: list[int] = []
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if table == "messages" and not hints["history"]:
+                self.news.append(len({row.id for row in rows}))
+            return await super().write(table, rows, **hints)
+
+    store, now = Noting(), datetime.now(UTC).isoformat()
+    (tmp_path / "projects").mkdir()
+    async with running(ingest(tmp_path, store)):
+        for number in range(8):
+            session = uuid(number)
+            write(tmp_path, user("q", session=session, timestamp=now), name=f"-p/{session}.jsonl")
+        await until(lambda: len(store.messages) == 8)
+    assert store.news == [1] * 8
