@@ -3,7 +3,7 @@
 The same transcripts three ways, each under an owner of its own, in turns: `Ingest.backfill`; the
 same rows, made and encoded beforehand, posted with as many requests at a time and nothing else; and
 one request a message with supabase-py, as a program does that writes each line when it comes
-(of some of the files, since it takes long).
+(of some of the files, since it takes long). Then the first two with short transcripts, as most are.
 """
 
 from __future__ import annotations
@@ -223,19 +223,25 @@ async def supabase() -> AsyncIterator[Target]:
         yield Target(said["supabase_url"], said["secret_key"], pid)
 
 
-async def measure(files: int, messages: int, rounds: int) -> list[Figure]:
-    """Measures in turns."""
+async def _both(target: Target, paths: Sequence[Path], rounds: int) -> tuple[Taken, Taken]:
+    """Gives what the library takes, and posting the same rows alone, measured in turns."""
     library, alone = Taken(), Taken()
+    for _, ours in in_turns((True, False), rounds):
+        if ours:
+            await library.add(target, backfill(target, paths))
+        else:
+            prepared = prepare(paths, uuid4())
+            await alone.add(target, post(target, prepared, 4))
+    return library, alone
+
+
+async def measure(files: int, messages: int, rounds: int) -> list[Figure]:
+    """Measures long transcripts."""
     with tempfile.TemporaryDirectory() as folder:
         paths = write_transcripts(Path(folder), files, messages)
         size = sum(path.stat().st_size for path in paths)
         async with supabase() as target:
-            for _, ours in in_turns((True, False), rounds):
-                if ours:
-                    await library.add(target, backfill(target, paths))
-                else:
-                    prepared = prepare(paths, uuid4())
-                    await alone.add(target, post(target, prepared, 4))
+            library, alone = await _both(target, paths, rounds)
             single = [
                 await one_at_a_time(target, prepare(paths[:2], uuid4())) for _ in range(rounds)
             ]
@@ -251,8 +257,27 @@ async def measure(files: int, messages: int, rounds: int) -> list[Figure]:
     ]
 
 
+async def measure_short(files: int, messages: int, rounds: int) -> list[Figure]:
+    """Measures short transcripts: the rows of each are less than a request takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_transcripts(Path(folder), files, messages)
+        async with supabase() as target:
+            library, alone = await _both(target, paths, rounds)
+    count = files * messages
+    return [
+        *library.figures(f"{count:,} messages in {files} files: backfill"),
+        *alone.figures("posting the rows of each file, alone"),
+        Figure("messages of short files", "a second", [count / took for took in library.seconds]),
+        Figure(
+            "short files, backfill / posting each alone", "x",
+            ratios(library.seconds, alone.seconds),
+        ),
+    ]  # fmt: skip
+
+
 @benchmark("backfill")
 def backfilling(scale: Scale) -> Iterator[Finding]:
     """History into the local Supabase, beside what the requests alone cost."""
     collect_rarely()  # as the command line does
     yield from asyncio.run(measure(*scale.pick((40, 1000, 3), (10, 500, 3), (2, 10, 1))))
+    yield from asyncio.run(measure_short(*scale.pick((400, 20, 3), (100, 20, 3), (4, 5, 1))))
