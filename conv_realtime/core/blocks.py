@@ -7,6 +7,7 @@ the same list; a line written twice adds nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Block = dict[str, Any]
@@ -29,7 +30,7 @@ def as_blocks(content: Any) -> list[Block]:
 
 
 def _as_block(item: Any) -> Block:
-    return item if isinstance(item, dict) else {"type": "text", "text": str(item)}
+    return dict(item) if isinstance(item, Mapping) else {"type": "text", "text": str(item)}
 
 
 def merge(known: list[Block], more: list[Block]) -> list[Block]:

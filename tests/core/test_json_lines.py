@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from conv_realtime.core.format import Head, Recognised
@@ -129,6 +130,12 @@ def test_what_cannot_be_read_as_what_it_should_be_is_absent() -> None:
     assert said.created_at == Noted(naive).at == naive.replace(tzinfo=UTC)
     assert Noted(title=odd, cwd=odd, parent=odd) == Noted()
     assert blocks_of(Said("user", odd)) == [odd] and blocks_of(Said("user", number)) == []
+
+
+def test_a_block_may_be_any_mapping() -> None:
+    """As the types say, also one that is read only, and beside others."""
+    block = {"type": "text", "text": "hi"}
+    assert blocks_of(Said("user", [MappingProxyType(block), block])) == [block, block]
 
 
 def test_a_file_is_claimed_by_what_its_first_records_say() -> None:
