@@ -137,7 +137,9 @@ class Settings(BaseSettings):
     )
     batch_rows: int = Field(500, gt=0, le=5000, description="Rows a request at most.")
     batch_bytes: int = Field(2 * 2**20, gt=0, description="Bytes of rows a request, about.")
-    concurrency: int = Field(4, gt=0, description="Files sent at the same time.")
+    concurrency: int = Field(
+        4, gt=0, description="Files sent at the same time; short ones go together."
+    )
     request_timeout: float = Field(30.0, gt=0, description="Seconds before a request is retried.")
     realtime_messages_per_second: float = Field(
         80.0, gt=0, description="Realtime messages a second, above which hints replace rows."
