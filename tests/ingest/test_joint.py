@@ -12,7 +12,7 @@ import pytest
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.joint import Joint
-from conv_realtime.models import Conversation, Message, Row, Table
+from conv_realtime.models import Conversation, Message, Row, Table, is_beginning
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import assistant, user, uuid
 from tests.ingest.running import backfill, ingest, letters, running, texts, until, write
@@ -128,26 +128,34 @@ def _short(folder: Path) -> list[str]:
     return sorted(f"{said}{number}" for said in ("prompt q", "answer a") for number in range(FILES))
 
 
-class Counting(MemoryStore):
-    """A store that counts requests, and takes a while for each."""
-
-    requests = 0
-
-    async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
-        """Count the request."""
-        self.requests += 1
-        await asyncio.sleep(0.02)
-        return await super().write(table, rows, **hints)
-
-
 async def test_short_transcripts_are_sent_together(tmp_path: Path) -> None:
-    """In some requests instead of three for each, and each row is counted once."""
-    store, said = Counting(), _short(tmp_path)
-    summary = await backfill(tmp_path, store)
+    """Instead of with three requests for each, and each row is counted once."""
+
+    class Gated(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open = asyncio.Event()
+            self.beginnings: list[int] = []
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if all(map(is_beginning, rows)):
+                self.beginnings.append(len(rows))
+                await self.open.wait()
+            return await super().write(table, rows, **hints)
+
+    store, said = Gated(), _short(tmp_path)
+    async with ingest(tmp_path, store) as river:
+        backfilling = asyncio.create_task(river.backfill())
+        await until(lambda: len(store.beginnings) == 2)
+        assert river._desk is not None
+        joint = river._desk.beginnings
+        await until(lambda: len(joint._waiting) == FILES - 2)
+        store.open.set()
+        summary = await backfilling
+    assert store.beginnings == [1, 1, FILES - 2]
     assert sorted(texts(store)) == said
     assert (summary.files, summary.messages) == (FILES, 2 * FILES)
     assert summary.changed == 3 * FILES + len(store.projects)
-    assert store.requests < 2 * FILES
     assert (await backfill(tmp_path, store)).changed == 0
 
 
@@ -165,7 +173,7 @@ async def test_a_refused_row_among_others_is_its_own_files(tmp_path: Path) -> No
 async def test_parents_that_were_lost_come_again_for_each(tmp_path: Path) -> None:
     """The database was emptied behind what was begun together."""
 
-    class Losing(Counting):
+    class Losing(MemoryStore):
         lost = False
 
         def _is_orphan(self, row: Row) -> bool:
@@ -189,14 +197,15 @@ async def test_parents_that_were_lost_come_again_for_each(tmp_path: Path) -> Non
 
 
 async def test_an_outage_in_the_middle_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """Answers that are lost, too: rows that are there already do not count as written."""
+    """Answers that are lost, too."""
 
-    class Flaky(Counting):
-        failures = 0
+    class Flaky(MemoryStore):
+        requests = failures = 0
 
         async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            self.requests += 1
             written = await super().write(table, rows, **hints)
-            if self.requests % 7 == 0:
+            if self.requests % 5 == 0:
                 self.failures += 1
                 raise StoreError(table, "ReadError", "the answer was lost", retryable=True)
             return written
@@ -210,7 +219,7 @@ async def test_an_outage_in_the_middle_loses_and_doubles_nothing(tmp_path: Path)
 async def test_news_is_sent_by_itself(tmp_path: Path) -> None:
     """It waits for nobody, and is told to whoever listens to the database."""
 
-    class Noting(Counting):
+    class Noting(MemoryStore):
         def __init__(self) -> None:
             super().__init__()
             self.news: list[int] = []
@@ -222,7 +231,8 @@ async def test_news_is_sent_by_itself(tmp_path: Path) -> None:
 
     store, now = Noting(), datetime.now(UTC).isoformat()
     (tmp_path / "projects").mkdir()
-    async with running(ingest(tmp_path, store)):
+    # Fast enough: what Realtime does not carry is written as history.
+    async with running(ingest(tmp_path, store, realtime_messages_per_second=10_000)):
         for number in range(8):
             session = uuid(number)
             write(tmp_path, user("q", session=session, timestamp=now), name=f"-p/{session}.jsonl")
