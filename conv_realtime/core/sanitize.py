@@ -155,14 +155,14 @@ class Sanitizer:
                 parts.append(_as_json(part))
                 as_it_is = False
         said = "\n".join(texts)
-        if "data:" in said:
+        if len(said) >= SHORTEST_LEFT_OUT and "data:" in said:
             said, as_it_is = "\n".join(map(self._without_data_url, texts)), False
+        if "\x00" in said:
+            said, as_it_is = said.replace("\x00", ""), False
         try:
             data = said.encode()
         except UnicodeEncodeError:
             data, as_it_is = said.encode(errors="replace"), False
-        if b"\x00" in data:
-            data, as_it_is = data.replace(b"\x00", b""), False
         if self._redactor is not None and self._redactor.suspects(data):
             return Cleaning.ALL
         # As many parts as there may be levels are not too deep.
