@@ -16,7 +16,7 @@ KEY = "redacted"
 
 def metadata_of(secrets: Collection[Found]) -> dict[str, Any]:
     """Return what metadata say of secrets: how many different ones, by kind; nothing of none."""
-    counts = Counter(secret.kind for secret in secrets)
+    counts = Counter(secret.kind for secret in list(secrets))  # a thread may read on
     return {KEY: dict(sorted(counts.items()))} if counts else {}
 
 
