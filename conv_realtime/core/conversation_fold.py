@@ -69,6 +69,8 @@ class Entry:
     @property
     def size(self) -> int:
         """About how many bytes it has."""
+        if len(self.spans) == 1:
+            return self.weight or self.spans[0][1] - self.spans[0][0]
         return self.weight or sum([span[1] - span[0] for span in self.spans])
 
 

@@ -50,6 +50,7 @@ _CLIENT_MADE = (
 )
 _LEAD = "team-lead"  # its own records may name it, as they name a member
 # What another agent says, as it is written into a session's file.
+_LETTER_STARTS = ("<", "Another Claude")
 _LETTER = re.compile(
     r"(?:Another Claude session sent a message[^<]*)?"
     r"<((?:teammate|cross-session|agent)-message)\b[^>]*>(.*?)(?:</\1>|\Z)",
@@ -155,7 +156,9 @@ def _is_typed(said: Mapping[str, Any], found: Sequence[Block]) -> bool:
             return False
     typed = prompt(found).lstrip()
     if typed:
-        return not typed.startswith(_CLIENT_MADE) and (by_agent or not _LETTER.match(typed))
+        if typed.startswith(_CLIENT_MADE):
+            return False
+        return by_agent or not (typed.startswith(_LETTER_STARTS) and _LETTER.match(typed))
     # A picture is of a person, notes alone are of nobody.
     return not any(str(block.get("text") or "").strip() for block in found)
 
