@@ -109,8 +109,8 @@ GUARDS = (
     ),
     Guard(
         "ingest/desk.py",
-        "        if self.sender.is_old(batch) and await self.histories.write(batch):\n",
-        "        if await self.histories.write(batch):\n",
+        "        return little and self.sender.is_old(follower.newest)\n",
+        "        return little\n",
         f"{_JOINT}news_is_sent_by_itself",
     ),
     Guard(

@@ -42,7 +42,7 @@ INLINE_BYTES = 256 * 2**10
 """What is read on the loop in one go."""
 
 SMALL_BYTES = 128 * 2**10
-"""What of a file is sent together with other files', if it is history."""
+"""How much of a file is sent together with other files', if it is history."""
 
 SMALL_BATCHES = 64
 """How many batches of so little exist at the same time."""
@@ -167,12 +167,13 @@ class Desk:
         ids = [id for id, _ in follower.rows.conversations()]
         return await self.ask(lambda: self.store.known(ids))
 
-    async def begin(self, follower: Following) -> bool:
+    async def begin(self, follower: Follower) -> bool:
         """Write the file's conversation without its messages; return whether that is news.
 
         Of several some may be there, and then it is not sure which ids the others have.
         """
-        async with self.small_sends:
+        old = self.sender.is_old(follower.newest)
+        async with self.small_sends if old else self.slots:
             conversations = list(follower.rows.conversations())
             if len(conversations) != 1:
                 return False
@@ -180,24 +181,25 @@ class Desk:
             forgotten = self.checkpoints.letters.forgotten
             if conversations[0][0] in forgotten or begun.below(forgotten):
                 return False
-            if self.sender.is_old(begun):
-                return await self.beginnings.write(begun)
-            async with self.slots:
-                return await self.sender.begin(begun)
+            return await (self.beginnings.write(begun) if old else self.sender.begin(begun))
 
-    def is_small(self, follower: Following) -> bool:
-        """Return whether what is to be sent of a log is little."""
+    def is_small_history(self, follower: Following) -> bool:
+        """Return whether what is to be sent of a log is little, and no news.
+
+        News wait for nothing of the kind: thousands of short transcripts may.
+        """
         if not isinstance(follower, Follower):
             return False
-        return follower.end[0] - follower.sent.position <= SMALL_BYTES
+        little = follower.end[0] - follower.sent.position <= SMALL_BYTES
+        return little and self.sender.is_old(follower.newest)
 
     async def write_small(self, batch: Batch, path: str) -> Outcome:
-        """Write what is little: history together with that of other files.
+        """Write little history together with that of other files.
 
         Raises:
             StoreError, MissingParentError, PutOffError: see `Sender.write`.
         """
-        if self.sender.is_old(batch) and await self.histories.write(batch):
+        if await self.histories.write(batch):
             return Outcome([], frozenset())
         async with self.sends:
             return await self.sender.write(batch, path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
 from uuid import UUID
@@ -182,6 +183,12 @@ class Follower(Following):
     def end(self) -> Mark:
         """Mark behind everything folded."""
         return self.buffer.position, self.buffer.crc
+
+    @property
+    def newest(self) -> datetime | None:
+        """The time of the newest record."""
+        folds = list(self.transcript.conversations.values())  # a thread may read on
+        return max((fold.last_time for fold in folds if fold.last_time is not None), default=None)
 
     def next_batch(self, reader: Reader, file: OpenFile, count: int, size: int) -> Batch | None:
         """Return the next rows for `reader`: see `Following.next_batch`."""

@@ -199,11 +199,11 @@ class Sender(Asker):
     def _unsent(self, rows: Sequence[Project]) -> Sequence[Project]:
         return [row for row in rows if row.id not in self._projects]
 
-    def is_old(self, batch: Batch) -> bool:
-        """Return whether rows are no news."""
-        if batch.newest is None:
+    def is_old(self, newest: datetime | None) -> bool:
+        """Return whether rows are no news, of which the newest is of that time."""
+        if newest is None:
             return False
-        return (datetime.now(UTC) - batch.newest).total_seconds() > self._live_window
+        return (datetime.now(UTC) - newest).total_seconds() > self._live_window
 
     async def _mark_deleted(self, gone: Sequence[Tombstone]) -> int:
         """Mark messages deleted; return how many rows that changed."""
@@ -322,7 +322,7 @@ class Sender(Asker):
 
     def _is_history(self, batch: Batch) -> bool:
         """Return whether rows are no news, or more of them than Realtime would carry."""
-        if self.is_old(batch):
+        if self.is_old(batch.newest):
             return True
         return not self._pace.spend(batch.rows * UNITS_A_MESSAGE, time.monotonic())
 

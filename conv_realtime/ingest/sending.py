@@ -50,7 +50,7 @@ async def send(desk: Desk, book: Book) -> None:
             logger.warning("%s", error)
             return
         try:
-            small = lost_at < 0 and desk.is_small(follower)
+            small = lost_at < 0 and desk.is_small_history(follower)
             # Built in its turn: however many files wait, and however long, few batches exist.
             async with desk.small_sends if small else desk.sends:
                 batch, generation = await _next(desk, book, follower)

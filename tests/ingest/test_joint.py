@@ -11,10 +11,11 @@ import pytest
 
 from conv_realtime.errors import StoreError
 from conv_realtime.ingest.batches import Batch
+from conv_realtime.ingest.desk import SMALL_BATCHES
 from conv_realtime.ingest.joint import Joint
 from conv_realtime.models import Conversation, Message, Row, Table, is_beginning
 from conv_realtime.testing import MemoryStore
-from tests.ingest.lines import assistant, user, uuid
+from tests.ingest.lines import OTHER, assistant, user, uuid
 from tests.ingest.running import backfill, ingest, letters, running, texts, until, write
 from tests.ingest.stores import Strict, saying
 
@@ -238,3 +239,31 @@ async def test_news_is_sent_by_itself(tmp_path: Path) -> None:
             write(tmp_path, user("q", session=session, timestamp=now), name=f"-p/{session}.jsonl")
         await until(lambda: len(store.messages) == 8)
     assert store.news == [1] * 8
+
+
+async def test_news_waits_for_no_history(tmp_path: Path) -> None:
+    """However many short transcripts wait for a store that takes its time over old ones."""
+
+    class Slow(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open = asyncio.Event()
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if hints["history"]:
+                await self.open.wait()
+            return await super().write(table, rows, **hints)
+
+    store, old = Slow(), SMALL_BATCHES + 10
+    for number in range(old):
+        write(tmp_path, user("q", session=uuid(number)), name=f"-p/{uuid(number)}.jsonl")
+    async with running(ingest(tmp_path, store)) as river:
+        assert river._desk is not None
+        joint = river._desk.beginnings
+        await until(lambda: len(joint._waiting) == SMALL_BATCHES - 2)
+        now = datetime.now(UTC).isoformat()
+        write(tmp_path, user("now", session=OTHER, timestamp=now), name=f"-p/{OTHER}.jsonl")
+        await until(lambda: store.messages)
+        assert texts(store) == ["prompt now"]
+        store.open.set()
+        await until(lambda: len(store.messages) == old + 1)
