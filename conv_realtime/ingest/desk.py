@@ -28,9 +28,10 @@ from conv_realtime.ingest.follow_statements import Common
 from conv_realtime.ingest.following import Following
 from conv_realtime.ingest.holding import Holder
 from conv_realtime.ingest.joint import Joint
+from conv_realtime.ingest.request import Outcome
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
-from conv_realtime.ingest.sender import Outcome, Sender
+from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.shelf import Shelf
 from conv_realtime.models import Conversation
 from conv_realtime.ports import KnownConversation, Meter, Store

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -23,10 +23,18 @@ from conv_realtime.errors import StoreError
 from conv_realtime.ingest.asking import Asker
 from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.pace import Pace, waits
+from conv_realtime.ingest.request import (
+    MissingParentError,
+    Outcome,
+    PutOffError,
+    Request,
+    halves,
+    parent_of,
+    spread,
+)
 from conv_realtime.ingest.rows import Tombstone
 from conv_realtime.models import (
     Conversation,
-    Message,
     Project,
     Row,
     StoredFault,
@@ -46,44 +54,6 @@ _PATIENCE = 6
 
 _IN_A_ROW = 3
 """Rows refused one after another, and none taken, that are still blamed without asking."""
-
-_PROBES = 8
-"""Rows of a batch that are tried alone, to learn whether it is a row's fault at all."""
-
-
-class MissingParentError(Exception):
-    """The database does not have the rows that these hang under: it lost what it had."""
-
-
-class PutOffError(Exception):
-    """The store takes other rows and, for now, not these: they make way, and come again.
-
-    Attributes:
-        error: what it said of these.
-    """
-
-    def __init__(self, error: StoreError) -> None:
-        self.error = error
-        super().__init__(str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a batch: `faults` were refused for good, `held` wait for a refused parent.
-
-    Everything else of it is acknowledged.
-    """
-
-    faults: list[StoredFault]
-    held: frozenset[UUID]
-
-    def taken(self, batch: Batch) -> set[UUID]:
-        """Return the ids of the batch's rows that the store has."""
-        rows: tuple[Row, ...] = (
-            *batch.projects, *batch.stubs, *batch.messages, *batch.totals
-        )  # fmt: skip
-        ids: set[UUID] = {row.id for row in rows} | {one.id for one in batch.gone}
-        return ids - self.held - {fault.id for fault in self.faults}
 
 
 class Sender(Asker):
@@ -121,7 +91,7 @@ class Sender(Asker):
                 stubborn.
         """
         batch = replace(batch, stubs=self._unbegun(batch.stubs))
-        request = _Request(path, self._is_history(batch), resent=resent)
+        request = Request(path, self._is_history(batch), resent=resent)
         projects = self._unsent(batch.projects)
         totals = bool(batch.totals)
         # Added up at the end: other files' batches count in between.
@@ -142,7 +112,7 @@ class Sender(Asker):
 
         Whatever else comes of it, what is asked and written next finds out, and judges.
         """
-        request = _Request("", self._is_history(batch))
+        request = Request("", self._is_history(batch))
         if not await self._try_projects(batch.projects, request):
             return False
         new = await self._try("conversations", batch.stubs, request.of((), more=True))
@@ -156,7 +126,7 @@ class Sender(Asker):
 
         Where they were not, `write` finds out about each file's.
         """
-        request = _Request("", history=True)
+        request = Request("", history=True)
         stubs = self._unbegun(batch.stubs)
         if batch.gone or not await self._try_projects(batch.projects, request):
             return False
@@ -171,7 +141,7 @@ class Sender(Asker):
         self.changed += written
         return True
 
-    async def _try_projects(self, rows: Sequence[Project], request: _Request) -> bool:
+    async def _try_projects(self, rows: Sequence[Project], request: Request) -> bool:
         projects = self._unsent(rows)
         if (written := await self._try("projects", projects, request)) is None:
             return False
@@ -179,9 +149,9 @@ class Sender(Asker):
         self._projects.update(row.id for row in projects)
         return True
 
-    async def _try(self, table: Table, rows: Sequence[Row], request: _Request) -> int | None:
+    async def _try(self, table: Table, rows: Sequence[Row], request: Request) -> int | None:
         """Write rows once; return how many changed anything, None where they were not taken."""
-        if not self.refused.isdisjoint(of for row in rows for of in (row.id, _parent_of(row))):
+        if not self.refused.isdisjoint(of for row in rows for of in (row.id, parent_of(row))):
             return None
         try:
             return await self._once(table, rows, request) if rows else 0
@@ -220,7 +190,7 @@ class Sender(Asker):
 
     # One table -----------------------------------------------------------------------------
 
-    async def _write(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
+    async def _write(self, table: Table, rows: Sequence[Row], request: Request) -> int:
         """Write rows of a table; return how many changed anything."""
         rows = self._with_parents(table, rows, request)
         tries, pauses, taken_before = 0, waits(), self._taken[table]
@@ -253,7 +223,7 @@ class Sender(Asker):
                     await self._wait_out(error, next(pauses))
         return 0
 
-    async def _once(self, table: Table, rows: Sequence[Row], request: _Request) -> int:
+    async def _once(self, table: Table, rows: Sequence[Row], request: Request) -> int:
         await self._until_allowed()
         written = await self._store.write(table, rows, history=request.history, more=request.more)
         self._taken[table] += 1
@@ -264,11 +234,11 @@ class Sender(Asker):
         return written
 
     async def _narrow(
-        self, table: Table, rows: Sequence[Row], request: _Request, error: StoreError
+        self, table: Table, rows: Sequence[Row], request: Request, error: StoreError
     ) -> int:
         """Write the rows that can be written: a refused request does not say which cannot."""
         if len(rows) > 1:
-            earlier, later = _halves(rows)
+            earlier, later = halves(rows)
             written = await self._write(table, earlier, request)
             return written + await self._write(table, later, request)
         row, revision = rows[0], getattr(rows[0], "revision", 0)
@@ -281,13 +251,13 @@ class Sender(Asker):
             self.refused.add(row.id)
         return 0
 
-    async def _takes_others(self, table: Table, request: _Request) -> bool:
+    async def _takes_others(self, table: Table, request: Request) -> bool:
         """Return whether the store takes other rows of the table at this moment.
 
         Asked with one that it took before, which changes nothing; else with some of the batch.
         """
         known = self._control.get(table)
-        for row in [known] if known else _spread(request.rows):
+        for row in [known] if known else spread(request.rows):
             try:
                 await self._once(table, [row], request)
             except StoreError as error:
@@ -298,7 +268,7 @@ class Sender(Asker):
                 return True
         return False
 
-    def _with_parents(self, table: Table, rows: Sequence[Row], request: _Request) -> Sequence[Row]:
+    def _with_parents(self, table: Table, rows: Sequence[Row], request: Request) -> Sequence[Row]:
         """Return the rows without those that hang under what is refused.
 
         They would find their parent missing, again with every attempt. A conversation that is
@@ -308,7 +278,7 @@ class Sender(Asker):
             return rows
         kept: list[Row] = []
         for row in rows:
-            if (parent := _parent_of(row)) not in self.refused:
+            if (parent := parent_of(row)) not in self.refused:
                 kept.append(row)
                 continue
             request.held.add(row.id)
@@ -331,7 +301,7 @@ def _grave(one: Tombstone) -> tuple[int, datetime]:
     return one.revision, one.at
 
 
-def _blame(error: StoreError, table: Table, request: _Request) -> Refusal:
+def _blame(error: StoreError, table: Table, request: Request) -> Refusal:
     """Return what a refusal of rows of `table` means here."""
     refusal = judge(error.code)
     if refusal is Refusal.PARENT and (table == "projects" or request.resent):
@@ -340,48 +310,3 @@ def _blame(error: StoreError, table: Table, request: _Request) -> Refusal:
     if refusal is Refusal.HELP and error.retryable:  # what the network said
         return Refusal.PASSES
     return refusal
-
-
-def _parent_of(row: Row) -> UUID | None:
-    if isinstance(row, Message):
-        return row.conversation_id
-    return row.project_id if isinstance(row, Conversation) else None
-
-
-def _spread(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return some of several rows, from the first to the last."""
-    some = min(len(rows), _PROBES)
-    return [rows[place * (len(rows) - 1) // (some - 1)] for place in range(some) if some > 1]
-
-
-def _halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the earlier rows and the later ones, each sorted as a batch is.
-
-    They become transactions of their own, which readers see in their order.
-    """
-    places = sorted(range(len(rows)), key=lambda place: getattr(rows[place], "revision", 0))
-    half = len(rows) // 2
-    return (
-        [rows[place] for place in sorted(places[:half])],
-        [rows[place] for place in sorted(places[half:])],
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What the writes of one batch have in common; `faults` gathers what is refused.
-
-    `rows` are all those of the batch in the table that is written.
-    """
-
-    path: str
-    history: bool
-    more: bool = False
-    resent: bool = False
-    rows: Sequence[Row] = ()
-    faults: list[StoredFault] = field(default_factory=list)
-    held: set[UUID] = field(default_factory=set)
-
-    def of(self, rows: Sequence[Row], *, more: bool = False) -> _Request:
-        """Return the request for rows of a table; whether `more` of the batch follow them."""
-        return replace(self, rows=rows, more=more)

@@ -17,9 +17,9 @@ from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.follow import Follower
 from conv_realtime.ingest.follow_statements import StatementFollower
 from conv_realtime.ingest.following import Following
+from conv_realtime.ingest.request import MissingParentError, Outcome, PutOffError
 from conv_realtime.ingest.rewriting import mark_deleted, settle
 from conv_realtime.ingest.rows import RewrittenError
-from conv_realtime.ingest.sender import MissingParentError, Outcome, PutOffError
 
 logger = logging.getLogger("conv_realtime.ingest")
 

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from conv_realtime.edges.feed import SupabaseFeed
 from conv_realtime.ingest.batches import Batch
-from conv_realtime.ingest.sender import MissingParentError, PutOffError, Sender
+from conv_realtime.ingest.request import MissingParentError, PutOffError
+from conv_realtime.ingest.sender import Sender
 from conv_realtime.ingest.sending import LATER_SECONDS
 from conv_realtime.models import Change, Conversation, Message, Row
 from conv_realtime.ports import Feed
