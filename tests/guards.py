@@ -61,8 +61,8 @@ _JOINT = "tests/ingest/test_joint.py::test_"
 GUARDS = (
     Guard(
         "core/sanitize.py",
-        "        text, found = self._redactor.redact(text)\n",
-        "        _, found = self._redactor.redact(text)\n",
+        "        text, found = self._redactor.redact(storable(text))\n",
+        "        _, found = self._redactor.redact(storable(text))\n",
         f"{_SANITIZE}secrets_go_from_keys_and_values_alike",
     ),
     Guard(

@@ -88,18 +88,17 @@ def _text_of_block(block: Block) -> str:
             return ""
 
 
-def tool_calls(blocks: list[Block]) -> list[str]:
-    """Return the ids of the tools that these blocks call."""
-    return [str(block["id"]) for block in blocks if block.get("type") in _CALLS and block.get("id")]
-
-
-def tool_results(blocks: list[Block]) -> list[str]:
-    """Return the ids of the calls that these blocks answer."""
-    return [
-        str(block["tool_use_id"])
-        for block in blocks
-        if str(block.get("type", "")).endswith("tool_result") and block.get("tool_use_id")
-    ]
+def tools(blocks: list[Block]) -> tuple[list[str], list[str]]:
+    """Return the ids of the tools that these blocks call, and of the calls that they answer."""
+    calls, answered = [], []
+    for block in blocks:
+        kind = str(block.get("type"))
+        if kind in _CALLS:
+            if id := block.get("id"):
+                calls.append(str(id))
+        elif kind.endswith("tool_result") and (id := block.get("tool_use_id")):
+            answered.append(str(id))
+    return calls, answered
 
 
 def tool_use(id: str | None, name: str | None, given: Any) -> Block:

@@ -192,12 +192,12 @@ class ConversationFold:
 
     def count_tokens(self, entry: Entry, stated: Mapping[str, int]) -> None:
         """Raise the message's maximum, and the sums by as much: lines of one response repeat."""
-        usage = entry.usage
+        usage, tokens = entry.usage, self.tokens
         for name, value in stated.items():
             before = usage.get(name)
             if before is None or value > before:
                 usage[name] = value
-                self.tokens[name] += value - (before or 0)
+                tokens[name] += value - (before or 0)
 
     def call_tools(self, entry: Entry, calls: Sequence[str], results: Sequence[str]) -> None:
         """Open the calls that are new and close those that are answered."""

@@ -40,10 +40,10 @@ def amount(value: Any) -> float | None:
 def time(stated: Any) -> datetime | None:
     """Return a time in UTC, stated as RFC 3339 or in (milli)seconds, None where it is neither."""
     try:
-        if isinstance(stated, datetime):
-            moment = stated
-        elif isinstance(stated, str):
+        if isinstance(stated, str):
             moment = datetime.fromisoformat(stated.upper())  # RFC 3339 allows "z"
+        elif isinstance(stated, datetime):
+            moment = stated
         elif isinstance(stated, int | float) and not isinstance(stated, bool):
             moment = datetime.fromtimestamp(stated / 1000 if stated > 1e11 else stated, UTC)
         else:

@@ -114,7 +114,7 @@ def count_message(transcript: Transcript, fold: ConversationFold, entry: Entry, 
     fold.count_tokens(entry, said.usage)
     found = blocks_of(said)
     transcript.note_secrets(entry, found)
-    fold.call_tools(entry, blocks.tool_calls(found), blocks.tool_results(found))
+    fold.call_tools(entry, *blocks.tools(found))
     if said.role == "assistant":
         fold.model = transcript.name(said.model) if said.model else fold.model
         entry.model = None if said.model else fold.model

@@ -51,7 +51,9 @@ def _as_json(value: Any) -> Any:
     """Return what a format gives, and JSON does not have, as what JSON has for it."""
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    return str.__str__(value if isinstance(value, str) else str(value))  # no kind of its own
 
 
 class Cleaning(IntEnum):
@@ -70,7 +72,6 @@ class Sanitizer:
     """Cleans values on their way out, and remembers which secrets it came across.
 
     Args:
-        redacting: False leaves secrets where they are.
         redactor: what is a secret; default: the forms that nothing else has.
         images: whether images and files in base64 stay in what is sent.
         max_text_bytes: bytes of UTF-8 beyond which a text is cut.
@@ -81,12 +82,11 @@ class Sanitizer:
     def __init__(
         self,
         *,
-        redacting: bool = True,
         redactor: Redactor | None = None,
         images: bool = False,
         max_text_bytes: int = 2**20,
     ) -> None:
-        self._redactor = (redactor or redaction.redactor()) if redacting else None
+        self._redactor = redactor or redaction.redactor()
         self._images = images
         self._max_text_bytes = max_text_bytes
         self._short = min(SHORTEST_LEFT_OUT - 1, max_text_bytes)
@@ -143,9 +143,10 @@ class Sanitizer:
         parts = [value]
         as_it_is = True
         for part in parts:  # which grows while it is read
-            if isinstance(part, str):
+            kind = type(part)
+            if kind is str:
                 texts.append(part)
-            elif isinstance(part, dict):
+            elif kind is dict:
                 texts += part
                 if "data" in part:
                     block = self._without_media(part)
@@ -153,24 +154,21 @@ class Sanitizer:
                     parts += block.values()
                 else:
                     parts += part.values()
-            elif isinstance(part, list):
+            elif kind is list:
                 parts += part
-            elif isinstance(part, int | float):
+            elif kind is int or kind is float:
                 as_it_is = as_it_is and -_MAX_INTEGER <= part < _MAX_INTEGER
-            elif part is not None:
+            elif part is not None and kind is not bool:
                 parts.append(_as_json(part))
                 as_it_is = False
         said = "\n".join(texts)
-        if len(said) >= SHORTEST_LEFT_OUT and [one for one in texts if one.startswith("data:")]:
-            said, as_it_is = "\n".join(map(self._without_data_url, texts)), False
-        if "\x00" in said:
-            said, as_it_is = said.replace("\x00", ""), False
         try:
             data = said.encode()
         except UnicodeEncodeError:
             data, as_it_is = said.encode(errors="replace"), False
-        if self._redactor is not None and self._redactor.suspects(data):
-            return _ALL
+        if self._redactor.notices(data):
+            said = "\n".join(map(self._without_data_url, texts)).replace("\x00", "")
+            return _ALL if self._redactor.suspects(said.encode(errors="replace")) else _STORING
         # As many parts as there may be levels are not too deep.
         fits = len(data) <= self._max_text_bytes and len(parts) <= MAX_DEPTH
         return _NOTHING if as_it_is and fits else _STORING
@@ -205,10 +203,7 @@ class Sanitizer:
         return cut(storable(self._without_data_url(text)), self._max_text_bytes)
 
     def _without_secrets(self, text: str) -> str:
-        text = storable(text)
-        if self._redactor is None:
-            return text
-        text, found = self._redactor.redact(text)
+        text, found = self._redactor.redact(storable(text))
         self._found.update(found)
         return text
 

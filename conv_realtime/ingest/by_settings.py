@@ -33,7 +33,6 @@ def sanitizers(settings: Settings) -> Callable[[], Sanitizer]:
         raise ConfigError("redaction_patterns", str(error)) from None
     return partial(
         Sanitizer,
-        redacting=found is not None,
         redactor=found,
         images=settings.images,
         max_text_bytes=settings.max_text_bytes,

@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 
 from conv_realtime.core.formats.claude_code import ClaudeCode
+from conv_realtime.core.redaction import Level, redactor
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.edges.heap import collect_rarely
@@ -31,15 +32,15 @@ BAR = 150.0
 STRETCHED = 12.0
 
 
-def follower(path: Path, *, redacting: bool = True) -> Follower:
+def follower(path: Path, level: Level = "default") -> Follower:
     """Gives one that has read nothing yet."""
-    return Follower(str(path), ClaudeCode(), IDENTITY, Sanitizer(redacting=redacting))
+    return Follower(str(path), ClaudeCode(), IDENTITY, Sanitizer(redactor=redactor(level)))
 
 
-def read_all(paths: Sequence[Path], *, redacting: bool = True) -> None:
+def read_all(paths: Sequence[Path], level: Level = "default") -> None:
     """Reads transcripts as the library does."""
     for path in paths:
-        reading = follower(path, redacting=redacting)
+        reading = follower(path, level)
         with OpenFile(str(path)) as file:
             while reading.read(file):
                 pass
@@ -76,7 +77,7 @@ def _beside_orjson(kind: str, paths: Sequence[Path], rounds: int) -> Iterator[Fi
     size = sum(map(len, contents))
     ways: Mapping[str, Callable[[], None]] = {
         "read": partial(read_all, paths),
-        "read, secrets not searched for": partial(read_all, paths, redacting=False),
+        "read, secrets not searched for": partial(read_all, paths, "off"),
         "orjson.loads of each line alone": partial(load_lines, lines),
     }
     taken: dict[str, list[float]] = {way: [] for way in ways}

@@ -17,7 +17,7 @@ import string
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,6 @@ HOSTILE = {
     "only secrets": "gh" + "p_" + "a1B2" * 9 + " ",
     "emoji": "😀é",
 }
-
-
-def searcher(level: Level) -> Redactor:
-    """Gives what redacts at a level."""
-    found = redactor(level)
-    assert found is not None
-    return found
 
 
 # What is found ------------------------------------------------------------------------------
@@ -181,9 +174,8 @@ def read_all(path: Path, sanitizer: Sanitizer) -> float:
 
 def cost(paths: list[Path], rounds: int) -> Mapping[str, list[float]]:
     """Gives the CPU seconds of each way to read all of `paths`, in turns; one to get warm."""
-    ways: dict[str, Callable[[], Sanitizer]] = {"off": lambda: Sanitizer(redacting=False)}
-    for level in LEVELS:
-        ways[level] = partial(Sanitizer, redactor=searcher(level))
+    levels: Sequence[Level] = ("off", *LEVELS)
+    ways = {level: partial(Sanitizer, redactor=redactor(level)) for level in levels}
     taken: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way, make in ways.items():
@@ -210,13 +202,13 @@ def hostile(search: Redactor, unit: str, size: int) -> float:
 def tell_found(each: int) -> None:
     """Prints what of the planted secrets is found."""
     for level in LEVELS:
-        sown, gone = found_by_kind(searcher(level), each)
+        sown, gone = found_by_kind(redactor(level), each)
         missed = {kind: count - gone[kind] for kind, count in sown.items() if gone[kind] < count}
         print(
             f"{level}: {gone.total():,} of {sown.total():,} secrets of {len(sown)} kinds found,"
             f" missed {missed or 'none'}"
         )
-    ways = {level: found_without_form(searcher(level), each) for level in LEVELS}
+    ways = {level: found_without_form(redactor(level), each) for level in LEVELS}
     for what, (sown_, _) in ways["default"].items():
         shares = ", ".join(f"{level} {ways[level][what][1]}" for level in LEVELS)
         print(f"  without a form, {what}: of {sown_:,} found {shares}")
@@ -229,7 +221,7 @@ def tell_alarms(*, show: bool) -> None:
         return
     size = sum(len(text) for text in sample_texts())
     for level in LEVELS:
-        taken = list(alarms(searcher(level)))
+        taken = list(alarms(redactor(level)))
         print(
             f"{level}: {len(taken)} different alarms in {size / 1e6:.1f} MB of real texts:"
             f" {dict(Counter(kind for kind, _ in taken)) or 'none'}"
@@ -254,7 +246,7 @@ def tell_cost(name: str, paths: list[Path], rounds: int) -> None:
 def tell_hostile(size: int) -> None:
     """Prints how fast hostile texts are read, and whether that depends on their length."""
     for what, unit in HOSTILE.items():
-        small, large = (hostile(searcher("default"), unit, one) for one in (size // 16, size))
+        small, large = (hostile(redactor("default"), unit, one) for one in (size // 16, size))
         print(f"{what}: {1 / large / 1e6:.1f} MB/s; a byte of 16 times as many {large / small:.2f}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conv_realtime.core.redaction import redactor
 from conv_realtime.core.sanitize import MAX_DEPTH, MAX_NAME, Cleaning, Sanitizer
 from tests.planted import planted
 
@@ -42,7 +44,7 @@ def test_cleaning_twice_is_cleaning_once(value: Any) -> None:
 @given(_json)
 def test_a_value_is_left_as_it_is_where_cleaning_would_change_nothing(value: Any) -> None:
     """Whether it was looked at before or not; also without looking for secrets."""
-    for clean in (Sanitizer(), Sanitizer(redacting=False), Sanitizer(max_text_bytes=20)):
+    for clean in (Sanitizer(), Sanitizer(redactor=redactor("off")), Sanitizer(max_text_bytes=20)):
         cleaned = clean.value(value, Cleaning.ALL)
         assert clean.value(value) == cleaned
         assert clean.value(value, clean.note(value)) == cleaned
@@ -85,7 +87,8 @@ def test_most_values_are_left_as_they_are() -> None:
 def test_redaction_can_be_turned_off() -> None:
     """Who wants the secrets in their own database says so."""
     for secret in planted(1):
-        assert Sanitizer(redacting=False).value({"text": secret.text}) == {"text": secret.text}
+        value = {"text": secret.text}
+        assert Sanitizer(redactor=redactor("off")).value(value) == value
 
 
 def test_nesting_beyond_what_jsonb_takes_is_cut() -> None:
@@ -108,6 +111,19 @@ def test_secrets_go_from_keys_and_values_alike() -> None:
         assert clean == {secret.redacted: [1, {"deep": [secret.redacted, "beside it"]}]}
 
 
+class Shouted(str):
+    """A text that reads otherwise than what it is."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return Shouted(self.upper())
+
+
+class Rows(list[str]):
+    """A list of one's own."""
+
+
 def test_what_json_does_not_have_is_cleaned_as_what_it_has_for_it() -> None:
     """A format of one's own may give it, with secrets."""
     (secret, *_) = planted(1)
@@ -116,6 +132,12 @@ def test_what_json_does_not_have_is_cleaned_as_what_it_has_for_it() -> None:
     assert sanitizer.note(value) is Cleaning.ALL
     clean = {"a": [secret.redacted, [""]], "b": {"c": secret.redacted}, "d": "{1}"}
     assert sanitizer.value(value) == clean
+    told = {"a": Shouted(secret.text), "b": deque([secret.text]), "c": Rows([secret.text])}
+    assert sanitizer.note(told) is Cleaning.ALL
+    clean = {"a": secret.redacted, "b": f"deque(['{secret.redacted}'])", "c": [secret.redacted]}
+    assert sanitizer.value(told) == clean
+    for one in told:
+        assert sanitizer.note({one: told[one]}) is Cleaning.ALL
     deep: Any = ()
     for _ in range(2 * MAX_DEPTH):
         deep = (deep,)

@@ -279,7 +279,7 @@ class ClaudeTranscript(LogTranscript):
         role = claude.role(fields, found)
         entry = self.put(fold, record, self.native(fields, found), role)
         self.note_secrets(entry, found)
-        fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
+        fold.call_tools(entry, *content.tools(found))
         if role == "assistant":
             fold.count_tokens(entry, claude.usage(fields))
             fold.model = self._model(fields) or fold.model

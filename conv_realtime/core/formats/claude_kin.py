@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
 
-from conv_realtime.core.blocks import Block, tool_calls
+from conv_realtime.core.blocks import Block, tools
 from conv_realtime.core.fields import mapping, text
 from conv_realtime.core.format import Claim, Head, Machine, Recognised
 from conv_realtime.core.formats.claude_code import ClaudeCode, ClaudeTranscript
@@ -127,7 +127,7 @@ class IFlowTranscript(ClaudeTranscript):
         if fields.get("type") != "assistant":
             self._windows.clear()
             return native
-        calls = tool_calls(found)
+        calls, _ = tools(found)
         known = next((self._windows[call] for call in calls if call in self._windows), native)
         if known is not None:
             self._windows.update(dict.fromkeys(calls, known))

@@ -233,14 +233,13 @@ def asked(said: str) -> tuple[Literal["prompt", "command"], str]:
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
     """Return the tokens that a model's answer states, by our names."""
     stated = mapping(mapping(record.get("message")).get("usage"))
-    found = {
-        ours: value
-        for theirs, ours in _USAGE_KEYS
-        if (value := count(stated.get(theirs))) is not None
-    }
-    if details := mapping(stated.get("output_tokens_details")):
-        thought = count(details.get("thinking_tokens"))
-        return found if thought is None else {**found, "reasoning_tokens": thought}
+    found = {}
+    for theirs, ours in _USAGE_KEYS:
+        if (value := count(stated.get(theirs))) is not None:
+            found[ours] = value
+    if details := stated.get("output_tokens_details"):
+        if (value := count(mapping(details).get("thinking_tokens"))) is not None:
+            found["reasoning_tokens"] = value
     return found
 
 

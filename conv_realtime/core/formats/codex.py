@@ -219,8 +219,8 @@ class CodexTranscript(LogTranscript):
         if entry.seq == record.start:
             self._begin(fold, entry, found, line)
         self._open = native if role == "assistant" else None
-        results = content.tool_results(found) + server_calls(found)
-        fold.call_tools(entry, content.tool_calls(found), results)
+        calls, answered = content.tools(found)
+        fold.call_tools(entry, calls, answered + server_calls(found))
         if any(block.get("name") == _QUESTION for block in found):
             fold.is_at("active", "waiting")
         else:

@@ -171,7 +171,7 @@ class GeminiTranscript(LogTranscript):
         fold.count_tokens(entry, said.usage)
         found = blocks_of(said)
         self.note_secrets(entry, found)
-        fold.call_tools(entry, content.tool_calls(found), content.tool_results(found))
+        fold.call_tools(entry, *content.tools(found))
         if said.model:
             fold.model = self.name(said.model)
         if said.role == "user":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conv_realtime.core.blocks import Block, as_blocks, text_of, tool_calls, tool_results
+from conv_realtime.core.blocks import Block, as_blocks, text_of, tools
 from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.core.json_lines import Said
 from conv_realtime.models import Activity, Role, Status
@@ -85,7 +85,7 @@ def _blocks(message: Mapping[str, Any]) -> list[Block]:
     thoughts = [_thought(one) for one in as_blocks(message.get("thoughts"))]
     parts = [block for part in as_blocks(message.get("content")) for block in _part(part)]
     found = parts if any(block.get("type") == "thinking" for block in parts) else thoughts + parts
-    called, answered = set(tool_calls(found)), set(tool_results(found))
+    called, answered = map(set, tools(found))
     for call in as_blocks(message.get("toolCalls")):
         # Newer versions have the calls among the parts, too.
         if (id := text(call.get("id")) or "") not in called:

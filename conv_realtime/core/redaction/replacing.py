@@ -17,6 +17,9 @@ from conv_realtime.core.redaction.strict import STRICT
 SHORTEST = 10
 """Characters below which nothing is a secret of a known form."""
 
+_UNREADY = r"\x00|(?m:^)data:"
+"""What has to go from a text before it is searched: NUL, and what is in a data URL."""
+
 OWN = "custom"
 """The kind of what a user's own patterns find."""
 
@@ -53,12 +56,16 @@ class Redactor:
     def __init__(self, kinds: Sequence[Kind], *, shortest: int = SHORTEST) -> None:
         self.shortest = shortest
         self._kinds = kinds
-        self._anchors = Choice([kind.anchor for kind in kinds])
+        self._anchors = Choice([*(kind.anchor for kind in kinds), _UNREADY])
         self._patterns: dict[int, Pattern] = {}
+
+    def notices(self, data: bytes) -> bool:
+        """Return whether lines of text, in UTF-8, may hold a secret, a NUL or a data URL."""
+        return bool(self._anchors.among(data))
 
     def suspects(self, data: bytes) -> bool:
         """Return whether a text, in UTF-8 and without NUL, may hold a secret."""
-        return len(data) >= self.shortest and bool(self._anchors.among(data))
+        return bool(self._ranks(data))
 
     def redact(self, text: str) -> tuple[str, list[Found]]:
         """Return `text` with each secret replaced by `[redacted:kind]`, and the secrets.
@@ -66,7 +73,7 @@ class Redactor:
         `text` can be encoded as UTF-8.
         """
         data = text.encode()
-        ranks = self._anchors.among(data) if len(text) >= self.shortest else ()
+        ranks = self._ranks(data)
         if not ranks:
             return text, []
         parts: list[bytes] = []
@@ -78,6 +85,12 @@ class Redactor:
             done = end
         parts.append(data[done:])
         return b"".join(parts).decode(errors="replace"), found  # a pattern may split a letter
+
+    def _ranks(self, data: bytes) -> Sequence[int]:
+        """Return which kinds a text may hold secrets of."""
+        if len(data) < self.shortest:
+            return ()
+        return [rank for rank in self._anchors.among(data) if rank < len(self._kinds)]
 
     def _places(self, data: bytes, ranks: Sequence[int]) -> Iterator[tuple[str, int, int]]:
         """Yield the kind and the place of each secret in order, those that overlap as one."""
@@ -119,15 +132,15 @@ Level = Literal["off", "default", "strict"]
 
 
 @lru_cache(maxsize=8)
-def redactor(level: Level = "default", patterns: tuple[str, ...] = ()) -> Redactor | None:
-    """Return what replaces secrets of a level and of a user's own patterns; None for nothing.
+def redactor(level: Level = "default", patterns: tuple[str, ...] = ()) -> Redactor:
+    """Return what replaces secrets of a level and of a user's own patterns.
 
     Raises:
         PatternError: one of the patterns cannot be used; it says which, and not how it reads.
     """
     own = [own_kind(pattern, number) for number, pattern in enumerate(patterns, 1)]
     known = {"off": (), "default": DEFAULT, "strict": (*DEFAULT, *STRICT)}[level]
-    return Redactor((*own, *known), shortest=1 if own else SHORTEST) if own or known else None
+    return Redactor((*own, *known), shortest=1 if own else SHORTEST)
 
 
 def own_kind(pattern: str, number: int = 1) -> Kind:
