@@ -75,9 +75,12 @@ class Sanitizer:
         redactor: what is a secret; default: the forms that nothing else has.
         images: whether images and files in base64 stay in what is sent.
         max_text_bytes: bytes of UTF-8 beyond which a text is cut.
+
+    Attributes:
+        found: the secrets that were replaced since they were taken last.
     """
 
-    __slots__ = ("_found", "_images", "_max_text_bytes", "_redactor", "_short")
+    __slots__ = ("_images", "_max_text_bytes", "_redactor", "_short", "found")
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class Sanitizer:
         self._images = images
         self._max_text_bytes = max_text_bytes
         self._short = min(SHORTEST_LEFT_OUT - 1, max_text_bytes)
-        self._found: set[Found] = set()
+        self.found: set[Found] = set()
 
     def text(self, text: str) -> str:
         """Return a string that PostgreSQL takes and that holds no likely secret."""
@@ -124,17 +127,17 @@ class Sanitizer:
         needed = self._look(value)
         if needed is not _ALL:
             return needed
-        before, self._found = self._found, set()
+        before, self.found = self.found, set()
         self._clean(value, 0, self.text)
-        found = bool(self._found)
-        self._found |= before
+        found = bool(self.found)
+        self.found |= before
         return _ALL if found else _STORING
 
     def take_found(self) -> Collection[Found]:
         """Return the secrets that were replaced since this was asked last."""
-        found = self._found
+        found = self.found
         if found:
-            self._found = set()
+            self.found = set()
         return found
 
     def _look(self, value: Any) -> Cleaning:
@@ -204,7 +207,7 @@ class Sanitizer:
 
     def _without_secrets(self, text: str) -> str:
         text, found = self._redactor.redact(storable(text))
-        self._found.update(found)
+        self.found.update(found)
         return text
 
     def _without_media(self, block: dict[str, Any]) -> Any:

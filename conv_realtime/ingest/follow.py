@@ -162,7 +162,7 @@ class Follower(Following):
         return Skipped(self.path, "incomplete last line", rest.start) if rest else None
 
     def _fold(self, lines: Iterable[Line]) -> None:
-        transcript = self.transcript
+        transcript, sanitizer = self.transcript, self._sanitizer
         try:
             with blaming(self.path):
                 for line in lines:
@@ -172,7 +172,8 @@ class Follower(Following):
                             self.skipped.append(Skipped(self.path, found.reason, found.start))
                         else:
                             transcript.add(found)
-                            transcript.keep_secrets()
+                            if sanitizer.found:
+                                transcript.keep_secrets()
         except SourceError:
             self.start_over(self.checkpoint)  # what was folded of the record is unknown
             raise

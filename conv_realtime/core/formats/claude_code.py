@@ -152,6 +152,7 @@ class ClaudeTranscript(LogTranscript):
         self._compared: set[int] = set()
         self._summaries: dict[int, str] = {}  # by the line that they title, not seen yet
         self._cwd: str | None = None
+        self._place: tuple[Any, ...] = ()  # the newest line's thread, directory and branch
         self._caller: str | None = None  # the response that called a fork, empty until it comes
 
     def add(self, record: Record) -> None:
@@ -233,10 +234,13 @@ class ClaudeTranscript(LogTranscript):
         return native is not None and native == self._caller
 
     def _note_place(self, fold: ConversationFold, fields: Mapping[str, Any]) -> None:
-        if cwd := text(fields.get("cwd")):
-            self._cwd = fold.cwd = self.name(cwd)
-        if branch := text(fields.get("gitBranch")):
-            fold.git_branch = self.name(branch)
+        place = fold.thread, fields.get("cwd"), fields.get("gitBranch")
+        if place != self._place:
+            self._place = place
+            if cwd := text(place[1]):
+                self._cwd = fold.cwd = self.name(cwd)
+            if branch := text(place[2]):
+                fold.git_branch = self.name(branch)
         if fold.parent is None and "forkedFrom" in fields and fold.agent is None:
             origin = text(mapping(fields["forkedFrom"]).get("sessionId"))
             if origin:
