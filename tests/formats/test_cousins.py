@@ -256,47 +256,6 @@ def test_a_response_of_iflow_is_one_message_however_many_windows_show_it() -> No
     assert (calls, answer.text, first.text) == (["c1", "c2"], "Looking.", "spade\nrake")
 
 
-def _runs(data: str, name: str = "garden/.aider.chat.history.md") -> list[Conversation]:
-    rows = _read("aider", Example(name, (data.encode(),))).conversations.values()
-    return sorted(rows, key=lambda row: row.session_id)
-
-
-def test_each_run_of_aider_is_a_conversation() -> None:
-    """Named by its file and when it began: those of two repositories never meet."""
-    run = "# aider chat started at 2026-03-04 05:06:07\n\n#### hello  \n\nhi\n\n"
-    (one,) = _runs(run)
-    assert one.session_id.endswith("/garden/.aider.chat.history.md 2026-03-04 05:06:07")
-    assert (one.project_name, one.title, one.message_count) == ("garden", "hello", 2)
-    assert str(one.started_at) == "2026-03-04 05:06:07+00:00"
-    (other,) = _runs(run, "shed/.aider.chat.history.md")
-    assert other.id != one.id
-    first, second = _runs(run * 2)
-    assert (first.id, second.session_id) == (one.id, f"{one.session_id} #2")
-    later = run.replace("05:06:07", "05:06:08")
-    assert [row.id for row in _runs(run + later)] == [one.id, _runs(later)[0].id]
-
-
-def test_aiders_markdown_is_told_from_the_models() -> None:
-    """Indentation, blank lines and headings of an answer stay; prompts lose their marks."""
-    (example,) = built_in("aider")
-    stated = _read("aider", example)
-    said = {row.text: row for row in stated.messages.values()}
-    assert said["Plant the roses\nbehind the shed"].role == "user"
-    (answer,) = [row for text, row in said.items() if text.startswith("Looking.")]
-    assert answer.text == (
-        'Looking.\n\n```python\ndef plant(roses):\n\n    return "\u2028"\n```\n\n'
-        "#### Step one of the plan\nThey are planted. \U0001f339"
-    )
-    assert (answer.role, answer.model) == ("assistant", "anthropic/claude-test")
-    (bill,) = [row for row in stated.messages.values() if row.metadata]
-    assert (bill.role, bill.metadata, bill.usage) == (
-        "system",
-        {"cost_usd": 0.02},
-        {"input_tokens": 1220, "output_tokens": 29},
-    )
-    assert said["/add shed.py"].seq < said["And water them"].seq
-
-
 def test_each_line_of_a_dataset_is_a_conversation_that_is_over() -> None:
     """Its messages are in their order, under the line's place."""
     (example,) = built_in("chat_dataset")

@@ -3,7 +3,8 @@
 Appended by every run; a run is a conversation, named by the file, when the run began, and which of
 that second it is. Lines of a kind in a row are one message, named by its place:
 
-* `#### ` with two spaces at the end is typed by a person: a model's headings have none;
+* `#### ` with two spaces at the end is typed by a person: a model's headings have none. What
+  cleans a repository's files cuts spaces off: without them on a run's first prompt, each is one;
 * `> ` is what Aider says, or what a command printed: a message of the system;
 * all else is the answer.
 
@@ -71,6 +72,7 @@ class AiderTranscript(LogTranscript):
         self._folder = self.name(path.parent.as_posix())
         self.session = self._run = self.id(self._path)
         self._begun: dict[str, int] = {}  # how many runs, by when they began
+        self._cut: bool | None = None  # whether prompts of the run lost the spaces at their end
         self._open: tuple[Role, str] | None = None  # the message that goes on
         self._end = 0
 
@@ -98,7 +100,7 @@ class AiderTranscript(LogTranscript):
             self._end = record.end
             self.fold(self._run).saw_record(record.end, time(found[1]))
             return
-        role = _role(line)
+        role = self._role(line)
         fold = self.fold(self._run)
         fold.saw_record(record.end, None)
         # Prompts that were typed one after the other stand apart; the parts of one do not.
@@ -144,7 +146,18 @@ class AiderTranscript(LogTranscript):
         number = self._begun[begun] = self._begun.get(begun, 0) + 1
         again = f" #{number}" if number > 1 else ""
         self._run = self.id(f"{self._path} {begun}{again}")
-        self._open = None
+        self._open = self._cut = None
+
+    def _role(self, line: str) -> Role:
+        """Return who says a line; the first prompt of a run comes before any answer."""
+        if line.startswith("####"):
+            if line.endswith("  "):
+                self._cut = False
+                return "user"
+            self._cut = self._cut is not False
+            if self._cut and line[4:5] in ("", " "):
+                return "user"
+        return "system" if line.startswith(">") else "assistant"
 
     def _note(self, fold: ConversationFold, entry: Entry, line: str) -> None:
         """Take what a line says of its conversation."""
@@ -161,12 +174,6 @@ class AiderTranscript(LogTranscript):
         elif (found := _TOKENS.match(line)) is not None:
             sent, received = (count(int(part.replace(",", "") or 0)) for part in found.groups())
             fold.count_tokens(entry, {"input_tokens": sent or 0, "output_tokens": received or 0})
-
-
-def _role(line: str) -> Role:
-    if line.startswith("####") and line.endswith("  "):
-        return "user"
-    return "system" if line.startswith(">") else "assistant"
 
 
 def _said(line: str, role: Role) -> str:
