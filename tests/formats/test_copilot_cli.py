@@ -1,4 +1,4 @@
-"""What Copilot CLI spends, told at each end of the program."""
+"""What Copilot CLI spends, told at each end of the program, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -85,3 +85,19 @@ def test_what_was_read_is_counted_once(events: list[dict[str, Any]], spent: Spen
     """What each answer states of itself tells how a total is meant."""
     row = _read(*events)
     assert (row.input_tokens, row.cache_read_tokens, row.output_tokens) == spent
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("session.error", {"errorType": "quota", "message": "None is left."}),
+        ("session.compaction_complete", {"success": True, "summaryContent": "None is left."}),
+    ],
+)
+def test_why_copilot_failed_and_what_it_compacts_to_is_said(
+    kind: str, data: dict[str, Any]
+) -> None:
+    """As in every format; an event that states no text of it is no message."""
+    said = CopilotCli().said({"type": kind, "id": "e1", "data": data})
+    assert said is not None and (said.role, said.content) == ("system", "None is left.")
+    assert CopilotCli().said({"type": kind, "id": "e1", "data": {"success": False}}) is None

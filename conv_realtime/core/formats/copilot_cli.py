@@ -117,6 +117,10 @@ def _said(kind: Any, data: Mapping[str, Any], *, told: bool) -> Said | None:
             return Said(role, text(data.get("content")) or "")
         case "system.message" | "system.notification":
             return Said("system", text(data.get("content")) or "")
+        case "session.error" if why := text(data.get("message")):
+            return Said("system", why)
+        case "session.compaction_complete" if summary := text(data.get("summaryContent")):
+            return Said("system", summary)
         case "assistant.message":
             output = count(data.get("outputTokens"))
             return Said(
