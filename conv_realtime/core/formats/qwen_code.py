@@ -2,8 +2,9 @@
 
 Appended. A response of the model is one record. Its tokens are of that response; those of its
 thoughts are among its output. Records of type `system` are the client's bookkeeping, of which
-titles and parents are read; `rewind` counts what the screen lost, in no unit of the file. Subagents
-lie beside `chats`, in `subagents/<session>/agent-<id>.jsonl`; their records name the session.
+titles, parents and ends of turns are read; `rewind` counts what the screen lost, in no unit of the
+file. Subagents lie beside `chats`, in `subagents/<session>/agent-<id>.jsonl`; their records name
+the session.
 
 Evidence: `packages/core/src/services/chatRecordingService.ts` and `config/storage.ts` of
 QwenLM/qwen-code at 015346f1, `agents/agent-transcript.ts` at 015f2838, and real sessions of version
@@ -27,7 +28,8 @@ from conv_realtime.models import Role
 
 _ROLES: Mapping[Any, Role] = {"user": "user", "assistant": "assistant", "tool_result": "tool"}
 _TYPES = frozenset({*_ROLES, "system"})
-_TYPED_LATER = "mid_turn_user_message"
+_BY_PERSON = frozenset({"mid_turn_user_message", "realtime_message"})  # typed later, or spoken
+_TURN_ENDS = "turn_result"
 
 
 class QwenCode(JsonLines):
@@ -58,19 +60,26 @@ class QwenCode(JsonLines):
         return QwenTranscript(self, path, sanitizer)
 
     def noted(self, fields: Mapping[str, Any]) -> Noted:
-        """Return where it happened, and what titles and parents say."""
+        """Return where it happened, and what titles, parents and ends of turns say."""
         stated = mapping(fields.get("systemPayload"))
         forked = mapping(fields.get("forkedFrom"))
+        failed = stated.get("state") == "error"
         return Noted(
             at=time(fields.get("timestamp")),
             title=text(stated.get("customTitle")),
             cwd=text(fields.get("cwd")),
             git_branch=text(fields.get("gitBranch")),
             parent=text(stated.get("parentSessionId")) or text(forked.get("sessionId")),
+            state=("error" if failed else "active", "waiting") if _ends_turn(fields) else None,
         )
 
     def said(self, fields: Mapping[str, Any]) -> Said | None:
         """Return the message of a record."""
+        native, at = text(fields.get("uuid")), time(fields.get("timestamp"))
+        if _ends_turn(fields):
+            error = mapping(mapping(fields.get("systemPayload")).get("error"))
+            why = text(error.get("message"))
+            return Said("system", why, native, created_at=at) if why else None
         role = _ROLES.get(text(fields.get("type")))
         if role is None:
             return None
@@ -80,8 +89,8 @@ class QwenCode(JsonLines):
         return Said(
             role,
             [_block(part) for part in map(mapping, parts)],
-            text(fields.get("uuid")),
-            created_at=time(fields.get("timestamp")),
+            native,
+            created_at=at,
             model=text(fields.get("model")) if role == "assistant" else None,
             usage=_usage(mapping(fields.get("usageMetadata"))),
         )
@@ -98,10 +107,15 @@ class QwenTranscript(JsonLinesTranscript):
         return super().take(fold, record, said)
 
 
+def _ends_turn(fields: Mapping[str, Any]) -> bool:
+    """Return whether it says how a turn ended: those of an editor or a daemon are told."""
+    return fields.get("type") == "system" and fields.get("subtype") == _TURN_ENDS
+
+
 def _typed(fields: Mapping[str, Any]) -> bool:
     """Return whether a person wrote it: older versions do not say where a record is from."""
     subtype = text(fields.get("subtype"))
-    if subtype is not None and subtype != _TYPED_LATER:
+    if subtype is not None and subtype not in _BY_PERSON:
         return False
     return fields.get("provenance") in (None, "real_user")
 
