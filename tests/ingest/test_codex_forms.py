@@ -80,6 +80,21 @@ def test_what_others_write_with_the_same_words_is_not_codex() -> None:
     assert _claim("a.jsonl", pi) is None
 
 
+@pytest.mark.parametrize("begins", ["<image>", "<image name=[Image #1]>"])
+def test_what_codex_puts_around_an_image_is_not_typed(begins: str, tmp_path: Path) -> None:
+    """Parts that say where one begins and ends; the same words elsewhere are a person's."""
+    image = {"type": "input_image", "image_url": "https://example.com/rose.png"}
+    parts = [begins, image, "</image>", "What grows here?", "</image>", begins]
+    content = [
+        {"type": "input_text", "text": one} if isinstance(one, str) else one for one in parts
+    ]
+    row, (prompt,) = stated(tmp_path, meta(), item("message", role="user", content=content))
+    kinds = [block["type"] for block in prompt.content]
+    assert kinds == ["image", "text", "text", "text"]
+    assert prompt.text == f"What grows here?\n\n</image>\n\n{begins}"
+    assert (row.title or "").startswith("What grows here?")
+
+
 def test_odd_values_are_read_as_absent(tmp_path: Path) -> None:
     """Nothing in a line is promised."""
     odd = [None, 7, [], {}, "x", {"x": [1]}, [None, 3, {"type": 4}], True, "\ud800"]

@@ -28,6 +28,10 @@ _CALL_NAMES = {"local_shell_call": "local_shell", "tool_search_call": "tool_sear
 # What Codex puts before the model in a user's name: `core/src/contextual_user_message.rs`.
 _INSTRUCTIONS = re.compile(r"\s*(?:# |These )AGENTS\.md instructions\b")
 _WRAPPED = re.compile(r"\s*<([A-Za-z_][\w-]*+)[^<>]*>[\s\S]*</\1>\s*\Z")
+# What it puts around an image, each a part of its own: `image_open_tag_text` and its like in
+# `protocol/src/models.rs`.
+_IMAGE_BEGINS = re.compile(r"<image(?: [^<>]*)?>")
+_IMAGE_ENDS = "</image>"
 
 
 def role_of(item: Mapping[str, Any]) -> Role | None:
@@ -91,7 +95,22 @@ def type_of(item: Mapping[str, Any]) -> str:
 
 def _content(content: Any) -> list[Block]:
     """Return the parts of a message as blocks."""
-    return [block for part in as_blocks(content) if (block := _part(part))]
+    parts = as_blocks(content)
+    return [
+        block
+        for place, part in enumerate(parts)
+        if (block := _part(part)) and not _is_frame(parts, place)
+    ]
+
+
+def _is_frame(parts: Sequence[Block], place: int) -> bool:
+    """Return whether a part says no more than that an image beside it begins or ends."""
+    said = text(parts[place].get("text")) or ""
+    if said == _IMAGE_ENDS:
+        beside = parts[:place][-1:]
+    else:
+        beside = parts[place + 1 : place + 2] if _IMAGE_BEGINS.fullmatch(said) else []
+    return any(part.get("type") == "input_image" for part in beside)
 
 
 def _part(part: Block) -> Block | None:
