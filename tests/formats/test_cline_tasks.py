@@ -110,6 +110,29 @@ def test_what_an_item_says(item: dict[str, Any], expected: list[Any]) -> None:
     assert told == expected
 
 
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        (_say("api_req_started", {}), ("active", "working")),
+        (_say("text", "I look."), ("active", "working")),
+        (_ask("followup", "Which?"), ("active", "waiting")),
+        (_ask("followup", "Whi", partial=True), ("active", "working")),
+        (_ask("command_output", "bed 1: 41 %"), ("active", "working")),
+        (_ask("resume_task"), ("active", "waiting")),
+        (_say("completion_result", "Bed 3."), ("active", "waiting")),
+        (_say("error", "No such file"), ("active", "working")),
+        (_ask("api_req_failed", "No quota"), ("error", "waiting")),
+    ],
+)
+def test_the_last_item_says_whose_turn_it_is(last: dict[str, Any], state: tuple[str, str]) -> None:
+    """Also where the request before it was not answered, or where it is none of the response."""
+    with folder() as place:
+        data = json.dumps([_say("task", "q"), _say("api_req_started", {}), last]).encode()
+        read = Reading(Cline(), place, "tasks/1/ui_messages.json").read([data])
+        (row,) = asyncio.run(read).conversations.values()
+    assert (row.status, row.activity) == state
+
+
 def test_notes_are_the_systems(tmp_path: Path) -> None:
     """Errors, and the summary that goes on for what was left out."""
     condensed = _say("condense_context", contextCondense={"summary": "They sow beans."})

@@ -24,8 +24,8 @@ from conv_realtime.core.document import DocumentFormat, StatedConversation
 from conv_realtime.core.fields import amount, count, items, mapping, text, time
 from conv_realtime.core.format import Claim, Head, Machine, Recognised
 from conv_realtime.core.records import load
-from conv_realtime.core.said import Said
-from conv_realtime.models import Activity
+from conv_realtime.core.said import Noted, Said
+from conv_realtime.models import Activity, Status
 
 _FILE = "ui_messages.json"
 _EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
@@ -70,7 +70,9 @@ class _Tasks(DocumentFormat):
     def conversations(self, value: Any, path: PurePath) -> Iterable[StatedConversation]:
         """Yield the task."""
         if isinstance(value, list) and value:
-            yield StatedConversation(path.parent.name, _messages(list(map(mapping, value))))
+            said = list(map(mapping, value))
+            noted = Noted(state=_turn(said[-1]))
+            yield StatedConversation(path.parent.name, _messages(said), noted=noted)
 
 
 class RooCode(_Tasks):
@@ -107,7 +109,19 @@ class _Response:
     cost: float | None = None
     model: str | None = None
     blocks: list[Block] = field(default_factory=list)
-    activity: Activity = "working"
+
+
+def _turn(last: Mapping[str, Any]) -> tuple[Status, Activity]:
+    """Return whose turn it is behind the last item; what a command writes is asked of nobody."""
+    kind = _kind(last)
+    if kind == "api_req_failed":
+        return "error", "waiting"
+    asks = last.get("type") == "ask" and last.get("partial") is not True and kind not in _OUTPUTS
+    return "active", "waiting" if asks or kind.endswith("completion_result") else "working"
+
+
+def _kind(item: Mapping[str, Any]) -> str:
+    return text(item.get(str(item.get("type")))) or ""
 
 
 def _messages(items: Sequence[Mapping[str, Any]]) -> Sequence[Said | None]:
@@ -123,12 +137,11 @@ def _messages(items: Sequence[Mapping[str, Any]]) -> Sequence[Said | None]:
                 created_at=response.at,
                 model=response.model,
                 usage=response.usage,
-                state=("active", response.activity),
                 metadata={"cost_usd": response.cost} if response.cost else {},
             )
 
     for place, item in enumerate(items):
-        kind, at = text(item.get(str(item.get("type")))) or "", time(item.get("ts"))
+        kind, at = _kind(item), time(item.get("ts"))
         if kind in _PROMPTS or (place == 0 and kind == "text"):
             end(response)
             response = None
@@ -160,8 +173,6 @@ def _add(response: _Response, kind: str, item: Mapping[str, Any], place: int) ->
         response.blocks.append(_call(kind, item, place))
     elif kind in _OUTPUTS:
         _answer(response, item)
-    waits = item.get("type") == "ask" and item.get("partial") is not True
-    response.activity = "waiting" if waits or kind.endswith("completion_result") else "working"
 
 
 def _call(kind: str, item: Mapping[str, Any], place: int) -> Block:
