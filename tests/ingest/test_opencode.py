@@ -60,6 +60,21 @@ async def test_a_session_has_what_its_rows_say(tmp_path: Path) -> None:
     assert (summary.messages, summary.skipped) == (2, 0)
 
 
+@pytest.mark.parametrize("kind", ["New", "Child"])
+async def test_a_session_without_a_title_has_its_prompt_for_one(tmp_path: Path, kind: str) -> None:
+    """What stands there until a model makes one is none; the same words of a person are one."""
+    store = MemoryStore()
+    with _writer(tmp_path) as writer:
+        converse(writer)
+        for title, shown in [
+            (f"{kind} session - 2026-03-04T05:06:07.089Z", "Which roses are dry?"),
+            (f"{kind} session - roses", f"{kind} session - roses"),
+        ]:
+            writer.session("ses_1", title=title)
+            await _read(tmp_path, store)
+            assert [row.title for row in store.conversations.values()] == [shown]
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [("MessageAbortedError", "active"), ("ProviderAuthError", "error")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,10 @@ from conv_realtime.models import Activity, Role, Status
 HOUR_MS = 3_600_000
 """How long a session was at work lately: only there is looked for changes of what is old."""
 
+# What a session is called until it has a title, or for good where no model makes one: see
+# `internal/parser/opencode.go` of kenn-io/agentsview at 538600744.
+_UNTITLED = re.compile(r"(?:New|Child) session - \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
 
 def session_of(
     session: Mapping[str, Any],
@@ -28,9 +33,10 @@ def session_of(
     id = text(session.get("id"))
     if not id:
         return None
+    title = text(session.get("title")) or ""
     noted = Noted(
         at=time(session.get("time_created")),
-        title=text(session.get("title")),
+        title=None if _UNTITLED.fullmatch(title) else title,
         cwd=text(session.get("directory")),
         parent=text(session.get("parent_id")) or text(session.get("fork_session_id")),
         state=state,
