@@ -23,6 +23,7 @@ from conv_realtime.relay import dialogue as dialogue_module
 from conv_realtime.relay import hub as hub_module
 from tests.relay.raw import (
     BINARY,
+    CLOSE,
     CONTINUATION,
     DEADLINE,
     PING,
@@ -181,7 +182,8 @@ async def test_a_token_that_expires_ends_a_client_that_reads_nothing(
     """It gets 4401, and its line is cut whether or not it takes note."""
     expiry = int(time.time()) + 3600
     token = jwt.encode({"sub": str(OWNER), "exp": expiry}, SECRET, "HS256")
-    monkeypatch.setattr(connections, "time", SimpleNamespace(time=lambda: expiry - 0.1))
+    clock = iter([expiry - 0.1])
+    monkeypatch.setattr(connections, "time", SimpleNamespace(time=lambda: next(clock, expiry)))
     async with serving(implementation, supabase_jwt_secret=SecretStr(SECRET)) as served:
         headers = {"Authorization": f"Bearer {token}"}
         async with Raw.upgraded(served.server.port, headers=headers) as raw:
@@ -337,6 +339,23 @@ async def test_who_never_reads_events_is_gone_in_the_end(
             await eventually(
                 lambda: not served.server.server.server_state.connections, "its socket is closed"
             )
+
+
+@pytest.mark.parametrize("implementation", ["websockets-sansio", "wsproto"])
+async def test_who_says_goodbye_with_events_unread_is_gone(implementation: str) -> None:
+    """A server would wait without end for somebody to read what is left."""
+    async with serving(implementation) as served:
+        hub, sockets = served.relay.manager.hub, served.server.server.server_state.connections
+        async with Raw.upgraded(served.server.port) as raw:
+            await eventually(lambda: hub.clients, "it is connected")
+            (client,) = hub.clients.values()
+            assert client.wire is not None
+            while not client.wire.waiting_bytes:
+                served.feed.publish(created(message("x" * 20_000)))
+                await asyncio.sleep(0.001)
+            await raw.send(masked(CLOSE, (1000).to_bytes(2)))
+            await eventually(lambda: not hub.clients, "it is forgotten")
+            await eventually(lambda: not sockets, "its socket is closed")
 
 
 async def test_who_was_too_slow_and_reads_late_learns_why(monkeypatch: pytest.MonkeyPatch) -> None:

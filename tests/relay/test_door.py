@@ -238,6 +238,22 @@ async def test_a_user_sees_their_own_rows_until_the_token_expires(
             served.feed.publish(created(theirs))
             served.feed.file_changed("/secret", "created", 1)
             assert await client.sync() == []
-        monkeypatch.setattr(connections, "time", SimpleNamespace(time=lambda: expiry - 0.1))
+        clock = iter([expiry - 0.1])
+        monkeypatch.setattr(connections, "time", SimpleNamespace(time=lambda: next(clock, expiry)))
         async with served.client(subprotocols=offered) as client:
+            assert await client.closed() == 4401
+
+
+async def test_a_token_that_expires_while_the_machine_sleeps_ends_after_a_heartbeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Timers stand still meanwhile: only the clock has gone on."""
+    expiry = time.time() + 3600
+    clock = SimpleNamespace(time=time.time)
+    monkeypatch.setattr(connections, "time", clock)
+    async with Served.run(supabase_jwt_secret=SecretStr(SECRET), heartbeat_seconds=0.2) as served:
+        async with served.client(f"?token={token(exp=expiry)}") as client:
+            await client.next()
+            await client.sync()
+            clock.time = lambda: expiry
             assert await client.closed() == 4401
