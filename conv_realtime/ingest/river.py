@@ -277,7 +277,8 @@ class Ingest(Upkeep):
         """Return what `/healthz` says of ingest, from memory.
 
         `lag_seconds` is the age of the oldest record that the store has not acknowledged,
-        `queue` how many there are; `redacted` counts the secrets that were replaced, by kind.
+        `queue` how many there are; `redacted` counts the secrets that were replaced, by kind,
+        `unreadable` the files and folders that are left out because they cannot be read.
         """
         desk, tender = self._opened
         books = desk.shelf.owners()
@@ -291,6 +292,7 @@ class Ingest(Upkeep):
             "dead_letters": len(desk.checkpoints.letters.open),
             "redacted": desk.secrets.all,
             "watcher": self._waker.watching if self._waker else "stopped",
+            "unreadable": self._waker.unreadable if self._waker else 0,
             "last_error": desk.checkpoints.fault
             or self._database.fault
             or (error and _in_short(error)),

@@ -73,6 +73,10 @@ class Shelf:
         books = list(self.books.values())  # more may be found meanwhile, on a thread
         return [book for book in books if book.key and book.owner is None]
 
+    def faulty(self) -> set[str]:
+        """Return the files that could not be read when they were last looked at."""
+        return {book.path for book in list(self.books.values()) if book.fault is not None}
+
     def owe(self, path: str) -> list[str]:
         """Note that listeners are to be told all that a file states, which could not be read.
 

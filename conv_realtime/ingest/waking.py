@@ -63,6 +63,11 @@ class Waker:
         watching = self._watcher.watching
         return "partial" if watching == "ok" and self._misses.missing else watching
 
+    @property
+    def unreadable(self) -> int:
+        """How many files and folders cannot be read, as far as the last look at each says."""
+        return len(self._odd) + len(self._desk.shelf.faulty())
+
     async def files(self) -> dict[str, FileStat]:
         """Return every file below the paths; linked folders are watched before they are read.
 
@@ -149,7 +154,8 @@ class Waker:
             logger.warning("%s", error)
             self._misses.excuse()
             return
-        for path in await on_thread(_changed, self._desk.shelf, stats):
+        changed = await on_thread(_changed, self._desk.shelf, stats)
+        for path in {*changed, *(self._desk.shelf.faulty() - stats.keys())}:
             self._tender.look_soon(path)
 
 

@@ -294,4 +294,5 @@ class Relay:
 
 def _in_trouble(ingest: Mapping[str, Any]) -> bool:
     """Return whether an ingest misses files or cannot store what it reads."""
-    return ingest.get("watcher") in ("down", "stopped") or ingest.get("last_error") is not None
+    blind = ingest.get("watcher") in ("down", "stopped") or ingest.get("unreadable", 0) > 0
+    return blind or ingest.get("last_error") is not None

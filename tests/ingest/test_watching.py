@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conv_realtime.edges.disk import opened
 from conv_realtime.edges.watch.inotify import InotifyWatcher
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import user, uuid
@@ -157,7 +159,36 @@ async def test_a_folder_that_cannot_be_listed_is_told_once(
         await until(lambda: river.caught_up)
         assert river._waker is not None
         await river._waker.files()
+        assert river.health()["unreadable"] == 1
     assert caplog.messages.count(f"{closed}: Permission denied") == 1
+
+
+async def test_a_file_that_cannot_be_read_is_counted_until_it_can_be_or_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of a session that somebody began as root."""
+    closed: set[str] = set()
+    opening = opened._open
+
+    def refusing(path: str) -> int:
+        if path in closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opening(path)
+
+    monkeypatch.setattr(opened, "_open", refusing)
+    store = MemoryStore()
+    one, two = rested(tmp_path, 1), rested(tmp_path, 2)
+    closed |= {str(one), str(two)}
+    async with running(ingest(tmp_path, store, sweep_seconds=NEVER)) as river:
+        await until(lambda: river.caught_up)
+        assert river.health()["unreadable"] == 2
+        closed.clear()
+        with one.open("ab") as file:
+            file.write(user("r", session=uuid(1)))
+        await until(lambda: store.messages)
+        assert river.health()["unreadable"] == 1
+        two.unlink()
+        await until(lambda: river.health()["unreadable"] == 0)
 
 
 @linux

@@ -183,9 +183,12 @@ async def test_health_is_what_feed_and_watcher_are(
     assert body["feed"] == {"kind": "supabase", "state": state, "last_event_at": None}
 
 
-async def test_health_is_degraded_while_nothing_can_be_stored() -> None:
+@pytest.mark.parametrize("trouble", [{"last_error": "messages: ConnectError"}, {"unreadable": 1}])
+async def test_health_is_degraded_while_something_cannot_be_stored_or_read(
+    trouble: dict[str, object],
+) -> None:
     """Rows wait in the files: nothing is lost, and somebody should look."""
-    ingest = {"files": 1, "watcher": "ok", "last_error": "messages: ConnectError"}
+    ingest = {"files": 1, "watcher": "ok", **trouble}
     async with Relay(feed=LocalFeed(settings()), ingest_health=lambda: ingest) as relay:
         answer, body = relay.health()
     assert (answer, body["status"]) == (200, "degraded")
