@@ -47,6 +47,7 @@ _LOST = "tests/ingest/test_lost_events.py::test_"
 _VANISHED = "tests/ingest/test_vanished.py::test_"
 _CODEX = "tests/ingest/test_codex.py::test_"
 _THREADS = "tests/ingest/test_codex_threads.py::test_"
+_SPENT = "tests/ingest/test_codex_tokens.py::test_"
 _REFUSALS = "tests/ingest/test_refusals.py::test_"
 _PACKED = "tests/ingest/test_packed.py::test_"
 _REWIND = "tests/ingest/test_gemini_log.py::test_a_rewind_"
@@ -300,7 +301,13 @@ GUARDS = (
         "core/formats/codex_tokens.py",
         "            return last\n        return {",
         "            return total\n        return {",
-        f"{_CODEX}a_total_that_is_set_anew_takes_nothing_back",
+        f"{_SPENT}a_total_that_is_set_anew_takes_nothing_back",
+    ),
+    Guard(
+        "core/formats/codex_tokens.py",
+        "        if another or any(",
+        "        if any(",
+        f"{_SPENT}totals_of_several_limits_are_not_taken_for_one",
     ),
     Guard(
         "core/formats/codex.py",

@@ -128,8 +128,8 @@ class CodexTranscript(LogTranscript):
         if line.kind == "session_meta":
             self._note_meta(fold, line)
         elif self._lineage.is_copy(line):
-            if (stated := rollout.totals(line.payload)) is not None:
-                self._tokens.follow(stated[0])
+            if (report := rollout.tokens(line.payload)) is not None:
+                self._tokens.follow(report)
         elif line.kind == "event_msg":
             self._add_event(fold, record, line)
         elif line.kind == "turn_context":
@@ -332,10 +332,10 @@ class CodexTranscript(LogTranscript):
     def _count_tokens(
         self, fold: ConversationFold, record: Record, event: Mapping[str, Any]
     ) -> None:
-        stated = rollout.totals(event)
-        if stated is None:
+        report = rollout.tokens(event)
+        if report is None:
             return
-        added = rollout.usage(self._tokens.added(*stated, continued=self._came_from_another))
+        added = rollout.usage(self._tokens.added(report, continued=self._came_from_another))
         if not added:
             return
         self._open = None  # what comes next is another response

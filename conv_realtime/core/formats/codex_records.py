@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from conv_realtime.core.blocks import Block, as_blocks, text_of
 from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.core.formats import codex_items as items
+from conv_realtime.core.formats.codex_tokens import Report
 from conv_realtime.models import Role
 
 KINDS = frozenset(
@@ -188,12 +189,14 @@ def failure(event: Mapping[str, Any]) -> str | None:
     return text(error.get("message")) or text(error.get("codex_error_info"))
 
 
-def totals(event: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]] | None:
-    """Return the thread's tokens so far and those of its last response, by Codex's names."""
+def tokens(event: Mapping[str, Any]) -> Report | None:
+    """Return what an event reports of tokens, by Codex's names."""
     info = event.get("info")
     if not isinstance(info, dict) or not isinstance(info.get("total_token_usage"), dict):
         return None
-    return _stated(info["total_token_usage"]), _stated(mapping(info.get("last_token_usage")))
+    total, last = info["total_token_usage"], mapping(info.get("last_token_usage"))
+    limit = text(mapping(event.get("rate_limits")).get("limit_id"))
+    return Report(_stated(total), _stated(last), limit)
 
 
 def _stated(usage: Mapping[str, Any]) -> dict[str, int]:
