@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -78,6 +79,51 @@ def test_what_others_write_with_the_same_words_is_not_codex() -> None:
     """Pi writes `message` lines, too."""
     pi = b'{"type":"session","id":"1","cwd":"/x"}\n{"type":"message","id":"2","message":{}}\n'
     assert _claim("a.jsonl", pi) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "role"),
+    [
+        (
+            "Warning: The maximum number of unified exec processes you can keep open is 60.",
+            "system",
+        ),
+        ("Warning: Your account was flagged for potentially high-risk cyber activity.", "system"),
+        (
+            "Warning: apply_patch was requested via shell. "
+            "Use the apply_patch tool instead of exec_command.",
+            "system",
+        ),
+        ("Here is a list of plugins that are available but not installed.\n\n- Roses", "system"),
+        ("Warning: The roses are dry.", "user"),
+    ],
+)
+def test_what_older_codexes_warn_of_is_the_systems(said: str, role: str, tmp_path: Path) -> None:
+    """In a user's name, and without a tag; what else a person writes so is theirs."""
+    row, messages = stated(tmp_path, meta(), says("user", "Water them"), says("user", said))
+    assert [message.role for message in messages] == ["user", role]
+    assert row.title == "Water them"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "role", "title"),
+    [
+        (["environments.environment_context", "user.text"], "user", "<b>Roses</b>"),
+        (["environments.environment_context", "skills.selected"], "system", None),
+        (["environments.environment_context", "user.heartbeat"], "system", None),
+        # Without a kind it is known by its words.
+        (["environments.environment_context"], "system", None),
+        ([None, "user.text"], "user", "<b>Roses</b>"),
+        ("odd", "system", None),
+    ],
+)
+def test_parts_that_say_of_what_kind_they_are_are_believed(
+    kinds: Any, role: str, title: str | None, tmp_path: Path
+) -> None:
+    """Context and prompt may stand in one message; the title is what was typed."""
+    passed = {"internal_chat_message_metadata_passthrough": {"content_item_kinds": kinds}}
+    row, (message,) = stated(tmp_path, meta(), says("user", CONTEXT, "<b>Roses</b>", **passed))
+    assert (message.role, row.title) == (role, title)
 
 
 @pytest.mark.parametrize("begins", ["<image>", "<image name=[Image #1]>"])

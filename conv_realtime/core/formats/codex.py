@@ -24,7 +24,7 @@ from conv_realtime.core.conversation_fold import ConversationFold, Entry
 from conv_realtime.core.fields import count, mapping, text
 from conv_realtime.core.format import Claim, Head, LogFormat, Machine, Recognised
 from conv_realtime.core.formats import codex_records as rollout
-from conv_realtime.core.formats.codex_items import server_calls
+from conv_realtime.core.formats.codex_items import server_calls, typed
 from conv_realtime.core.formats.codex_lineage import Lineage
 from conv_realtime.core.formats.codex_records import RolloutLine
 from conv_realtime.core.formats.codex_tokens import TokenCounter
@@ -248,7 +248,7 @@ class CodexTranscript(LogTranscript):
             self._place_tokens(fold, entry, {})
         elif entry.role == "user":
             self._turns.append(len(self._natives) - 1)
-            self._note_prompt(fold, content.text_of(found))
+            self._note_prompt(fold, content.text_of(typed(line.payload) or found))
         elif line.payload.get("role") == "user":
             self._injected[hash(content.text_of(found).strip())] = entry.native
             if len(self._injected) > _REMEMBERED:

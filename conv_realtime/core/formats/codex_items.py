@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from conv_realtime.core.blocks import Block, as_blocks
-from conv_realtime.core.fields import mapping, text
+from conv_realtime.core.fields import items, mapping, text
 from conv_realtime.core.records import load
 from conv_realtime.models import Role
 
@@ -28,10 +29,17 @@ _CALL_NAMES = {"local_shell_call": "local_shell", "tool_search_call": "tool_sear
 # What Codex puts before the model in a user's name: `core/src/contextual_user_message.rs`.
 _INSTRUCTIONS = re.compile(r"\s*(?:# |These )AGENTS\.md instructions\b")
 _WRAPPED = re.compile(r"\s*<([A-Za-z_][\w-]*+)[^<>]*>[\s\S]*</\1>\s*\Z")
-# What it puts around an image, each a part of its own: `image_open_tag_text` and its like in
-# `protocol/src/models.rs`.
-_IMAGE_BEGINS = re.compile(r"<image(?: [^<>]*)?>")
-_IMAGE_ENDS = "</image>"
+# Some of it has no tag, until 2026: the files beside that one.
+_NOTICE = re.compile(
+    r"\s*(?:Here is a list of plugins that are available but not installed\."
+    r"|Warning: (?:The maximum number of unified exec processes you can keep open is\b"
+    r"|Your account was flagged for potentially high-risk cyber activity\b"
+    r"|apply_patch was requested via \w+\. Use the apply_patch tool\b))"
+)
+# What it puts around an image or a sound, each a part of its own: `image_open_tag_text` and its
+# like in `protocol/src/models.rs`.
+_MEDIA_BEGIN = re.compile(r"<(?:image|audio)(?: [^<>]*)?>")
+_MEDIA_END = ("</image>", "</audio>")
 
 
 def role_of(item: Mapping[str, Any]) -> Role | None:
@@ -58,17 +66,31 @@ def _role_of_message(item: Mapping[str, Any]) -> Role | None:
         case "assistant":
             return "assistant"
         case "user":
-            return "system" if _is_injected(found) else "user"
+            return "user" if typed(item) else "system"
         case "developer" | "system":
             return "system"
         case _:
             return "other"
 
 
-def _is_injected(found: Sequence[Block]) -> bool:
-    """Return whether Codex wrote all of a user's message: context, and no prompt."""
-    texts = [str(block.get("text") or "") for block in found if block.get("type") == "text"]
-    return bool(texts) and all(_INSTRUCTIONS.match(one) or _WRAPPED.match(one) for one in texts)
+def typed(item: Mapping[str, Any]) -> list[Block]:
+    """Return what of a user's message a person gave: Codex writes context in the user's name.
+
+    Since 2026 parts say of what kind they are; before, and else, Codex's are known by their words.
+    """
+    stated = mapping(item.get("internal_chat_message_metadata_passthrough"))
+    parts = as_blocks(item.get("content"))
+    kinds = items(stated.get("content_item_kinds"))[: len(parts)]
+    return _content([p for p, kind in zip_longest(parts, kinds) if not _is_codexs(p, kind)])
+
+
+def _is_codexs(part: Block, kind: Any) -> bool:
+    said = text(part.get("text"))
+    if said is None:
+        return False
+    if isinstance(kind, str):
+        return not kind.startswith("user.") or kind == "user.heartbeat"
+    return any(form.match(said) for form in (_INSTRUCTIONS, _WRAPPED, _NOTICE))
 
 
 def blocks_of(item: Mapping[str, Any], at: datetime | None) -> list[Block]:
@@ -104,13 +126,13 @@ def _content(content: Any) -> list[Block]:
 
 
 def _is_frame(parts: Sequence[Block], place: int) -> bool:
-    """Return whether a part says no more than that an image beside it begins or ends."""
+    """Return whether a part says no more than that what is beside it begins or ends."""
     said = text(parts[place].get("text")) or ""
-    if said == _IMAGE_ENDS:
+    if said in _MEDIA_END:
         beside = parts[:place][-1:]
     else:
-        beside = parts[place + 1 : place + 2] if _IMAGE_BEGINS.fullmatch(said) else []
-    return any(part.get("type") == "input_image" for part in beside)
+        beside = parts[place + 1 : place + 2] if _MEDIA_BEGIN.fullmatch(said) else []
+    return any(part.get("type") in ("input_image", "input_audio") for part in beside)
 
 
 def _part(part: Block) -> Block | None:
