@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,18 @@ def test_a_path_of_which_nothing_can_be_told(doctor: Doctor, home: Path) -> None
     failed = doctor.failing(path)
     assert list(failed) == ["transcripts"]
     assert failed["transcripts"]["says"].startswith(f"{path}: ")
+
+
+def test_transcripts_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of another account; root may read them all, so the answer is made up."""
+    write(tmp_path, "one")
+    (path,) = tmp_path.rglob("*.jsonl")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    check = machine.Transcripts([tmp_path]).find()
+    assert (check.state, check.facts["files"]) == ("warning", 1)
+    assert check.says.endswith(f"; 1 cannot be read, such as {path}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="is about inotify")

@@ -88,6 +88,9 @@ class Transcripts:
         self.files = sorted(found.stats)
         self.bytes = sum(stat.size for stat in found.stats.values())
         gone = f"; not there: {', '.join(missing)}" if missing else ""
+        closed = [*found.odd, *(path for path in self.files if not os.access(path, os.R_OK))]
+        if closed:
+            gone += f"; {len(closed)} cannot be read, such as {closed[0]}"
         if not self.files:
             return warning(
                 name,
@@ -97,7 +100,11 @@ class Transcripts:
                 files=0,
             )
         says = f"{len(self.files)} files, {self.bytes / 1e6:.1f} MB in {where}{gone}"
-        return ok(name, says, files=len(self.files), bytes=self.bytes)
+        facts = {"files": len(self.files), "bytes": self.bytes}
+        if closed:
+            remedy = "let this account read what `conv-realtime sources` names, or leave it out"
+            return warning(name, says, remedy, **facts)
+        return ok(name, says, **facts)
 
 
 async def watching(paths: Sequence[Path]) -> Check:
