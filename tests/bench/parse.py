@@ -17,7 +17,6 @@ from uuid import UUID
 import orjson
 
 from conv_realtime.core.formats.claude_code import ClaudeCode
-from conv_realtime.core.redaction import Level, redactor
 from conv_realtime.core.sanitize import Sanitizer
 from conv_realtime.edges.disk import OpenFile
 from conv_realtime.edges.heap import collect_rarely
@@ -32,15 +31,10 @@ BAR = 150.0
 STRETCHED = 12.0
 
 
-def follower(path: Path, level: Level = "default") -> Follower:
-    """Gives one that has read nothing yet."""
-    return Follower(str(path), ClaudeCode(), IDENTITY, Sanitizer(redactor=redactor(level)))
-
-
-def read_all(paths: Sequence[Path], level: Level = "default") -> None:
+def read_all(paths: Sequence[Path]) -> None:
     """Reads transcripts as the library does."""
     for path in paths:
-        reading = follower(path, level)
+        reading = Follower(str(path), ClaudeCode(), IDENTITY, Sanitizer())
         with OpenFile(str(path)) as file:
             while reading.read(file):
                 pass
@@ -77,7 +71,6 @@ def _beside_orjson(kind: str, paths: Sequence[Path], rounds: int) -> Iterator[Fi
     size = sum(map(len, contents))
     ways: Mapping[str, Callable[[], None]] = {
         "read": partial(read_all, paths),
-        "read, secrets not searched for": partial(read_all, paths, "off"),
         "orjson.loads of each line alone": partial(load_lines, lines),
     }
     taken: dict[str, list[float]] = {way: [] for way in ways}
@@ -86,7 +79,7 @@ def _beside_orjson(kind: str, paths: Sequence[Path], rounds: int) -> Iterator[Fi
         ways[way]()
         taken[way].append(time.process_time() - began)
     what = f"{kind}, {size / 1e6:.0f} MB, {size / len(lines) / 1e3:.1f} KB a line"
-    ours, _, theirs = taken.values()
+    ours, theirs = taken.values()
     for way, seconds in taken.items():
         bar = BAR if seconds is ours else None
         speed = [size / one / 1e6 for one in seconds]
