@@ -147,13 +147,16 @@ def test_parts_of_the_model_are_blocks(tmp_path: Path) -> None:
 
 
 def test_whose_turn_it_is(tmp_path: Path) -> None:
-    """Tools that run are followed by more; an error, or a call that was called off, waits."""
+    """Tools that run are followed by more; what failed or was stopped waits for its person."""
     begun = [head(), says("u", "user", "go")]
     for last, expected in (
         (says("g", "gemini", "", toolCalls=[_call("executing")]), ("active", "working")),
         (says("g", "gemini", "", toolCalls=[_call("cancelled")]), ("active", "waiting")),
         (says("g", "gemini", "done"), ("active", "waiting")),
         (says("e", "error", "quota"), ("error", "waiting")),
+        (says("i", "info", "Request cancelled."), ("active", "waiting")),
+        (says("i", "info", [{"text": "User cancelled the request."}]), ("active", "waiting")),
+        (says("i", "info", "A newer version is there."), ("active", "working")),
     ):
         row, _ = stated(tmp_path, *begun, last)
         assert (row.status, row.activity) == expected

@@ -21,6 +21,8 @@ _SHOWN = frozenset({"info", "warning", "error"})
 _CONTEXTS = ("<session_context>", "<hook_context>")
 _COMMANDS = ("/", "?")
 _DONE = frozenset({"success", "error", "cancelled"})
+# What it shows when a person stops it: `packages/cli/src/ui/hooks/useGeminiStream.ts`.
+_STOPPED = frozenset({"Request cancelled.", "User cancelled the request."})
 
 
 def said(message: Mapping[str, Any]) -> Said:
@@ -72,6 +74,8 @@ def _state(
     """Return whose turn it is behind a message, None where it changes nothing."""
     if message.get("type") == "error":
         return "error", "waiting"
+    if message.get("type") == "info":
+        return ("active", "waiting") if asked(message) in _STOPPED else None
     if role == "assistant":
         # Tools that were let run are followed by another response, those called off are not.
         runs = [mapping(call).get("status") for call in as_blocks(message.get("toolCalls"))]
