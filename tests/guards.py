@@ -690,6 +690,19 @@ GUARDS = (
         f"{_TROUBLE}a_row_that_this_version_cannot_read_is_left_out_and_told",
     ),
     Guard(
+        "relay/connections.py",
+        "again = min(left, self._settings.heartbeat_seconds)",
+        "again = left",
+        "tests/relay/test_door.py::test_"
+        "a_token_that_expires_while_the_machine_sleeps_ends_after_a_heartbeat",
+    ),
+    Guard(
+        "relay/dialogue.py",
+        "                    self._hub.cut_later(client)\n",
+        "                    pass\n",
+        f"{_ATTACKS}who_says_goodbye_with_events_unread_is_gone",
+    ),
+    Guard(
         "relay/hub.py",
         "client.answer_bytes > ANSWER_BYTES:",
         "client.answer_bytes < 0:",
