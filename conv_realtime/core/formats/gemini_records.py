@@ -18,7 +18,22 @@ from conv_realtime.models import Activity, Role, Status
 SOURCE = "gemini_cli"
 
 _SHOWN = frozenset({"info", "warning", "error"})
-_CONTEXTS = ("<session_context>", "<hook_context>")
+# What Gemini writes in a user's name: contexts, a command of the shell, what it compresses to.
+# They are made in google-gemini/gemini-cli at 5411f113, `packages/core/src`: `core/client.ts`,
+# `utils/environmentContext.ts`, `utils/approvalModeUtils.ts`, `context/chatCompressionService.ts`;
+# and `packages/cli/src/ui/hooks/useExecutionLifecycle.ts`.
+_CONTEXTS = (
+    "<session_context>",
+    "<hook_context>",
+    "<state_snapshot>",
+    "<scratchpad>",
+    "- **Workspace Directories:**",
+    "Here is the user's editor context as a JSON object.",
+    "Here is a summary of changes in the user's editor context,",
+    "I ran the following shell command:\n```",
+    "User has manually exited Plan Mode. Switching to ",
+    "Plan approved. Switching to ",
+)
 _COMMANDS = ("/", "?")
 _DONE = frozenset({"success", "error", "cancelled"})
 # What it shows when a person stops it: `packages/cli/src/ui/hooks/useGeminiStream.ts`.
