@@ -101,3 +101,30 @@ def test_why_copilot_failed_and_what_it_compacts_to_is_said(
     said = CopilotCli().said({"type": kind, "id": "e1", "data": data})
     assert said is not None and (said.role, said.content) == ("system", "None is left.")
     assert CopilotCli().said({"type": kind, "id": "e1", "data": {"success": False}}) is None
+
+
+def test_a_command_of_the_shell_is_no_work_of_the_model() -> None:
+    """What a person runs with `!`, and its output, are there; it is still their turn."""
+    command = {"toolCallId": "c1", "toolName": "local_shell", "arguments": {"command": "ls"}}
+    done = {"toolCallId": "c1", "isUserRequested": True, "success": True}
+    empty = {"type": "tool.execution_complete", "data": {**done, "result": {"content": ""}}}
+    row = _read(
+        _answer(10),
+        {"type": "tool.user_requested", "data": command},
+        {"type": "tool.execution_complete", "data": {**done, "result": {"content": "spade"}}},
+        empty,
+    )
+    assert (row.activity, row.message_count, row.tool_usage_count) == ("waiting", 1, 0)
+    said = [
+        CopilotCli().said(event)
+        for event in (
+            {"type": "tool.user_requested", "data": command},
+            {"type": "tool.execution_complete", "data": {**done, "error": {"message": "no"}}},
+            empty,
+        )
+    ]
+    assert [one and (one.role, one.content) for one in said] == [
+        ("system", "$ ls"),
+        ("system", "no"),
+        None,
+    ]

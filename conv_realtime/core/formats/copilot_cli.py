@@ -130,9 +130,14 @@ def _said(kind: Any, data: Mapping[str, Any], *, told: bool) -> Said | None:
                 model=text(data.get("model")),
                 usage={"output_tokens": output} if output else {},
             )
+        case "tool.user_requested":
+            command = text(mapping(data.get("arguments")).get("command"))
+            return Said("system", f"$ {command}") if command else None
         case "tool.execution_complete":
             result, error = mapping(data.get("result")), mapping(data.get("error"))
             content = text(result.get("content")) or text(error.get("message")) or ""
+            if data.get("isUserRequested") is True:  # of a person's `!`: no model waits for it
+                return Said("system", content) if content else None
             failed = data.get("success") is False
             return Said("tool", [tool_result(text(data.get("toolCallId")), content, failed=failed)])
         case "session.shutdown":
