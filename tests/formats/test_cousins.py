@@ -12,6 +12,7 @@ import pytest
 
 from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.formats.copilot_cli import CopilotCli
+from conv_realtime.core.formats.kimi_cli import KimiCli
 from conv_realtime.models import Conversation, Message, conversation_id
 from conv_realtime.testing.formats.examples import Example, built_in
 from conv_realtime.testing.formats.reading import MACHINE, OWNER, Reading, Stated, folder
@@ -247,6 +248,21 @@ def test_who_began_a_subagent_of_copilot_is_its_user() -> None:
     data = {"content": "Dig a hole", "source": "agent-gardener"}
     said = CopilotCli().said({"type": "user.message", "agentId": "a1", "data": data})
     assert said is not None and said.role == "user"
+
+
+@pytest.mark.parametrize(
+    ("said", "role"),
+    [
+        ("<system-reminder>A task has ended.</system-reminder>", "system"),
+        ([{"type": "text", "text": "<system-reminder>\nGo on.\n</system-reminder>"}], "system"),
+        ("Plant the roses", "user"),
+    ],
+)
+def test_a_turn_that_kimi_begins_by_itself_is_its_own(said: Any, role: str) -> None:
+    """The model is at work in it, whoever asked."""
+    message = {"type": "TurnBegin", "payload": {"user_input": said}}
+    found = KimiCli().said({"timestamp": 1.0, "message": message})
+    assert found is not None and (found.role, found.state) == (role, ("active", "working"))
 
 
 def test_a_response_of_iflow_is_one_message_however_many_windows_show_it() -> None:

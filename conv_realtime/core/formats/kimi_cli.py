@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from conv_realtime.core.blocks import Block, as_blocks, tool_result, tool_use
+from conv_realtime.core.blocks import Block, as_blocks, text_of, tool_result, tool_use
 from conv_realtime.core.fields import count, mapping, text, time
 from conv_realtime.core.format import Machine
 from conv_realtime.core.formats.openai_messages import arguments
@@ -33,6 +33,7 @@ _USAGE = dict(
         strict=False,
     )
 )
+_REMINDER = "<system-reminder>"  # the client's, of a turn that it begins by itself
 _BEGINS = frozenset({"TurnBegin", "SteerInput", "StepBegin", "StepInterrupted", "TurnEnd"})
 
 
@@ -89,7 +90,9 @@ def event(fields: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
 def _said(kind: str | None, payload: Mapping[str, Any]) -> Said | None:
     match kind:
         case "TurnBegin" | "SteerInput":
-            return Said("user", _parts(payload.get("user_input")))
+            said = _parts(payload.get("user_input"))
+            own = text_of(said).lstrip().startswith(_REMINDER)
+            return Said("system" if own else "user", said, state=("active", "working"))
         case "ContentPart":
             return Said("assistant", _parts([payload]))
         case "ToolCall":
