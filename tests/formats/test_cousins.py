@@ -12,6 +12,7 @@ import pytest
 
 from conv_realtime.core.formats import BUILT_IN
 from conv_realtime.core.formats.copilot_cli import CopilotCli
+from conv_realtime.core.formats.gptme import Gptme
 from conv_realtime.core.formats.kimi_cli import KimiCli
 from conv_realtime.models import Conversation, Message, conversation_id
 from conv_realtime.testing.formats.examples import Example, built_in
@@ -263,6 +264,15 @@ def test_a_turn_that_kimi_begins_by_itself_is_its_own(said: Any, role: str) -> N
     message = {"type": "TurnBegin", "payload": {"user_input": said}}
     found = KimiCli().said({"timestamp": 1.0, "message": message})
     assert found is not None and (found.role, found.state) == (role, ("active", "working"))
+
+
+def test_what_gptme_asks_by_itself_is_its_own() -> None:
+    """Where nobody is asked, it goes on in a user's name (`gptme/tools/complete.py`)."""
+    line = {"role": "user", "timestamp": "2026-03-04T05:06:07"}
+    found = Gptme().said({**line, "content": "<system>No tool call detected.</system>"})
+    assert found is not None and (found.role, found.state) == ("system", ("active", "working"))
+    typed = Gptme().said({**line, "content": "Plant the roses"})
+    assert typed is not None and typed.role == "user"
 
 
 def test_a_response_of_iflow_is_one_message_however_many_windows_show_it() -> None:

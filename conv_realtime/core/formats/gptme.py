@@ -2,8 +2,9 @@
 
 The whole file is written again for each message, nearly always with the same beginning; `/undo`
 and edits change it. Messages have no ids: their place is their name. What tools give back are
-system messages. Times are the machine's local ones, without saying so, and taken for UTC. Other
-branches, and shortened views of the same conversation, lie in folders beside it and are not read.
+system messages; what gptme asks by itself is a user's, and begins with `<system>`. Times are the
+machine's local ones, without saying so, and taken for UTC. Other branches, and shortened views of
+the same conversation, lie in folders beside it and are not read.
 
 Evidence: `gptme/message.py`, `gptme/logmanager/manager.py` and `gptme/dirs.py` of gptme/gptme at
 d27f98d3a, and kenn-io/agentsview's test file.
@@ -67,16 +68,18 @@ class Gptme(JsonLines):
         call = text(fields.get("call_id"))
         role = openai.role(fields.get("role")) or "other"
         result = role == "tool" or (role == "system" and (call or text(stated.get("tool"))))
+        own = role == "user" and (text(fields.get("content")) or "").startswith("<system>")
         # Tokens lay beside the model before they had a place of their own.
         usage = mapping(stated.get("usage")) or stated
         cost = amount(stated.get("cost"))
         return Said(
-            "tool" if result else role,
+            "tool" if result else "system" if own else role,
             openai.blocks({**fields, "role": "tool", "tool_call_id": call})
             if result
             else openai.blocks(fields),
             created_at=time(fields.get("timestamp")),
             model=text(stated.get("model")),
             usage={ours: n for ours, key in _USAGE.items() if (n := count(usage.get(key)))},
+            state=("active", "working") if own else None,
             metadata={"cost_usd": cost} if cost else {},
         )
