@@ -104,9 +104,15 @@ GUARDS = (
     ),
     Guard(
         "ingest/joint.py",
-        "        taken = False\n",
-        "        taken = True\n",
+        "        answer = None\n",
+        "        answer = True\n",
         f"{_JOINT}who_is_cancelled_while_it_writes_leaves_the_others_to_themselves",
+    ),
+    Guard(
+        "ingest/desk.py",
+        "        if self.is_small_history(follower):\n            answer =",
+        "        if False:\n            answer =",
+        f"{_JOINT}news_waits_for_no_question_about_history",
     ),
     Guard(
         "ingest/desk.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -68,8 +68,9 @@ class Desk:
     slots: asyncio.Semaphore
     holder: Holder
     sends: asyncio.Semaphore
-    beginnings: Joint
-    histories: Joint
+    beginnings: Joint[Batch, bool]
+    histories: Joint[Batch, bool]
+    questions: Joint[Collection[UUID], Mapping[UUID, KnownConversation]]
     sanitizer: Callable[[], Sanitizer]
     """Gives what cleans the values of one file, by the settings."""
     secrets: Secrets
@@ -164,8 +165,15 @@ class Desk:
         return batch.without(letters.forgotten)
 
     async def known(self, follower: Following) -> Mapping[UUID, KnownConversation]:
-        """Return what the database has of the file's conversations."""
+        """Return what the database has of the file's conversations.
+
+        Thousands of short ones may ask: after an outage, without their state directory.
+        """
         ids = [id for id, _ in follower.rows.conversations()]
+        if self.is_small_history(follower):
+            answer = await self.questions.send(ids)
+            if answer is not None:
+                return {id: answer[id] for id in ids if id in answer}
         return await self.ask(lambda: self.store.known(ids))
 
     async def begin(self, follower: Follower) -> bool:
@@ -182,7 +190,7 @@ class Desk:
             forgotten = self.checkpoints.letters.forgotten
             if conversations[0][0] in forgotten or begun.below(forgotten):
                 return False
-            return await (self.beginnings.write(begun) if old else self.sender.begin(begun))
+            return bool(await (self.beginnings.send(begun) if old else self.sender.begin(begun)))
 
     def is_small_history(self, follower: Following) -> bool:
         """Return whether what is to be sent of a log is little, and no news.
@@ -200,7 +208,7 @@ class Desk:
         Raises:
             StoreError, MissingParentError, PutOffError: see `Sender.write`.
         """
-        if await self.histories.write(batch):
+        if await self.histories.send(batch):
             return Outcome([], frozenset())
         async with self.sends:
             return await self.sender.write(batch, path)

@@ -36,7 +36,7 @@ from conv_realtime.ingest.catching_up import Progress, Summary, catch_up, count
 from conv_realtime.ingest.database import Database, DatabaseReplacedError
 from conv_realtime.ingest.desk import Desk
 from conv_realtime.ingest.holding import Holder, room
-from conv_realtime.ingest.joint import Joint
+from conv_realtime.ingest.joint import joint_questions, joint_writes
 from conv_realtime.ingest.rows import Identity
 from conv_realtime.ingest.secrets_found import Secrets
 from conv_realtime.ingest.sender import Sender
@@ -127,8 +127,9 @@ class Ingest(Upkeep):
                 slots=asyncio.Semaphore(settings.concurrency),
                 holder=stack.enter_context(contextlib.closing(Holder(room()))),
                 sends=asyncio.Semaphore(settings.concurrency),
-                beginnings=Joint(sender.begin, rows, size),
-                histories=Joint(sender.write_history, rows, size),
+                beginnings=joint_writes(sender.begin, rows, size),
+                histories=joint_writes(sender.write_history, rows, size),
+                questions=joint_questions(lambda ids: sender.ask(lambda: store.known(ids))),
                 sanitizer=sanitizer,
                 secrets=Secrets(),
                 meter=self._meter,

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from conv_realtime.errors import StoreError
-from conv_realtime.ingest.batches import Batch
 from conv_realtime.ingest.desk import SMALL_BATCHES
 from conv_realtime.ingest.joint import Joint
 from conv_realtime.models import Conversation, Message, Row, Table, is_beginning
+from conv_realtime.ports import KnownConversation
 from conv_realtime.testing import MemoryStore
 from tests.ingest.lines import OTHER, assistant, user, uuid
-from tests.ingest.running import backfill, ingest, letters, running, texts, until, write
+from tests.ingest.running import (
+    backfill,
+    ingest,
+    letters,
+    rows_of,
+    running,
+    texts,
+    until,
+    write,
+)
 from tests.ingest.stores import Strict, saying
 
 FILES = 40
 
 
-def _batch(size: int = 1) -> Batch:
-    return Batch((), (), (), (), (), frozenset(), (0, 0), None, size=size)
+def _joint(writes: Writes) -> Joint[int, bool]:
+    """Gives what joins sizes, up to a hundred."""
+    return Joint(writes, lambda size: size / 100)
 
 
 class Writes:
@@ -40,7 +52,7 @@ class Writes:
         self.open = asyncio.Event()
         self.error: Exception | None = None
 
-    async def __call__(self, batch: Batch) -> bool:
+    async def __call__(self, sizes: Sequence[int]) -> bool:
         """Write when it is open."""
         self.count += 1
         self.at_work += 1
@@ -54,9 +66,11 @@ class Writes:
         return True
 
 
-async def _three_waiting(writes: Writes, joint: Joint) -> list[asyncio.Task[bool]]:
+async def _three_waiting(
+    writes: Writes, joint: Joint[int, bool]
+) -> list[asyncio.Task[bool | None]]:
     """Has two writes under way, and three batches wait behind them; gives the tasks of all five."""
-    tasks = [asyncio.create_task(joint.write(_batch())) for _ in range(5)]
+    tasks = [asyncio.create_task(joint.send(1)) for _ in range(5)]
     await until(lambda: writes.at_work == 2)
     return tasks
 
@@ -64,7 +78,7 @@ async def _three_waiting(writes: Writes, joint: Joint) -> list[asyncio.Task[bool
 async def test_what_waits_is_written_together() -> None:
     """The first ones at once, and all others as one when there is room."""
     writes = Writes()
-    tasks = await _three_waiting(writes, Joint(writes, rows=500, size=100))
+    tasks = await _three_waiting(writes, _joint(writes))
     writes.open.set()
     assert await asyncio.gather(*tasks) == [True] * 5
     assert (writes.count, writes.most) == (3, 2)
@@ -73,8 +87,8 @@ async def test_what_waits_is_written_together() -> None:
 async def test_one_request_has_its_limits() -> None:
     """What is more than it takes waits for the next one."""
     writes = Writes()
-    joint = Joint(writes, rows=500, size=100)
-    tasks = [asyncio.create_task(joint.write(_batch(40))) for _ in range(8)]
+    joint = _joint(writes)
+    tasks = [asyncio.create_task(joint.send(40)) for _ in range(8)]
     await until(lambda: writes.at_work == 2)
     writes.open.set()
     assert await asyncio.gather(*tasks) == [True] * 8
@@ -84,7 +98,7 @@ async def test_one_request_has_its_limits() -> None:
 async def test_who_is_cancelled_while_it_waits_is_not_written() -> None:
     """The others are."""
     writes = Writes()
-    joint = Joint(writes, rows=500, size=100)
+    joint = _joint(writes)
     tasks = await _three_waiting(writes, joint)
     for task in tasks[2:]:
         task.cancel()
@@ -92,31 +106,31 @@ async def test_who_is_cancelled_while_it_waits_is_not_written() -> None:
     writes.open.set()
     assert await asyncio.gather(*tasks[:2]) == [True] * 2
     assert writes.count == 2
-    assert await joint.write(_batch())
+    assert await joint.send(1)
 
 
 async def test_who_is_cancelled_while_it_writes_leaves_the_others_to_themselves() -> None:
     """They know that nothing was taken, and nobody waits for ever."""
     writes = Writes()
-    joint = Joint(writes, rows=500, size=100)
+    joint = _joint(writes)
     tasks = await _three_waiting(writes, joint)
     tasks[0].cancel()
     await until(lambda: writes.count == 3)  # the third, with two others
     tasks[2].cancel()
-    assert await asyncio.gather(*tasks[3:]) == [False] * 2
+    assert await asyncio.gather(*tasks[3:]) == [None] * 2
     writes.open.set()
-    assert await tasks[1] and await joint.write(_batch())
+    assert await tasks[1] and await joint.send(1)
 
 
 async def test_an_error_is_its_writers_and_the_others_try_by_themselves() -> None:
     """Whatever it is."""
     writes = Writes()
-    tasks = await _three_waiting(writes, Joint(writes, rows=500, size=100))
+    tasks = await _three_waiting(writes, _joint(writes))
     writes.error = OSError("no")
     writes.open.set()
     with pytest.raises(OSError, match="no"):
         await tasks[2]
-    assert await asyncio.gather(*tasks[3:]) == [False] * 2
+    assert await asyncio.gather(*tasks[3:]) == [None] * 2
     assert [type(task.exception()) for task in tasks[:2]] == [OSError] * 2
 
 
@@ -158,6 +172,56 @@ async def test_short_transcripts_are_sent_together(tmp_path: Path) -> None:
     assert (summary.files, summary.messages) == (FILES, 2 * FILES)
     assert summary.changed == 3 * FILES + len(store.projects)
     assert (await backfill(tmp_path, store)).changed == 0
+
+
+class Asked(MemoryStore):
+    """Says what it has when it is `open`; notes of how many conversations it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.questions: list[int] = []
+
+    async def known(self, conversations: Collection[UUID]) -> Mapping[UUID, KnownConversation]:
+        """Note the question."""
+        self.questions.append(len(conversations))
+        await self.open.wait()
+        return await super().known(conversations)
+
+
+async def test_short_transcripts_are_asked_about_together(tmp_path: Path) -> None:
+    """Without the state directory, or after an outage, which leaves it open who was begun."""
+    store, said = Asked(), _short(tmp_path)
+    await backfill(tmp_path, store)
+    before = rows_of(store)
+    shutil.rmtree(tmp_path / "state")
+    async with ingest(tmp_path, store) as river:
+        backfilling = asyncio.create_task(river.backfill())
+        assert river._desk is not None
+        joint = river._desk.questions
+        await until(lambda: sum(store.questions) + len(joint._waiting) == FILES)
+        assert len(store.questions) == 2
+        store.open.set()
+        assert (await backfilling).changed == 0
+    assert len(store.questions) == 3
+    assert rows_of(store) == before and sorted(texts(store)) == said
+
+
+async def test_news_waits_for_no_question_about_history(tmp_path: Path) -> None:
+    """A new conversation is there while thousands of old ones are asked about."""
+    store = Asked()
+    _short(tmp_path)
+    await backfill(tmp_path, store)
+    shutil.rmtree(tmp_path / "state")
+    async with running(ingest(tmp_path, store)) as river:
+        assert river._desk is not None
+        joint = river._desk.questions
+        await until(lambda: sum(store.questions) + len(joint._waiting) == FILES)
+        now = datetime.now(UTC).isoformat()
+        write(tmp_path, user("now", session=OTHER, timestamp=now), name=f"-p/{OTHER}.jsonl")
+        await until(lambda: "prompt now" in texts(store))
+        assert len(store.questions) == 2
+        store.open.set()
 
 
 async def test_a_refused_row_among_others_is_its_own_files(tmp_path: Path) -> None:
