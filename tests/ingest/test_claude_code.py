@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from conv_realtime.core.format import Head
+from conv_realtime.core.format import Head, Recognised
+from conv_realtime.core.formats.claude_kin import IFlow
 from conv_realtime.models import Conversation, Message, conversation_id, message_id
 from tests.ingest.folding import CLAUDE, IDENTITY, stated
 from tests.ingest.lines import SESSION, assistant, calls, line, result, says, user, uuid
@@ -19,6 +20,7 @@ _OPENED = "<ide_opened_file>The user opened the file beds.md in the IDE.</ide_op
 _REMINDER = "<system-reminder>be kind</system-reminder>"
 _QUESTION = {"type": "tool_use", "id": "t", "name": "AskUserQuestion", "input": {}}
 _QUEUED = {"type": "queued_command", "prompt": "go"}
+_GOES_ON = "This session is being continued from a previous conversation that ran out of context."
 
 
 def _write(folder: Path, *lines: bytes, name: str = f"{SESSION}.jsonl") -> Path:
@@ -105,6 +107,7 @@ def test_ids_follow_from_what_the_file_says(tmp_path: Path) -> None:
         (user("x", "caveat", isMeta=True), "system"),
         (user("x", "summary", isCompactSummary=True), "system"),
         (user("x", "[Request interrupted by user]"), "system"),
+        (user("x", [says(f"{_GOES_ON} The conversation is summarized below: roses.")]), "system"),
         (user("x", "<local-command-stdout>3 files</local-command-stdout>"), "system"),
         (user("x", "<command-name>/review</command-name>"), "user"),
         (user("x", "go on", origin={"kind": "human"}, promptSource="typed"), "user"),
@@ -337,6 +340,16 @@ def test_a_log_of_grok_is_not_taken_for_claude_codes(tmp_path: Path) -> None:
     assert CLAUDE.claim(path, head) is None
 
 
+@pytest.mark.parametrize("session", ["session-001", f"session-{'a' * 36}", "session-garden"])
+def test_only_what_is_named_as_iflow_names_sessions_is_iflows(tmp_path: Path, session: str) -> None:
+    """It writes the same lines; its sessions are named `session-<uuid>`."""
+    path = _write(tmp_path, user("q", session=session), name=f"{session}.jsonl")
+    head = Head(path.read_bytes(), whole=True, resting=True)
+    assert IFlow().claim(path, head) is None
+    claim = CLAUDE.claim(path, head)
+    assert isinstance(claim, Recognised) and claim.session == session
+
+
 def test_the_audit_of_the_desktop_app_is_no_transcript(tmp_path: Path) -> None:
     """It says what the transcript beside it says, in a file of the same name for each session."""
     said = {"type": "user", "uuid": uuid("q"), "session_id": SESSION, "message": {"content": "hi"}}
@@ -388,6 +401,10 @@ def test_a_byte_order_mark_costs_no_message(tmp_path: Path, newline: bytes) -> N
         (assistant("z", "m", says("done")), ("active", "waiting")),
         (assistant("z", "m", calls("t"), stop="tool_use"), ("active", "working")),
         (assistant("z", "m", _QUESTION, stop="tool_use"), ("active", "waiting")),
+        (
+            assistant("z", "m", says("done"), stop="model_context_window_exceeded"),
+            ("active", "waiting"),
+        ),
         (user("z", [result("t")]), ("active", "working")),
         (user("z", "[Request interrupted by user]"), ("active", "waiting")),
         (user("z", "<command-name>/exit</command-name>"), ("completed", "ended")),

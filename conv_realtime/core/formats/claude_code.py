@@ -36,7 +36,9 @@ _TITLE_TYPES = {
     "ai-title": ("ai", "aiTitle"),
     "agent-name": ("agent", "agentName"),
 }
-_FINAL = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal"})
+_FINAL = frozenset(
+    {"end_turn", "stop_sequence", "max_tokens", "refusal", "model_context_window_exceeded"}
+)
 _QUESTIONS = frozenset({"AskUserQuestion", "ExitPlanMode"})  # calls that a person answers
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
 # The desktop app keeps an audit beside each transcript, with the same messages once more: see
@@ -54,6 +56,12 @@ def is_uuid(name: str) -> bool:
         return len(name) == 36 and str(UUID(name)) == name.lower()
     except ValueError:
         return False
+
+
+def is_iflows(session: Any) -> bool:
+    """Return whether a session is named as iFlow names its own, `session-<uuid>`."""
+    name = text(session) or ""
+    return name.startswith("session-") and is_uuid(name.removeprefix("session-"))
 
 
 class FileName:
@@ -78,8 +86,8 @@ def belongs(record: Mapping[str, Any]) -> bool | None:
     """Return whether a record is Claude Code's, None when it could be anybody's."""
     if not _OF_OTHERS.isdisjoint(record) or "parts" in mapping(record.get("message")):
         return False
-    if str(record.get("sessionId", "")).startswith("session-"):
-        return False  # iFlow writes the same lines into files of its own
+    if is_iflows(record.get("sessionId")):
+        return False  # it writes the same lines into files of its own
     kind = record.get("type")
     if not isinstance(kind, str):
         return False

@@ -18,11 +18,9 @@ from typing import Any, ClassVar
 from conv_realtime.core.blocks import Block, tools
 from conv_realtime.core.fields import mapping, text
 from conv_realtime.core.format import Claim, Head, Machine, Recognised
-from conv_realtime.core.formats.claude_code import ClaudeCode, ClaudeTranscript
+from conv_realtime.core.formats.claude_code import ClaudeCode, ClaudeTranscript, is_iflows
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
-
-_SESSION = "session-"
 
 
 class _InFolder(ClaudeCode):
@@ -88,7 +86,7 @@ class IFlow(ClaudeCode):
         if not head.records:
             return "unsure"
         stated = text(head.records[0].fields.get("sessionId"))
-        if stated is None or not stated.startswith(_SESSION):
+        if stated is None or not is_iflows(stated):
             return None
         session = _named(path) or stated
         return Recognised(self.source, session, named=path.stem == session)
@@ -135,7 +133,7 @@ class IFlowTranscript(ClaudeTranscript):
 
 
 def _named(path: PurePath) -> str | None:
-    return path.stem if path.stem.startswith(_SESSION) else None
+    return path.stem if is_iflows(path.stem) else None
 
 
 def _unwrapped(block: Block) -> Block:

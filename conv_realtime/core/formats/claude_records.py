@@ -47,6 +47,7 @@ _CLIENT_MADE = (
     "<goal>",
     "Caveat:",
     "[Request interrupted",
+    "This session is being continued from a previous conversation",
 )
 _LEAD = "team-lead"  # its own records may name it, as they name a member
 # What another agent says, as it is written into a session's file.
