@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +19,9 @@ from supabase import AsyncClientOptions, acreate_client
 
 from conv_realtime.core.pauses import pauses_between_attempts
 from conv_realtime.edges.feed import SupabaseFeed, wakeups
+from conv_realtime.edges.feed.supabase import ASKED_AT_ONCE
 from conv_realtime.errors import StoreError
+from conv_realtime.ports import Page
 from conv_realtime.relay import Relay
 from conv_realtime.testing.supabase import SupabaseLocal
 from tests.relay.proxy import Proxy
@@ -184,6 +187,31 @@ async def test_a_lent_client_without_a_timeout_is_not_waited_for_without_end(
             with pytest.raises(StoreError) as failed:
                 await feed.since(None)
     assert failed.value.retryable
+
+
+async def test_news_do_not_wait_for_a_crowd_that_comes_back() -> None:
+    """What clients have missed is read for some of them at a time."""
+    held, asked, pages = asyncio.Event(), list[str](), list[Page]()
+    head = {"changes": [], "cursor": "s.2", "more": False, "resync": False}
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        cursor = json.loads(request.content)["cursor"]
+        if cursor == "s.1":
+            asked.append(cursor)
+            await held.wait()
+        return httpx.Response(200, json=head)
+
+    with respx.mock(base_url="http://fake.test/rest/v1") as fake:
+        fake.post("/rpc/changes_since").mock(side_effect=answer)
+        feed = feed_at("http://fake.test")
+        async with feed._connected(), asyncio.TaskGroup() as crowd:
+            for _ in range(3 * ASKED_AT_ONCE):
+                crowd.create_task(feed.since("s.1"))
+            await eventually(lambda: len(asked) >= ASKED_AT_ONCE, "the first ones are read for")
+            await feed._read(pages.append)
+            assert (len(asked), len(pages)) == (ASKED_AT_ONCE, 1)
+            held.set()
+    assert len(asked) == 3 * ASKED_AT_ONCE
 
 
 async def test_before_it_runs_it_says_so() -> None:

@@ -47,6 +47,10 @@ POLL_SECONDS = 1.0
 """How often the database is read while there are no wake-ups."""
 
 PAGE_ROWS = 500
+
+ASKED_AT_ONCE = 16
+"""For how many clients it is read at a time: news for all must not wait behind a crowd's return."""
+
 _CATCH_UP_SECONDS = (0.002, 0.5)
 _CATCH_UP_AT_MOST = 60.0
 _SHORTEST_PAUSE = 0.2
@@ -79,6 +83,7 @@ class SupabaseFeed:
         self._cursor: str | None = None
         self._target: str | None = None
         self._due = asyncio.Event()
+        self._turns = asyncio.Semaphore(ASKED_AT_ONCE)
         self._heard = False
         self._wakeups: WakeUps | None = None
         self._reading: FeedState = "connecting"
@@ -95,6 +100,7 @@ class SupabaseFeed:
         """
         async with self._connected() as client, asyncio.TaskGroup() as tasks:
             self._due = asyncio.Event()
+            self._turns = asyncio.Semaphore(ASKED_AT_ONCE)
             self._cursor = self._target = None
             self._reading = "connecting"
             self._wakeups = WakeUps(
@@ -118,6 +124,10 @@ class SupabaseFeed:
         Raises:
             StoreError: the database cannot be asked now, or refuses.
         """
+        async with self._turns:
+            return await self._page(cursor, limit)
+
+    async def _page(self, cursor: str | None, limit: int = PAGE_ROWS) -> Page:
         wanted = {"cursor": cursor, "max_rows": min(limit, 1000)}
         with mapped("changes_since"):
             asked = self._require().rpc("changes_since", wanted)
@@ -152,7 +162,7 @@ class SupabaseFeed:
         """
         head = await self.since(None)
         with mapped("snapshot"):
-            async for part in read_snapshot(
+            parts = read_snapshot(
                 self._require(),
                 head.cursor,
                 owner=owner,
@@ -160,7 +170,12 @@ class SupabaseFeed:
                 projects=projects,
                 messages=messages,
                 unreadable=self._unreadable,
-            ):
+            )
+            while True:
+                async with self._turns:
+                    part = await anext(parts, None)
+                if part is None:
+                    return
                 yield part
 
     def health(self) -> FeedHealth:
@@ -204,11 +219,11 @@ class SupabaseFeed:
         pause, longest = _CATCH_UP_SECONDS
         waited = 0.0
         if self._cursor is None:
-            page = await self.since(None)
+            page = await self._page(None)
             self._cursor = page.cursor
             on_page(page)
         while True:
-            page = await self.since(self._cursor)
+            page = await self._page(self._cursor)
             if page.changes:
                 self._last_at = datetime.now(UTC)
                 self._suspect_silence()
