@@ -696,6 +696,12 @@ GUARDS = (
         f"{_TROUBLE}a_row_that_this_version_cannot_read_is_left_out_and_told",
     ),
     Guard(
+        "edges/feed/supabase.py",
+        "        async with self._turns:\n            return await self._page(cursor, limit)\n",
+        "        return await self._page(cursor, limit)\n",
+        f"{_TROUBLE}news_do_not_wait_for_a_crowd_that_comes_back",
+    ),
+    Guard(
         "relay/connections.py",
         "again = min(left, self._settings.heartbeat_seconds)",
         "again = left",
