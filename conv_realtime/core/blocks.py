@@ -7,12 +7,21 @@ the same list; a line written twice adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 Block = dict[str, Any]
 
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+# Calls that a person answers: of Claude Code and Kimi CLI, Qwen Code (`tools/tool-names.ts` of
+# QwenLM/qwen-code at 00ac46fe), Copilot CLI (`go/toolset.go` of github/copilot-sdk), OpenCode
+# (`tool/question.ts` and `plan.ts` of anomalyco/opencode) and Codex.
+_QUESTIONS = frozenset(
+    {
+        "AskUserQuestion", "ExitPlanMode", "ask_user_question", "exit_plan_mode", "ask_user",
+        "question", "plan_exit", "request_user_input",
+    }
+)  # fmt: skip
 
 
 def as_blocks(content: Any) -> list[Block]:
@@ -99,6 +108,14 @@ def tools(blocks: list[Block]) -> tuple[list[str], list[str]]:
         elif kind.endswith("tool_result") and (id := block.get("tool_use_id")):
             answered.append(str(id))
     return calls, answered
+
+
+def asks(blocks: list[Block], open_calls: Set[str]) -> bool:
+    """Return whether one of these calls is a question to a person, and not answered yet."""
+    for block in blocks:
+        if str(block.get("name")) in _QUESTIONS and str(block.get("id")) in open_calls:
+            return True
+    return False
 
 
 def tool_use(id: str | None, name: str | None, given: Any) -> Block:

@@ -37,7 +37,8 @@ class Said:
         model: the model that answered.
         usage: tokens, by the names of `conv_realtime.models.TOKEN_FIELDS`.
         state: what the record says of the conversation's state; default: it follows from `role`
-            and from the tools that are called and answered.
+            and from the tools that are called and answered. Behind a call that asks a person
+            something it is that person's turn, whatever is given.
         metadata: what else is worth keeping.
 
     Raises:
@@ -121,7 +122,10 @@ def count_message(transcript: Transcript, fold: ConversationFold, entry: Entry, 
     if said.role == "user" and "prompt" not in fold.titles:
         if prompt := blocks.text_of(found).strip():
             fold.titles["prompt"] = transcript.shortened(prompt)
-    fold.settle(*(said.state or _state(said.role, fold)))
+    if blocks.asks(found, fold.open_tools):
+        fold.is_at("active", "waiting")  # also a subagent, which has not ended
+    else:
+        fold.settle(*(said.state or _state(said.role, fold)))
 
 
 def message_fields(transcript: Transcript, entry: Entry, said: Sequence[Said]) -> dict[str, Any]:

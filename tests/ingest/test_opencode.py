@@ -91,6 +91,26 @@ async def test_an_answer_that_a_person_ended_is_no_error(
     assert (row.status, row.activity) == (status, "waiting")
 
 
+@pytest.mark.parametrize(
+    ("tool", "activity"), [("question", "waiting"), ("plan_exit", "waiting"), ("list", "working")]
+)
+async def test_a_question_is_the_persons_turn_until_it_is_answered(
+    tmp_path: Path, tool: str, activity: str
+) -> None:
+    """A response is not completed before; any other tool is work."""
+    store = MemoryStore()
+    call = {"type": "tool", "callID": "call_ses_1", "tool": tool}
+    with _writer(tmp_path) as writer:
+        converse(writer, step=2)
+        for state, expected in [
+            ({"status": "running", "input": {}}, activity),
+            ({"status": "completed", "input": {}, "output": "Red"}, "working"),
+        ]:
+            writer.part("prt_ses_1_3", "msg_ses_1_2", "ses_1", **call, state=state)
+            await _read(tmp_path, store)
+            assert [row.activity for row in store.conversations.values()] == [expected]
+
+
 async def test_any_growth_ends_in_the_rows_of_one_read(tmp_path: Path) -> None:
     """Also by a new process for each step; read again, nothing changes."""
     once = MemoryStore()

@@ -39,7 +39,6 @@ _TITLE_TYPES = {
 _FINAL = frozenset(
     {"end_turn", "stop_sequence", "max_tokens", "refusal", "model_context_window_exceeded"}
 )
-_QUESTIONS = frozenset({"AskUserQuestion", "ExitPlanMode"})  # calls that a person answers
 _FAREWELLS = ("<command-name>/exit", "<command-name>/quit")
 # The desktop app keeps an audit beside each transcript, with the same messages once more: see
 # `docs/formats/cowork.md` of skillsynchq/txcript at 6ba18b13.
@@ -327,7 +326,7 @@ class ClaudeTranscript(LogTranscript):
     ) -> None:
         stop = text(mapping(fields.get("message")).get("stop_reason"))
         spoke = bool(found) and found[-1].get("type") == "text"
-        if found and text(found[-1].get("name")) in _QUESTIONS:
+        if content.asks(found, fold.open_tools):
             fold.is_at("active", "waiting")
         elif stop not in _FINAL and (stop is not None or not spoke or fold.open_tools):
             fold.is_at("active", "working")

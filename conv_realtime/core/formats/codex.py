@@ -38,7 +38,6 @@ _ID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _NAME = re.compile(rf"rollout-.{{19}}-({_ID})(?:_({_ID}))?\.jsonl(?:\.zst)?")
 _SUFFIXES = (".jsonl", ".jsonl.zst")
 _REMEMBERED = 16
-_QUESTION = "request_user_input"  # a call that a person answers
 
 
 class FileName:
@@ -221,7 +220,7 @@ class CodexTranscript(LogTranscript):
         self._open = native if role == "assistant" else None
         calls, answered = content.tools(found)
         fold.call_tools(entry, calls, answered + server_calls(found))
-        if any(block.get("name") == _QUESTION for block in found):
+        if content.asks(found, fold.open_tools):
             fold.is_at("active", "waiting")
         else:
             self._note_turn(fold, role)

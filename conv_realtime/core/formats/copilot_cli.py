@@ -27,7 +27,7 @@ from conv_realtime.core.format import Machine
 from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
-from conv_realtime.models import Role
+from conv_realtime.models import Activity, Role
 
 _USAGE = {
     "inputTokens": "input_tokens",
@@ -35,6 +35,11 @@ _USAGE = {
     "cacheReadTokens": "cache_read_tokens",
     "cacheWriteTokens": "cache_write_tokens",
     "reasoningTokens": "reasoning_tokens",
+}
+# That a person is asked to allow something, and has answered: seen in github/copilot-cli#3284.
+_PERMISSIONS: Mapping[Any, Activity] = {
+    "permission.requested": "waiting",
+    "permission.completed": "working",
 }
 
 
@@ -108,6 +113,12 @@ def _agent(fields: Mapping[str, Any]) -> str | None:
     begins = str(fields.get("type")).startswith("subagent.")
     call = data.get("toolCallId" if begins else "parentToolCallId")
     return text(fields.get("agentId")) or text(call)
+
+
+def _permission(fields: Mapping[str, Any]) -> Activity | None:
+    """Return whose turn it is behind a question for permission, or its answer."""
+    by_hook = mapping(fields.get("data")).get("resolvedByHook") is True
+    return None if by_hook else _PERMISSIONS.get(text(fields.get("type")))
 
 
 def _said(kind: Any, data: Mapping[str, Any], *, told: bool) -> Said | None:
@@ -215,6 +226,8 @@ class CopilotTranscript(JsonLinesTranscript):
             self._events.append((text(fields.get("id")) or "", agent, entry.native))
         if noted.state is not None:
             fold.settle(*noted.state)
+        elif (activity := _permission(fields)) is not None:
+            fold.is_at("active", activity)  # also a subagent, which has not ended
 
     def _native(self, fold: ConversationFold, said: Said) -> str | None:
         """Return which message an event is of: what was read is told behind the last answer."""

@@ -24,7 +24,7 @@ from conv_realtime.core.formats.openai_messages import arguments
 from conv_realtime.core.json_lines import JsonLines, JsonLinesTranscript, Noted, Said
 from conv_realtime.core.records import Record
 from conv_realtime.core.sanitize import Sanitizer
-from conv_realtime.models import TOKEN_FIELDS
+from conv_realtime.models import TOKEN_FIELDS, Activity
 
 _USAGE = dict(
     zip(
@@ -34,6 +34,12 @@ _USAGE = dict(
     )
 )
 _REMINDER = "<system-reminder>"  # the client's, of a turn that it begins by itself
+# What a person is asked to allow or to choose; no answer to a question is told but its result.
+_ASKS: Mapping[Any, Activity] = {
+    "ApprovalRequest": "waiting",
+    "QuestionRequest": "waiting",
+    "ApprovalResponse": "working",
+}
 _BEGINS = frozenset({"TurnBegin", "SteerInput", "StepBegin", "StepInterrupted", "TurnEnd"})
 
 
@@ -156,8 +162,11 @@ class KimiTranscript(JsonLinesTranscript):
         fold = self.fold(agent if agent != self.agent else None, agent)
         noted, said = self.read(record)
         self.note(fold, record, noted, said)
-        if event(fields)[0] in _BEGINS:
+        kind = event(fields)[0]
+        if kind in _BEGINS:
             self._steps.pop(fold.thread, None)
+        elif kind in _ASKS:
+            fold.is_at("active", _ASKS[kind])  # also a subagent, which has not ended
         if said is None:
             return
         if said.role == "assistant":
