@@ -167,7 +167,7 @@ class ConnectionManager:
         try:
             async with asyncio.timeout(None) as client.reading:
                 if expires_at is not None:
-                    self._expire(client, expires_at)
+                    self._expire(id, expires_at)
                 await Dialogue(self.hub, self._feed).run(client)
         except TimeoutError:
             if client.reading is not None:  # nobody ended it: the feed raised this
@@ -216,16 +216,17 @@ class ConnectionManager:
                     self._close(client)
             self._heartbeat.stop()
 
-    def _expire(self, client: Client, at: float) -> None:
+    def _expire(self, client_id: str, at: float) -> None:
         """Close a client when the clock says `at`: a timer stands still while a machine sleeps."""
-        if client.id not in self.hub.clients:
+        client = self.hub.clients.get(client_id)
+        if client is None:
             return
         left = at - time.time()
         if left <= 0:
             self.hub.evict(client, 4401, "token expired")
         else:
             again = min(left, self._settings.heartbeat_seconds)
-            asyncio.get_running_loop().call_later(again, self._expire, client, at)
+            asyncio.get_running_loop().call_later(again, self._expire, client_id, at)
 
     def _say_goodbye(self, client: Client) -> None:
         if client.id not in self.hub.clients:
