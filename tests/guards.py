@@ -109,6 +109,12 @@ GUARDS = (
         f"{_JOINT}who_is_cancelled_while_it_writes_leaves_the_others_to_themselves",
     ),
     Guard(
+        "ingest/sender.py",
+        "                if _blame(error, table, request) is not Refusal.PASSES:\n",
+        "                if True:\n",
+        f"{_JOINT}what_fails_for_a_moment_is_sent_together_again",
+    ),
+    Guard(
         "ingest/desk.py",
         "        if self.is_small_history(follower):\n            answer =",
         "        if False:\n            answer =",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from uuid import UUID
 
 from conv_realtime.core.refusals import Refusal, judge
@@ -51,6 +51,9 @@ UNITS_A_MESSAGE = 4
 
 _PATIENCE = 6
 """Attempts after which a batch that fails while others get through makes way for them."""
+
+_TRIES = 3
+"""Attempts for several files together, before each is written by itself."""
 
 _IN_A_ROW = 3
 """Rows refused one after another, and none taken, that are still blamed without asking."""
@@ -150,15 +153,22 @@ class Sender(Asker):
         return True
 
     async def _try(self, table: Table, rows: Sequence[Row], request: Request) -> int | None:
-        """Write rows once; return how many changed anything, None where they were not taken."""
+        """Write rows; return how many changed anything, None where they were not taken.
+
+        What passes by itself is tried again: for many files at once that is less than for each.
+        """
         if not self.refused.isdisjoint(of for row in rows for of in (row.id, parent_of(row))):
             return None
-        try:
-            return await self._once(table, rows, request) if rows else 0
-        except StoreError as error:
-            if error.retryable:
-                self._note(error)
-            return None
+        for pause in islice(waits(), _TRIES):
+            try:
+                return await self._once(table, rows, request) if rows else 0
+            except StoreError as error:
+                if error.retryable:
+                    self._note(error)
+                if _blame(error, table, request) is not Refusal.PASSES:
+                    break
+            await self._pause(pause)
+        return None
 
     def _unbegun(self, rows: Sequence[Conversation]) -> Sequence[Conversation]:
         """Return the stubs that are to be written; those that were need not be remembered."""

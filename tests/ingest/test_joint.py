@@ -134,6 +134,10 @@ async def test_an_error_is_its_writers_and_the_others_try_by_themselves() -> Non
     assert [type(task.exception()) for task in tasks[:2]] == [OSError] * 2
 
 
+def _messages(rows: Sequence[Row]) -> list[Message]:
+    return [row for row in rows if isinstance(row, Message)]
+
+
 def _short(folder: Path) -> list[str]:
     """Writes short transcripts; gives what they say, sorted."""
     for number in range(FILES):
@@ -279,6 +283,36 @@ async def test_an_outage_in_the_middle_loses_and_doubles_nothing(tmp_path: Path)
     await backfill(tmp_path, store)
     assert sorted(texts(store)) == said
     assert store.failures
+
+
+async def test_what_fails_for_a_moment_is_sent_together_again(tmp_path: Path) -> None:
+    """One lost request is one more, and not one for each file of it."""
+
+    class Stumbling(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open = asyncio.Event()
+            self.files: list[int] = []
+
+        async def write(self, table: Table, rows: Sequence[Row], **hints: bool) -> int:
+            if table == "messages":
+                self.files.append(len({row.conversation_id for row in _messages(rows)}))
+                await self.open.wait()
+                if len(self.files) == 3:
+                    raise StoreError(table, "503", "busy", retryable=True)
+            return await super().write(table, rows, **hints)
+
+    store, said = Stumbling(), _short(tmp_path)
+    async with ingest(tmp_path, store) as river:
+        backfilling = asyncio.create_task(river.backfill())
+        assert river._desk is not None
+        joint = river._desk.histories
+        await until(lambda: sum(store.files) + len(joint._waiting) == FILES)
+        store.open.set()
+        await backfilling
+    first, second, *more = store.files
+    assert more == [FILES - first - second] * 2
+    assert sorted(texts(store)) == said
 
 
 async def test_news_is_sent_by_itself(tmp_path: Path) -> None:
