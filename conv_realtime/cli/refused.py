@@ -119,6 +119,7 @@ def _table(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what there is to say, by name, for a person."""
     feed = facts["feed"] or {}
     lag = facts["lag_seconds"]
+    closed = facts["unreadable"] or None
     waiting = 0 if facts["running"] else facts["changed_files"]  # else the queue says it
     yield from (
         (name, value)
@@ -129,7 +130,7 @@ def _table(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             ("feed", feed and f"{feed.get('kind')}, {feed.get('state')}"),
             ("last event", feed.get("last_event_at")),
             ("watcher", facts["watcher"]),
-            ("unreadable", facts["unreadable"] or None),
+            ("unreadable", closed and f"{closed}, which conv-realtime sources names"),
             ("clients", facts["clients"]),
             ("files", f"{facts['files']}{f', {waiting} changed since' if waiting else ''}"),
             ("lag", None if lag is None else f"{lag} s, {facts['queue']} records wait"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,22 @@ def test_what_is_refused_is_shown_and_tried_again(
     assert {row["text"] for row in _rows(project, "messages")} == {"before", rule, "behind"}
     health = f"{up['viewer']}healthz"
     eventually(lambda: httpx.get(health).json()["ingest"]["dead_letters"] == 0)
+
+
+def test_status_counts_what_cannot_be_read(
+    conv_realtime: Runner, home: Path, project: dict[str, str]
+) -> None:
+    """All else is read; `sources` names it."""
+    os.mkfifo(_transcript(home, "one").with_name("pipe.jsonl"))
+    command = conv_realtime("up", home / "projects", "--json", "--port", "0", **project)
+    health = f"{command.json()['viewer']}healthz"
+    eventually(lambda: httpx.get(health).json()["ingest"]["unreadable"] == 1)
+    assert httpx.get(health).json()["status"] == "degraded"
+    shown = conv_realtime("status", **project).rest()
+    assert "  unreadable     1, which conv-realtime sources names" in shown
+    named = conv_realtime("sources", home / "projects", **project).rest()
+    assert any("pipe.jsonl" in line for line in named)
+    assert command.end() == 130
 
 
 def test_status_of_a_state_directory_that_nobody_uses(
