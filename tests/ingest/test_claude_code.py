@@ -30,6 +30,10 @@ def _write(folder: Path, *lines: bytes, name: str = f"{SESSION}.jsonl") -> Path:
     return path
 
 
+def _local(command: str) -> bytes:
+    return line("system", "z", subtype="local_command", content=command)
+
+
 def _read(folder: Path, *lines: bytes) -> tuple[Conversation, list[Message]]:
     conversations, messages = stated(_write(folder, *lines))
     assert len(conversations) == 1
@@ -51,6 +55,30 @@ def test_the_lines_of_one_response_are_one_message(tmp_path: Path) -> None:
     assert merged.usage == {"input_tokens": 9, "output_tokens": 70}
     assert (conversation.input_tokens, conversation.output_tokens) == (9, 70)
     assert (conversation.message_count, conversation.tool_usage_count) == (2, 2)
+
+
+def test_what_an_advisor_costs_is_counted_with_whom_it_advised(tmp_path: Path) -> None:
+    """Its tokens are stated apart from the response's own, which sum up all other iterations."""
+    asked = {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 7}
+    iterations = [
+        {"type": "message", "input_tokens": 1, "output_tokens": 30},
+        {"type": "advisor_message", "model": "claude-test-2", **asked},
+        {"type": "message", "input_tokens": 1, "output_tokens": 40},
+        "odd",
+    ]
+    own = {"input_tokens": 2, "output_tokens": 70}
+    row, messages = _read(
+        tmp_path,
+        assistant("a", "msg_1", says("I ask."), usage={"input_tokens": 1, "output_tokens": 30}),
+        assistant("b", "msg_1", says("Done."), usage={**own, "iterations": iterations}),
+        assistant("c", "msg_1", calls("t"), usage={**own, "iterations": iterations}),
+    )
+    assert (row.input_tokens, row.output_tokens, row.cache_read_tokens) == (102, 90, 7)
+    assert messages[0].usage == {
+        "input_tokens": 102,
+        "output_tokens": 90,
+        "cache_read_tokens": 7,
+    }
 
 
 def test_a_messages_place_is_its_first_line_and_its_revision_the_last(tmp_path: Path) -> None:
@@ -408,6 +436,19 @@ def test_a_byte_order_mark_costs_no_message(tmp_path: Path, newline: bytes) -> N
         (user("z", [result("t")]), ("active", "working")),
         (user("z", "[Request interrupted by user]"), ("active", "waiting")),
         (user("z", "<command-name>/exit</command-name>"), ("completed", "ended")),
+        (_local("<command-name>/exit</command-name>"), ("completed", "ended")),
+        (user("z", "<command-name>/model</command-name>"), ("active", "waiting")),
+        (
+            user("z", "<command-message>init</command-message><command-name>/init</command-name>"),
+            ("active", "working"),
+        ),
+        (_local("<command-name>/model</command-name>"), ("active", "working")),
+        (line("attachment", "z", attachment={"type": "max_turns_reached"}), ("active", "waiting")),
+        (
+            line("attachment", "z", attachment={"type": "hook_stopped_continuation"}),
+            ("active", "waiting"),
+        ),
+        (line("attachment", "z", attachment={"type": "hook_success"}), ("active", "working")),
         (
             assistant("z", "m", model="<synthetic>", isApiErrorMessage=True),
             ("error", "waiting"),

@@ -314,10 +314,13 @@ class ClaudeTranscript(LogTranscript):
             fold.is_at("error", "waiting")
         elif role == "assistant":
             self._note_answer(fold, fields, found)
-        elif role in ("user", "tool"):
-            left = role == "user" and claude.prompt(found).lstrip().startswith(_FAREWELLS)
-            fold.is_at(*(("completed", "ended") if left else ("active", "working")))
-        elif claude.is_synthetic(fields) or claude.prompt(found).startswith("[Request interr"):
+        elif role == "tool":
+            fold.is_at("active", "working")
+        elif (typed := claude.prompt(found).lstrip()).startswith(_FAREWELLS):
+            fold.is_at("completed", "ended")
+        elif role == "user":
+            fold.is_at("active", "waiting" if claude.is_clients(typed) else "working")
+        elif claude.is_synthetic(fields) or typed.startswith("[Request interr"):
             fold.is_at("active", "waiting")
             fold.open_tools.clear()
 
@@ -341,6 +344,9 @@ class ClaudeTranscript(LogTranscript):
         elif kind == "system":
             if fields.get("subtype") == "turn_duration" and fold.activity == "working":
                 fold.is_at(fold.status, "waiting")
+        elif kind == "attachment":
+            if claude.stops_turn(fields):
+                fold.settle("active", "waiting")
         elif kind == "continued-in":  # another file goes on with it, in the background
             fold.is_at("completed", "ended")
         elif kind == "fork-context-ref" and self.agent is not None and not fold.entries:

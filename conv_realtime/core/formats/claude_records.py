@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from conv_realtime.core.blocks import Block, as_blocks
-from conv_realtime.core.fields import amount, count, mapping, text, time
+from conv_realtime.core.fields import amount, count, items, mapping, text, time
 from conv_realtime.models import TOKEN_FIELDS, Role
 
 SYNTHETIC = "<synthetic>"
@@ -34,6 +34,9 @@ _STATE_TYPES = frozenset(
         "fork-context-ref", "tag",
     }
 )  # fmt: skip
+# Attachments behind which no response follows, as there would be to what tools gave back: seen
+# by Deadweight-Labs/ghosttree in 2.1.287, and by jlreyes/agent-history-skills.
+_STOPS = frozenset({"hook_stopped_continuation", "max_turns_reached"})
 _HIDDEN_SYSTEM = frozenset({"turn_duration", "stop_hook_summary"})
 # Lines of type "user" that the client wrote: nobody typed them.
 _CLIENT_MADE = (
@@ -231,8 +234,24 @@ def asked(said: str) -> tuple[Literal["prompt", "command"], str]:
     return "prompt", "" if said.startswith("<command-") else said
 
 
+def is_clients(said: str) -> bool:
+    """Return whether a prompt is a command that the client does itself, without the model.
+
+    It is written when it is done, and nothing follows (ingo-eichhorst/Irrlicht#2034).
+    """
+    return said.startswith("<command-name>")
+
+
+def stops_turn(record: Mapping[str, Any]) -> bool:
+    """Return whether an attachment says that the turn is over."""
+    return text(mapping(record.get("attachment")).get("type")) in _STOPS
+
+
 def usage(record: Mapping[str, Any]) -> dict[str, int]:
-    """Return the tokens that a model's answer states, by our names."""
+    """Return the tokens that a model's answer states, by our names.
+
+    Those of an advisor whom it asked are stated apart from its own (ccusage/ccusage#1115).
+    """
     stated = mapping(mapping(record.get("message")).get("usage"))
     found = {}
     for theirs, ours in _USAGE_KEYS:
@@ -241,6 +260,11 @@ def usage(record: Mapping[str, Any]) -> dict[str, int]:
     if details := stated.get("output_tokens_details"):
         if (value := count(mapping(details).get("thinking_tokens"))) is not None:
             found["reasoning_tokens"] = value
+    for one in map(mapping, items(stated.get("iterations"))):
+        if one.get("type") == "advisor_message":
+            for theirs, ours in _USAGE_KEYS:
+                if value := count(one.get(theirs)):
+                    found[ours] = found.get(ours, 0) + value
     return found
 
 
