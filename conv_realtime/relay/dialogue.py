@@ -60,7 +60,7 @@ class Dialogue:
             await self._hub.room_for_answers(client)
             message = await _receive(client.websocket)
             if message["type"] != "websocket.receive":
-                if client.id in self._hub.clients:  # it goes, and need not read what it was sent
+                if client.wire is not None and client.wire.waiting_bytes:  # nobody reads it
                     self._hub.cut_later(client)
                 return
             client.unanswered = 0
