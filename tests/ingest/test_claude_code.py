@@ -137,6 +137,9 @@ def test_ids_follow_from_what_the_file_says(tmp_path: Path) -> None:
         (user("x", "[Request interrupted by user]"), "system"),
         (user("x", [says(f"{_GOES_ON} The conversation is summarized below: roses.")]), "system"),
         (user("x", "<local-command-stdout>3 files</local-command-stdout>"), "system"),
+        (user("x", "<agent-notification>\n<status>completed</status>"), "system"),
+        (user("x", "<bash-notification>\n<status>completed</status>"), "system"),
+        (user("x", [says("Stop hook feedback:\n- [check.sh]: water first")]), "system"),
         (user("x", "<command-name>/review</command-name>"), "user"),
         (user("x", "go on", origin={"kind": "human"}, promptSource="typed"), "user"),
         (user("x", "go on", promptSource="sdk"), "user"),
@@ -255,6 +258,7 @@ def test_a_command_is_a_title(
         [says(_OPENED), says("Prune the roses")],
         [says(_REMINDER), says(_OPENED), says("Prune the roses")],
         f"{_OPENED}\n{_REMINDER}\n\nPrune the roses",
+        '\n\n<pasted_content id="9b65">\nPrune the roses\n</pasted_content id="9b65">\n',
     ],
 )
 def test_what_an_editor_puts_before_a_prompt_is_no_title(tmp_path: Path, prompt: object) -> None:

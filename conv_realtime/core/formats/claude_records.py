@@ -6,9 +6,10 @@ trusts a field: a missing or odd one reads as absent, an unknown type is kept.
 Lines of type `user` are a person's only in part. `isMeta` and its like say so of some, `origin`
 and `promptSource` of more (daaain/claude-code-log#309, simonw/claude-code-transcripts#99); what
 an editor knows stands before a prompt (kenn-io/agentsview#1238, anthropics/claude-code#31116).
-What agents say to each other had only its tags before (kenn-io/agentsview#1223). Which texts are
-the client's, and that a command may be a title, says the `_internal/sessions.py` of
-anthropics/claude-agent-sdk-python at e8bde601.
+What agents say to each other had only its tags before (kenn-io/agentsview#1223), and tasks that
+end had tags of two other kinds (anthropics/claude-code#14715). Which texts are the client's, and
+that a command may be a title, says `_internal/sessions.py` of anthropics/claude-agent-sdk-python at
+e8bde601.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _CLIENT_MADE = (
     "<local-command-",
     "<system-reminder>",
     "<task-notification>",
+    "<agent-notification>",
+    "<bash-notification>",
     "<bash-stdout>",
     "<bash-stderr>",
     "<session-start-hook>",
@@ -50,6 +53,7 @@ _CLIENT_MADE = (
     "<goal>",
     "Caveat:",
     "[Request interrupted",
+    "Stop hook feedback:",
     "This session is being continued from a previous conversation",
 )
 _LEAD = "team-lead"  # its own records may name it, as they name a member
@@ -66,6 +70,8 @@ _COMMAND = re.compile(
     r"(?:\s*<command-args>(.*)</command-args>)?",
     re.DOTALL,
 )
+# Lines around what was pasted: code.claude.com/docs/en/terminal-config, "pasted text".
+_PASTED = re.compile(r"</?pasted_content\b[^<>\n]{0,100}>")
 _OF_SHELL = re.compile(r"<bash-input>(.*?)(?:</bash-input>|\Z)", re.DOTALL)
 # What an editor or the client puts before a prompt, in a text of its own or in the prompt's.
 _NOTES = (
@@ -223,7 +229,7 @@ def asked(said: str) -> tuple[Literal["prompt", "command"], str]:
     A command with arguments says what was asked; without any, and in the shell, it is a title
     where there is no other. One that the client does itself is none.
     """
-    said = said.strip()
+    said = _PASTED.sub("", said).strip()
     if command := _COMMAND.match(said):
         arguments = (command[2] or "").strip()
         return "prompt" if arguments else "command", f"{command[1].strip()} {arguments}".strip()
